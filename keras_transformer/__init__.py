@@ -1,0 +1,32 @@
+"""keras_transformer: from text files to a Transformer that runs anywhere.
+
+    import keras_transformer as kt
+
+`kt.layers`, `kt.models`, `kt.text`, `kt.decoding`, `kt.training` and `kt.export` are loaded when
+they are first used, so that importing the package takes no time.
+"""
+
+import importlib
+import os
+
+__version__ = "0.1.0"
+
+# Has to be set before TensorFlow is loaded; a value that the user has set stays.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+_SUBPACKAGES = ("decoding", "export", "layers", "models", "text", "training")
+_SHORTCUTS = {"Translator": "keras_transformer.translator"}
+
+__all__ = [*_SUBPACKAGES, *_SHORTCUTS, "__version__"]
+
+
+def __getattr__(name):
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _SHORTCUTS:
+        return getattr(importlib.import_module(_SHORTCUTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,37 @@
+"""Import the backend without the messages that TensorFlow prints before logging is set up.
+
+They are written to file descriptor 2 by C++ code that no setting reaches, so the descriptor itself
+is turned away while TensorFlow loads. What Python raises is not affected.
+"""
+
+import contextlib
+import os
+import sys
+
+
+@contextlib.contextmanager
+def quiet_stderr():
+    """Send file descriptor 2 to nowhere inside the block."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # there is no standard error to silence
+        yield
+        return
+    sys.stderr.flush()
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+if "keras" not in sys.modules:
+    with quiet_stderr():
+        import keras
+
+        if keras.config.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # says on a machine without a GPU that it has none

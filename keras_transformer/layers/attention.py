@@ -1,0 +1,199 @@
+"""Attention: one function and one layer.
+
+Shapes: B batch, T query length, S key length, H heads, D model width.
+
+Masks, relative positions and sparsity come in from outside, as a boolean `attention_mask` or an
+additive `attention_bias`; this file knows none of them.
+
+Reference: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_transformer.layers.linear import Linear
+
+LOWEST = float(np.finfo("float32").min)
+
+
+def scaled_dot_product_attention(
+    query, key, value, attention_mask=None, attention_bias=None, dropout=None
+):
+    """Mix values by how well their keys match each query: softmax(QK^T / sqrt(d_k)) V.
+
+    The scores are divided by sqrt(d_k) because the product of two random vectors of width d_k has
+    variance d_k: unscaled scores would saturate the softmax and stop its gradient.
+
+    Args:
+        query: Float tensor `(B, H, T, d_k)`.
+        key: Float tensor `(B, H, S, d_k)`.
+        value: Float tensor `(B, H, S, d_v)`.
+        attention_mask: Boolean tensor that broadcasts to `(B, H, T, S)`, True = may attend.
+        attention_bias: Float tensor that broadcasts to `(B, H, T, S)`, added to the scores.
+        dropout: Callable applied to the attention weights, or None.
+
+    Returns:
+        Tuple of the mixed values `(B, H, T, d_v)` and the attention weights `(B, H, T, S)` in
+        float32. Each row of weights sums to 1. A query that may attend to nothing gets a row of
+        zeros and a zero output, never NaN.
+    """
+    query = query * (query.shape[-1] ** -0.5)
+    scores = ops.matmul(query, ops.swapaxes(key, -1, -2))  # (B, H, T, S)
+    scores = ops.cast(scores, "float32")
+    if attention_bias is not None:
+        scores = scores + ops.cast(attention_bias, "float32")
+    if attention_mask is None:
+        weights = ops.softmax(scores, axis=-1)
+    else:
+        # A finite fill: with -inf, a row without any key would become NaN. The lowest float32
+        # still underflows to a weight of exactly 0 beside any real score.
+        weights = ops.softmax(ops.where(attention_mask, scores, LOWEST), axis=-1)
+        may_attend = ops.any(attention_mask, axis=-1, keepdims=True)
+        weights = weights * ops.cast(may_attend, "float32")
+    mixing = ops.cast(weights, value.dtype)
+    if dropout is not None:
+        mixing = dropout(mixing)
+    return ops.matmul(mixing, value), weights
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class MultiHeadAttention(keras.layers.Layer):
+    """H attentions side by side, each in a learned projection of the full input.
+
+    Queries, keys and values have three separate projections `(D, H * d_k)`, one block of `d_k`
+    columns a head; the heads' outputs are concatenated and projected once more. With
+    d_k = D / H the number of heads changes neither the number of parameters nor the work.
+
+    Args:
+        num_heads: Number of heads H. Must divide `d_model`.
+        d_model: Width D of the input and of the output.
+        dropout: Rate of dropout on the attention weights.
+        use_bias: Whether the four projections have a bias.
+
+    Call arguments:
+        query: Float tensor `(B, T, D)`.
+        source: Float tensor `(B, S, D)` that keys and values are made of. None: `query` itself,
+            which is self-attention. Ignored when `cache` is given without `cache_index`.
+        attention_mask: Boolean tensor `(B, T, S)`, or any that broadcasts to it; True = may
+            attend. None: every query attends to every key.
+        attention_bias: Float tensor that broadcasts to `(B, H, T, S)`, added to the scores.
+        cache: Tuple of keys and values, each `(B, H, S, d_k)`, from `keys_and_values`. They are
+            attended to instead of the ones that `source` would give.
+        cache_index: Integer scalar. With it, the keys and values of `query` are first written
+            into the cache at this position, and the new cache is returned as well.
+        return_attention: Whether to return the attention weights too.
+
+    Returns:
+        Float tensor `(B, T, D)`; with `cache_index`, followed by the new cache; with
+        `return_attention`, followed by the weights `(B, H, T, S)` in float32.
+
+    Raises:
+        ValueError: If `num_heads` does not divide `d_model`.
+
+    Reference: Vaswani et al. 2017, section 3.2.2.
+    """
+
+    def __init__(self, num_heads, d_model, dropout=0.0, use_bias=True, **kwargs):
+        super().__init__(**kwargs)
+        if num_heads < 1 or d_model % num_heads:
+            raise ValueError(
+                f"d_model must be a multiple of num_heads, got d_model={d_model} and "
+                f"num_heads={num_heads}."
+            )
+        self.num_heads = num_heads
+        self.d_model = d_model
+        self.head_width = d_model // num_heads  # d_k
+        self.dropout = dropout
+        self.use_bias = use_bias
+        self.query_projection = self._projection("query")
+        self.key_projection = self._projection("key")
+        self.value_projection = self._projection("value")
+        self.output_projection = self._projection("output")
+        self.attention_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def _projection(self, name):
+        return Linear(
+            self.d_model,
+            use_bias=self.use_bias,
+            kernel_initializer="glorot_uniform",
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def build(self, query_shape):
+        """Create the four projections for inputs of width D."""
+        if query_shape[-1] != self.d_model:
+            raise ValueError(
+                f"MultiHeadAttention was made for inputs of width d_model={self.d_model}, got "
+                f"shape {tuple(query_shape)}."
+            )
+        for projection in (
+            self.query_projection,
+            self.key_projection,
+            self.value_projection,
+            self.output_projection,
+        ):
+            projection.build(query_shape)
+
+    def call(
+        self,
+        query,
+        source=None,
+        attention_mask=None,
+        attention_bias=None,
+        cache=None,
+        cache_index=None,
+        return_attention=False,
+    ):
+        """Attend; see the class for arguments and returns."""
+        if cache is None:
+            key, value = self.keys_and_values(query if source is None else source)
+        elif cache_index is None:
+            key, value = cache
+        else:
+            start = (0, 0, cache_index, 0)
+            written = zip(cache, self.keys_and_values(query), strict=True)
+            key, value = cache = tuple(ops.slice_update(c, start, new) for c, new in written)
+        if attention_mask is not None:
+            attention_mask = ops.expand_dims(attention_mask, 1)  # (B, 1, T, S): for all heads
+        mixed, weights = scaled_dot_product_attention(
+            self._split_heads(self.query_projection(query)),
+            key,
+            value,
+            attention_mask,
+            attention_bias,
+            self.attention_dropout,
+        )
+        outputs = [self.output_projection(self._join_heads(mixed))]
+        if cache_index is not None:
+            outputs.append(cache)
+        if return_attention:
+            outputs.append(weights)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def keys_and_values(self, source):
+        """Project `source` `(B, S, D)` to keys and values, each `(B, H, S, d_k)`."""
+        return (
+            self._split_heads(self.key_projection(source)),
+            self._split_heads(self.value_projection(source)),
+        )
+
+    def _split_heads(self, x):
+        batch, length = ops.shape(x)[:2]
+        x = ops.reshape(x, (batch, length, self.num_heads, self.head_width))
+        return ops.transpose(x, (0, 2, 1, 3))  # (B, H, T, d_k)
+
+    def _join_heads(self, x):
+        batch, _, length, _ = ops.shape(x)
+        return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, self.d_model))
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "d_model": self.d_model,
+            "dropout": self.dropout,
+            "use_bias": self.use_bias,
+        }

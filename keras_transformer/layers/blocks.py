@@ -1,0 +1,257 @@
+"""Encoder and decoder blocks: attention and feed-forward, each inside Add & Norm."""
+
+import keras
+
+from keras_transformer.layers.attention import MultiHeadAttention
+from keras_transformer.layers.feed_forward import FeedForward
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class SublayerConnection(keras.layers.Layer):
+    """Residual connection, dropout and layer normalisation around one sub-layer.
+
+    Post-norm, the paper's: `norm(x + dropout(sublayer(x)))`.
+    Pre-norm: `x + dropout(sublayer(norm(x)))`; a stack of these ends with one more norm.
+
+    Args:
+        sublayer: The layer to wrap. It takes `x` first and returns `y`, or `y` and more.
+        dropout: Rate of dropout on the sub-layer's output.
+        norm_first: True for pre-norm, False for post-norm.
+        epsilon: Added to the variance inside the norm.
+
+    Call arguments:
+        inputs: Float tensor `(B, T, D)`.
+        **kwargs: Passed on to the sub-layer.
+
+    Returns:
+        Float tensor `(B, T, D)`, followed by whatever else the sub-layer returned.
+
+    Reference: Vaswani et al. 2017, section 3.1 and 5.4; Xiong et al. 2020 for pre-norm.
+    """
+
+    def __init__(self, sublayer, dropout=0.0, norm_first=False, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.sublayer = sublayer
+        self.dropout = dropout
+        self.norm_first = norm_first
+        self.epsilon = epsilon
+        self.norm = keras.layers.LayerNormalization(
+            epsilon=epsilon, dtype=self.dtype_policy, name="norm"
+        )
+        self.output_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def build(self, inputs_shape):
+        """Build the sub-layer and its norm."""
+        self.sublayer.build(inputs_shape)
+        self.norm.build(inputs_shape)
+
+    def call(self, inputs, **kwargs):
+        """Apply the sub-layer inside Add & Norm."""
+        outputs = self.sublayer(self.norm(inputs) if self.norm_first else inputs, **kwargs)
+        y, *others = outputs if isinstance(outputs, tuple) else (outputs,)
+        y = inputs + self.output_dropout(y)
+        if not self.norm_first:
+            y = self.norm(y)
+        return (y, *others) if others else y
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "sublayer": keras.saving.serialize_keras_object(self.sublayer),
+            "dropout": self.dropout,
+            "norm_first": self.norm_first,
+            "epsilon": self.epsilon,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild the wrapper and the layer inside."""
+        sublayer = keras.saving.deserialize_keras_object(config["sublayer"])
+        return cls(**{**config, "sublayer": sublayer})
+
+
+class _Block(keras.layers.Layer):
+    """The arguments that encoder and decoder blocks share, and how sub-layers are made."""
+
+    def __init__(
+        self,
+        num_heads,
+        d_model,
+        d_ff,
+        activation="relu",
+        dropout=0.0,
+        attention_dropout=0.0,
+        ffn_dropout=0.0,
+        norm_first=False,
+        epsilon=1e-6,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.d_model = d_model
+        self.d_ff = d_ff
+        self.activation = keras.activations.get(activation)
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.ffn_dropout = ffn_dropout
+        self.norm_first = norm_first
+        self.epsilon = epsilon
+
+    def _attention(self, name):
+        attention = MultiHeadAttention(
+            self.num_heads,
+            self.d_model,
+            dropout=self.attention_dropout,
+            dtype=self.dtype_policy,
+            name="attention",
+        )
+        return self._connect(attention, name)
+
+    def _feed_forward(self):
+        feed_forward = FeedForward(
+            self.d_ff,
+            self.d_model,
+            activation=self.activation,
+            dropout=self.ffn_dropout,
+            dtype=self.dtype_policy,
+            name="network",
+        )
+        return self._connect(feed_forward, "feed_forward")
+
+    def _connect(self, sublayer, name):
+        return SublayerConnection(
+            sublayer,
+            dropout=self.dropout,
+            norm_first=self.norm_first,
+            epsilon=self.epsilon,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "d_model": self.d_model,
+            "d_ff": self.d_ff,
+            "activation": keras.activations.serialize(self.activation),
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "ffn_dropout": self.ffn_dropout,
+            "norm_first": self.norm_first,
+            "epsilon": self.epsilon,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class EncoderBlock(_Block):
+    """Self-attention and feed-forward, each inside Add & Norm.
+
+    Args:
+        num_heads: Number of attention heads H.
+        d_model: Width D.
+        d_ff: Width of the feed-forward's hidden layer.
+        activation: The feed-forward's activation.
+        dropout: Rate on the output of each sub-layer (the paper's only dropout in a block).
+        attention_dropout: Rate on the attention weights.
+        ffn_dropout: Rate on the feed-forward's hidden layer.
+        norm_first: True for pre-norm, False for the paper's post-norm.
+        epsilon: Added to the variance in layer normalisation.
+
+    Call arguments:
+        inputs: Float tensor `(B, S, D)`.
+        attention_mask: Boolean tensor `(B, S, S)` or `(B, 1, S)`, True = may attend.
+
+    Returns:
+        Float tensor `(B, S, D)`.
+
+    Raises:
+        ValueError: If `num_heads` does not divide `d_model`.
+
+    Reference: Vaswani et al. 2017, section 3.1.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.self_attention = self._attention("self_attention")
+        self.feed_forward = self._feed_forward()
+
+    def build(self, inputs_shape):
+        """Build the two sub-layers."""
+        self.self_attention.build(inputs_shape)
+        self.feed_forward.build(inputs_shape)
+
+    def call(self, inputs, attention_mask=None):
+        """Apply both sub-layers."""
+        x = self.self_attention(inputs, attention_mask=attention_mask)
+        return self.feed_forward(x)
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class DecoderBlock(_Block):
+    """Masked self-attention, cross-attention and feed-forward, each inside Add & Norm.
+
+    Args:
+        num_heads: Number of attention heads H.
+        d_model: Width D.
+        d_ff: Width of the feed-forward's hidden layer.
+        activation: The feed-forward's activation.
+        dropout: Rate on the output of each sub-layer (the paper's only dropout in a block).
+        attention_dropout: Rate on the attention weights.
+        ffn_dropout: Rate on the feed-forward's hidden layer.
+        norm_first: True for pre-norm, False for the paper's post-norm.
+        epsilon: Added to the variance in layer normalisation.
+
+    Call arguments:
+        inputs: Float tensor `(B, T, D)`.
+        memory: Float tensor `(B, S, D)`, the encoder's output. Not needed with `memory_cache`.
+        attention_mask: Boolean tensor `(B, T, T)` for self-attention, True = may attend.
+        memory_mask: Boolean tensor `(B, 1, S)` for cross-attention, True = may attend. It hides
+            the source's padding.
+        memory_cache: Keys and values of `memory`, from `keys_and_values` of the cross-attention.
+        cache: Keys and values of this block's self-attention, each `(B, H, T, d_k)`.
+        cache_index: Integer scalar: where in `cache` the keys and values of `inputs` belong.
+
+    Returns:
+        Float tensor `(B, T, D)`; with `cache_index`, followed by the new cache.
+
+    Raises:
+        ValueError: If `num_heads` does not divide `d_model`.
+
+    Reference: Vaswani et al. 2017, section 3.1.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.self_attention = self._attention("self_attention")
+        self.cross_attention = self._attention("cross_attention")
+        self.feed_forward = self._feed_forward()
+
+    def build(self, inputs_shape):
+        """Build the three sub-layers."""
+        self.self_attention.build(inputs_shape)
+        self.cross_attention.build(inputs_shape)
+        self.feed_forward.build(inputs_shape)
+
+    def call(
+        self,
+        inputs,
+        memory=None,
+        attention_mask=None,
+        memory_mask=None,
+        memory_cache=None,
+        cache=None,
+        cache_index=None,
+    ):
+        """Apply the three sub-layers."""
+        if cache_index is None:
+            x = self.self_attention(inputs, attention_mask=attention_mask)
+        else:
+            x, cache = self.self_attention(
+                inputs, attention_mask=attention_mask, cache=cache, cache_index=cache_index
+            )
+        x = self.cross_attention(x, source=memory, attention_mask=memory_mask, cache=memory_cache)
+        x = self.feed_forward(x)
+        return x if cache_index is None else (x, cache)

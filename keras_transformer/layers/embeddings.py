@@ -1,0 +1,65 @@
+"""Token embeddings, and the same table turned round to give logits."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class TokenEmbedding(keras.layers.Layer):
+    """Look up one vector a token; in reverse, score every token against a vector.
+
+    The table is drawn from N(0, 1/D), so that reversed it gives logits of unit variance, and
+    vectors are multiplied by sqrt(D) on the way in, so that they are not drowned by the positions
+    added to them.
+
+    Args:
+        vocabulary_size: Number of tokens V.
+        d_model: Width D.
+        scale: Whether to multiply the vectors by sqrt(D).
+
+    Call arguments:
+        inputs: Integer ids `(B, T)` in [0, V); in reverse, float vectors `(B, T, D)`.
+        reverse: Whether to compute logits instead of vectors.
+
+    Returns:
+        Float tensor `(B, T, D)`; in reverse, logits `(B, T, V)`.
+
+    Raises:
+        tensorflow.errors.InvalidArgumentError: If an id lies outside [0, V), on TensorFlow's CPU
+            device; other devices and backends do not check.
+
+    Reference: Vaswani et al. 2017, section 3.4; Press & Wolf 2017 for the tied table.
+    """
+
+    def __init__(self, vocabulary_size, d_model, scale=True, **kwargs):
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.d_model = d_model
+        self.scale = scale
+
+    def build(self, inputs_shape=None):
+        """Create the table `(V, D)`."""
+        self.table = self.add_weight(
+            shape=(self.vocabulary_size, self.d_model),
+            initializer=keras.initializers.RandomNormal(stddev=self.d_model**-0.5),
+            name="table",
+        )
+
+    def call(self, inputs, reverse=False):
+        """Embed ids, or turn vectors into logits."""
+        if reverse:
+            batch, length = ops.shape(inputs)[:2]
+            flat = ops.reshape(inputs, (-1, self.d_model))
+            logits = ops.matmul(flat, ops.transpose(ops.cast(self.table, inputs.dtype)))
+            return ops.reshape(logits, (batch, length, self.vocabulary_size))
+        vectors = ops.cast(ops.take(self.table, inputs, axis=0), self.compute_dtype)
+        return vectors * self.d_model**0.5 if self.scale else vectors
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "d_model": self.d_model,
+            "scale": self.scale,
+        }

@@ -1,0 +1,55 @@
+"""Masks: boolean tensors in which True means "may attend".
+
+Three facts decide what a position may attend to, and each has its own mask: padding of the
+source (encoder self-attention and cross-attention), order of the target (decoder
+self-attention), and, while decoding, how much of the cache has been written.
+"""
+
+from keras import ops
+
+
+def padding_mask(ids, padding_id=0):
+    """Say which positions hold a real token.
+
+    Args:
+        ids: Integer tensor `(B, S)`.
+        padding_id: The id that fills up short rows.
+
+    Returns:
+        Boolean tensor `(B, S)`, True at real tokens.
+    """
+    return ops.not_equal(ids, padding_id)
+
+
+def causal_mask(length):
+    """Let each position attend to itself and to what came before.
+
+    The diagonal is included: inputs are shifted right by one, so position t holds token t - 1 and
+    may be seen when token t is predicted.
+
+    Args:
+        length: Integer T.
+
+    Returns:
+        Boolean tensor `(1, T, T)`, True where key <= query.
+    """
+    positions = ops.arange(length)
+    return ops.expand_dims(ops.expand_dims(positions, 1) >= ops.expand_dims(positions, 0), 0)
+
+
+def cache_mask(index, length):
+    """Let the query at `index` attend to the part of a cache that has been written.
+
+    Args:
+        index: Integer scalar, the position written last.
+        length: Integer S, how many positions the cache holds.
+
+    Returns:
+        Boolean tensor `(1, 1, S)`, True up to and including `index`: row `index` of `causal_mask`.
+    """
+    return ops.reshape(ops.arange(length) <= index, (1, 1, -1))
+
+
+def attend_to(mask):
+    """Turn a padding mask `(B, S)` into an attention mask `(B, 1, S)`, the same for all queries."""
+    return ops.expand_dims(mask, 1)

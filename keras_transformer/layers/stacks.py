@@ -1,0 +1,144 @@
+"""Stacks of blocks: the encoder and the decoder."""
+
+import keras
+from keras import ops
+
+from keras_transformer.layers.blocks import DecoderBlock, EncoderBlock
+
+LAYER_ARGUMENTS = ("name", "dtype", "trainable", "autocast")  # of keras.layers.Layer itself
+
+
+class _Stack(keras.layers.Layer):
+    """`num_layers` blocks with weights of their own, and the norm that ends a pre-norm stack."""
+
+    block_class: type
+
+    def __init__(self, num_layers, **kwargs):
+        block_arguments = {k: kwargs.pop(k) for k in list(kwargs) if k not in LAYER_ARGUMENTS}
+        super().__init__(**kwargs)
+        self.num_layers = num_layers
+        self.blocks = [
+            self.block_class(**block_arguments, dtype=self.dtype_policy, name=f"block_{i}")
+            for i in range(num_layers)
+        ]
+        self.block_arguments = block_arguments
+        self.final_norm = None
+        if block_arguments.get("norm_first"):
+            self.final_norm = keras.layers.LayerNormalization(
+                epsilon=block_arguments.get("epsilon", 1e-6),
+                dtype=self.dtype_policy,
+                name="final_norm",
+            )
+
+    def build(self, inputs_shape):
+        """Build every block."""
+        for block in self.blocks:
+            block.build(inputs_shape)
+        if self.final_norm is not None:
+            self.final_norm.build(inputs_shape)
+
+    def _finish(self, x):
+        return x if self.final_norm is None else self.final_norm(x)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "num_layers": self.num_layers, **self.block_arguments}
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class Encoder(_Stack):
+    """A stack of encoder blocks.
+
+    Args:
+        num_layers: Number of blocks N.
+        **kwargs: What `EncoderBlock` takes: `num_heads`, `d_model`, `d_ff` and the rest.
+
+    Call arguments:
+        inputs: Float tensor `(B, S, D)`, embeddings with positions.
+        attention_mask: Boolean tensor `(B, S, S)` or `(B, 1, S)`, True = may attend.
+
+    Returns:
+        Float tensor `(B, S, D)`: the memory, as long as the input.
+    """
+
+    block_class = EncoderBlock
+
+    def call(self, inputs, attention_mask=None):
+        """Run the blocks in order."""
+        x = inputs
+        for block in self.blocks:
+            x = block(x, attention_mask=attention_mask)
+        return self._finish(x)
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class Decoder(_Stack):
+    """A stack of decoder blocks.
+
+    Args:
+        num_layers: Number of blocks N.
+        **kwargs: What `DecoderBlock` takes: `num_heads`, `d_model`, `d_ff` and the rest.
+
+    Call arguments:
+        inputs: Float tensor `(B, T, D)`, embeddings with positions.
+        memory: Float tensor `(B, S, D)`, the encoder's output. Not needed with `memory_caches`.
+        attention_mask: Boolean tensor `(B, T, T)`, True = may attend.
+        memory_mask: Boolean tensor `(B, 1, S)`, True = may attend.
+        memory_caches: What `cache_memory` returns: keys and values of the memory for each block.
+        caches: What `empty_caches` returns: keys and values of the target for each block.
+        cache_index: Integer scalar: where in `caches` the keys and values of `inputs` belong.
+
+    Returns:
+        Float tensor `(B, T, D)`; with `cache_index`, followed by the new caches.
+    """
+
+    block_class = DecoderBlock
+
+    def call(
+        self,
+        inputs,
+        memory=None,
+        attention_mask=None,
+        memory_mask=None,
+        memory_caches=None,
+        caches=None,
+        cache_index=None,
+    ):
+        """Run the blocks in order."""
+        x = inputs
+        new_caches = []
+        for i, block in enumerate(self.blocks):
+            x = block(
+                x,
+                memory=memory,
+                attention_mask=attention_mask,
+                memory_mask=memory_mask,
+                memory_cache=None if memory_caches is None else memory_caches[i],
+                cache=None if caches is None else caches[i],
+                cache_index=cache_index,
+            )
+            if cache_index is not None:
+                x, cache = x
+                new_caches.append(cache)
+        x = self._finish(x)
+        return x if cache_index is None else (x, new_caches)
+
+    def cache_memory(self, memory):
+        """Project the memory `(B, S, D)` to the keys and values of every cross-attention.
+
+        Returns:
+            List of N tuples of keys and values, each `(B, H, S, d_k)`. They are computed once a
+            source sentence, whatever the number of steps or beams.
+        """
+        return [block.cross_attention.sublayer.keys_and_values(memory) for block in self.blocks]
+
+    def empty_caches(self, batch_size, length):
+        """Make room for the keys and values of `length` target positions.
+
+        Returns:
+            List of N tuples of zeros, keys and values, each `(B, H, length, d_k)`.
+        """
+        attention = self.blocks[0].self_attention.sublayer
+        shape = (batch_size, attention.num_heads, length, attention.head_width)
+        zeros = ops.zeros(shape, dtype=self.compute_dtype)
+        return [(zeros, zeros) for _ in self.blocks]

@@ -1,0 +1,147 @@
+"""Reversible WordPiece: text -> ids -> the same text, inside the graph, on every runtime.
+
+Text is split at ASCII white space only, so that `Hello, bushes.` becomes `Hello ##, bush ##es ##.`
+and comes back with its case and punctuation; runs of white space come back as one space. All of
+it is done by ops that exist in TensorFlow Serving and in LiteRT.
+
+Two rules keep text from being mistaken for something else:
+
+- Text never gives a special id, except that a word with an unknown character is `[UNK]`. A literal
+  `[EOS]` is spelled with ordinary pieces.
+- A literal `##es` at the beginning of a word is not a continuation.
+
+Both hold because inside the graph a continuation is marked by a leading space and a special token
+by a trailing one, and no word can contain a space.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+from keras_transformer.text.learner import CONTINUATION, SPECIAL_TOKENS
+
+UNKNOWN_TOKEN = "[UNK]"
+# LinMaxMatch is linear in the word's length, so there is no reason to give up on long words: a
+# Japanese sentence is a single one.
+MAX_BYTES_PER_WORD = 1_000_000
+
+
+class WordPieceTokenizer:
+    """Turns text into WordPiece ids and back, in the graph.
+
+    A word is cut by greedy longest match: the longest piece of the vocabulary that begins it, then
+    the longest continuation, and so on. A word that can't be spelled becomes one `[UNK]`.
+
+    Args:
+        vocabulary: The pieces in the order of their ids. It begins with the special tokens
+            `[PAD] [UNK] [BOS] [EOS]`; continuations begin with `##`.
+
+    Raises:
+        ValueError: If the vocabulary does not begin with the special tokens, or holds a piece
+            that is empty, repeated, or contains white space.
+
+    Example:
+        tokenizer = WordPieceTokenizer(learn_vocabulary(lines, 8000))
+        ids = tokenizer.tokenize(["Two young men."])
+        tokenizer.detokenize(ids)
+
+    Reference: Schuster & Nakajima 2012; Song et al. 2021, "Fast WordPiece Tokenization".
+    """
+
+    def __init__(self, vocabulary: Sequence[str]):
+        self.vocabulary = list(vocabulary)
+        _check(self.vocabulary)
+        self._words = tf_text.WhitespaceTokenizer()
+        # A bitmap over code points. Its first 128 bits keep ASCII white space only: at a wider
+        # white space, tf.text leaves part of the character behind in the word before it.
+        self._words._config = self._words._config[:16]
+        self._pieces = tf_text.FastWordpieceTokenizer(
+            vocab=[_mark(piece) for piece in self.vocabulary],
+            suffix_indicator=" ",
+            unknown_token=UNKNOWN_TOKEN,
+            max_bytes_per_word=MAX_BYTES_PER_WORD,
+            token_out_type=tf.int32,
+            no_pretokenization=True,
+            support_detokenization=True,
+        )
+
+    def __len__(self):
+        """Return the number of pieces V."""
+        return len(self.vocabulary)
+
+    def tokenize(self, text):
+        """Cut text into pieces.
+
+        Args:
+            text: String tensor `(B,)`, UTF-8. Bytes that are not UTF-8 make their word unknown.
+
+        Returns:
+            Ragged int32 tensor `(B, (S))`; empty rows for empty text.
+        """
+        return self._pieces.tokenize(self._words.tokenize(text)).merge_dims(-2, -1)
+
+    def detokenize(self, ids):
+        """Join pieces to text.
+
+        Args:
+            ids: Ragged or dense integer tensor `(B, T)`. In dense ids, and in ragged ones,
+                padding, begin and end tokens are left out.
+
+        Returns:
+            String tensor `(B,)`.
+        """
+        if isinstance(ids, tf.RaggedTensor):
+            ids = ids.to_tensor(shape=[None, None])
+        special = [i for i, token in enumerate(SPECIAL_TOKENS) if token != UNKNOWN_TOKEN]
+        real = tf.reduce_all([tf.not_equal(ids, i) for i in special], axis=0)  # (B, T)
+        pieces = tf.gather(tf.reshape(ids, [-1]), tf.where(tf.reshape(real, [-1]))[:, 0])
+        counts = tf.reduce_sum(tf.cast(real, tf.int64), axis=1)
+        rows = tf.RaggedTensor.from_row_lengths(pieces, counts, validate=False)
+        return self._pieces.detokenize(rows)
+
+    def save(self, path) -> None:
+        """Write the vocabulary, one piece a line, in the order of ids."""
+        Path(path).write_text("".join(f"{p}\n" for p in self.vocabulary), "utf-8", newline="\n")
+
+    @classmethod
+    def load(cls, path) -> "WordPieceTokenizer":
+        """Read a vocabulary that `save` wrote.
+
+        Raises:
+            OSError: If the file can't be read.
+            ValueError: If it is not a vocabulary.
+        """
+        try:
+            text = Path(path).read_bytes().decode("utf-8")
+            # Not splitlines(): a piece may hold a wider line separator such as U+2028.
+            return cls(text.removesuffix("\n").replace("\r\n", "\n").split("\n"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not a WordPiece vocabulary: {error}") from None
+
+
+def _mark(piece):
+    """Write a piece as it stands in the graph, where no text can imitate the marks."""
+    if piece in SPECIAL_TOKENS and piece != UNKNOWN_TOKEN:
+        return piece + " "
+    return " " + piece.removeprefix(CONTINUATION) if _is_continuation(piece) else piece
+
+
+def _is_continuation(piece):
+    return piece.startswith(CONTINUATION) and piece != CONTINUATION
+
+
+def _check(vocabulary):
+    head = tuple(vocabulary[: len(SPECIAL_TOKENS)])
+    if head != SPECIAL_TOKENS:
+        raise ValueError(
+            f"a vocabulary begins with {' '.join(SPECIAL_TOKENS)}, this one with {' '.join(head)}."
+        )
+    if len(set(vocabulary)) < len(vocabulary):
+        seen: set[str] = set()
+        again = next(p for p in vocabulary if p in seen or seen.add(p))  # type: ignore[func-returns-value]
+        raise ValueError(f"the piece {again!r} stands in the vocabulary twice.")
+    for i, piece in enumerate(vocabulary):
+        if not piece or any(c in piece for c in "\t\n\v\f\r \0"):
+            raise ValueError(f"piece {i} is {piece!r}: pieces hold no white space and no NUL.")

@@ -1,0 +1,73 @@
+"""Checkpoints: the state that a run goes on from.
+
+Each is a folder `step-00000300` that appears in one move, with the weights (dropout's random state
+included), the optimizer's variables and what else the training has to remember.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras_transformer.training.files import replacing
+
+from keras_transformer.errors import InputError
+
+
+class Checkpoints:
+    """The checkpoints of one run; only the newest is kept.
+
+    Args:
+        folder: Where they are.
+    """
+
+    WEIGHTS = "model.weights.h5"
+    OPTIMIZER = "optimizer.npz"
+    STATE = "state.json"
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def newest(self) -> Path | None:
+        """Return the folder of the newest checkpoint, or None."""
+        return max(self.folder.glob("step-*"), default=None)
+
+    def save(self, model, state: dict[str, Any]) -> Path:
+        """Write the state after the optimizer's last step, and remove older ones.
+
+        Args:
+            model: A compiled model whose optimizer is built.
+            state: What else to remember, ready for JSON.
+        """
+        step = int(model.optimizer.iterations)
+        path = self.folder / f"step-{step:08d}"
+        with replacing(path) as new:
+            new.mkdir()
+            model.save_weights(new / self.WEIGHTS)
+            variables = [np.asarray(v) for v in model.optimizer.variables]
+            np.savez(new / self.OPTIMIZER, *variables)
+            (new / self.STATE).write_text(json.dumps(state), encoding="utf-8")
+        for other in self.folder.glob("step-*"):
+            if other != path:
+                shutil.rmtree(other)
+        return path
+
+    def restore(self, model) -> dict[str, Any]:
+        """Load the newest checkpoint into a compiled model, and return the remembered state.
+
+        Raises:
+            InputError: If there is none, or it is damaged.
+        """
+        path = self.newest()
+        if path is None:
+            raise InputError(f"{self.folder} holds no checkpoint.")
+        try:
+            model.load_weights(path / self.WEIGHTS)
+            model.optimizer.build(model.trainable_variables)
+            with np.load(path / self.OPTIMIZER) as saved:
+                for variable, name in zip(model.optimizer.variables, saved.files, strict=True):
+                    variable.assign(saved[name])
+            return json.loads((path / self.STATE).read_text("utf-8"))
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path} is damaged or of another model: {error}") from None

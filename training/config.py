@@ -1,0 +1,71 @@
+"""The settings of a training run: one frozen dataclass, kept in the run directory."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from keras_transformer.training.data import Batching, ParallelFiles
+
+from keras_transformer.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides how a model is trained.
+
+    Raises:
+        InputError: If a value is out of its range; the message names it.
+    """
+
+    source: str  # parallel text files, plain or gzip
+    target: str
+    valid_source: str
+    valid_target: str
+    steps: int  # number of updates
+    learning_rate: float  # the highest, at the end of the warm-up
+    warmup_steps: int  # of the inverse-square-root schedule
+    max_length: int = 256  # longest source or target in tokens, the end token included
+    batch_tokens: int = 4096  # most tokens in one side of a batch, padding included
+    label_smoothing: float = 0.1
+    clip_norm: float = 1.0  # the global norm of the gradients is clipped to this; 0 is off
+    seed: int = 1  # of the weights, of dropout and of the order of the data
+    validate_every: int = 500  # steps
+    checkpoint_every: int = 500  # steps
+    patience: int = 0  # stop after so many validations without a better one; 0 is off
+
+    def __post_init__(self):
+        """Refuse values that can't make a run."""
+        for name in ("steps", "warmup_steps", "validate_every", "checkpoint_every", "batch_tokens"):
+            self._check(name, getattr(self, name) >= 1, "must be at least 1")
+        self._check("learning_rate", self.learning_rate > 0, "must be positive")
+        self._check("label_smoothing", 0 <= self.label_smoothing < 1, "must be in [0, 1)")
+        self._check("clip_norm", self.clip_norm >= 0, "must be positive, or 0 for none")
+        self._check("patience", self.patience >= 0, "must be positive, or 0 for none")
+
+    def _check(self, name, holds, rule):
+        if not holds:
+            raise InputError(f"{name} {rule}, got {getattr(self, name)!r}.")
+
+    @property
+    def train_files(self) -> ParallelFiles:
+        """The text to train on."""
+        return ParallelFiles(Path(self.source), Path(self.target))
+
+    @property
+    def valid_files(self) -> ParallelFiles:
+        """The text to validate on."""
+        return ParallelFiles(Path(self.valid_source), Path(self.valid_target))
+
+    @property
+    def batching(self) -> Batching:
+        """How pairs are put into batches."""
+        return Batching(self.batch_tokens, self.max_length)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def paper_peak(d_model: int) -> float:
+    """Return the highest learning rate of the paper's schedule for a model of width D."""
+    return (d_model * 4000) ** -0.5

@@ -1,0 +1,42 @@
+"""Writing files and folders so that a reader never sees half of one."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path, and put what was made there in the place of `path` at the end.
+
+    It serves files and folders. If the block raises, `path` stays as it was and nothing is left
+    behind.
+
+    Args:
+        path: The file or folder to write. Its folder is made if need be.
+
+    Yields:
+        A path beside it, with the same ending, that does not exist yet.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    try:
+        new = scratch / path.name
+        yield new
+        if path.is_dir():  # a folder can't be replaced in one move while it holds something
+            os.replace(path, scratch / "old")
+        os.replace(new, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file in one move."""
+    with replacing(path) as new:
+        new.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

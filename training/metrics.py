@@ -1,0 +1,92 @@
+"""Metrics over real tokens: each counts every token of a data set once, however it is batched."""
+
+import keras
+from keras import ops
+from keras_transformer.training.losses import token_cross_entropy
+
+
+class _TokenMean(keras.metrics.Metric):
+    """The mean over all real tokens seen since the last reset of what `sum_and_count` counts."""
+
+    def __init__(self, name, ignore_id=0, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.ignore_id = ignore_id
+        self.total = self.add_weight(name="total", initializer="zeros", dtype="float32")
+        self.count = self.add_weight(name="count", initializer="zeros", dtype="float32")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Add a batch of labels `(B, T)` and logits `(B, T, V)`."""
+        total, count = self.sum_and_count(ops.cast(y_true, "int32"), y_pred)
+        self.total.assign_add(total)
+        self.count.assign_add(count)
+
+    def result(self):
+        """Return the mean; 0 if no token was seen."""
+        return self.total / ops.maximum(self.count, 1.0)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "ignore_id": self.ignore_id}
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class TokenCrossEntropy(_TokenMean):
+    """Mean cross-entropy a token in nats, smoothed as the loss is.
+
+    Args:
+        label_smoothing: The share of probability that is spread over the vocabulary.
+        ignore_id: Label of padding.
+    """
+
+    def __init__(self, label_smoothing=0.0, name="loss", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing = label_smoothing
+
+    def sum_and_count(self, labels, logits):
+        """Sum the cross-entropy."""
+        return token_cross_entropy(labels, logits, self.label_smoothing, self.ignore_id)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class Perplexity(_TokenMean):
+    """exp of the mean cross-entropy a token, always without label smoothing.
+
+    A model that knows nothing has perplexity V.
+
+    Args:
+        ignore_id: Label of padding.
+    """
+
+    def __init__(self, name="perplexity", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def sum_and_count(self, labels, logits):
+        """Sum the cross-entropy."""
+        return token_cross_entropy(labels, logits, 0.0, self.ignore_id)
+
+    def result(self):
+        """Return the perplexity."""
+        return ops.exp(super().result())
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class TokenAccuracy(_TokenMean):
+    """Share of real tokens whose label has the highest logit.
+
+    Args:
+        ignore_id: Label of padding.
+    """
+
+    def __init__(self, name="token_accuracy", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def sum_and_count(self, labels, logits):
+        """Count the hits."""
+        real = ops.not_equal(labels, self.ignore_id)
+        hit = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
+        both = ops.logical_and(hit, real)
+        return ops.sum(ops.cast(both, "float32")), ops.sum(ops.cast(real, "float32"))

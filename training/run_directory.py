@@ -1,0 +1,208 @@
+"""The run directory: everything that a training run leaves behind, in one folder.
+
+    config.json          the model's configuration and the training's
+    vocab.txt            the pieces in the order of their ids
+    best.weights.h5      the weights with the lowest validation loss
+    checkpoints/         the newest state, to go on from: weights, optimizer, position
+    samples.txt          a few source sentences, for sample translations and for export
+    metrics.jsonl        one JSON object a line, for machines
+    tensorboard/         the same for people
+
+`translate`, `evaluate` and `export` take this folder and nothing else.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from keras_transformer.training.checkpoints import Checkpoints
+from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.files import replacing, write_json
+
+from keras_transformer.errors import InputError
+from keras_transformer.models import Transformer, TransformerConfig
+from keras_transformer.text import WordPieceTokenizer
+
+FORMAT = 1
+
+
+class RunDirectory:
+    """One run on disk; make it by `create` or `open`.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.config_path = self.path / "config.json"
+        self.vocabulary_path = self.path / "vocab.txt"
+        self.best_path = self.path / "best.weights.h5"
+        self.samples_path = self.path / "samples.txt"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.tensorboard_path = self.path / "tensorboard"
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
+
+    @staticmethod
+    def check_free(path, overwrite: bool = False) -> None:
+        """Make sure that a new run may be written to `path`.
+
+        Raises:
+            InputError: If something is there already, and it is not a run that may be overwritten.
+        """
+        path = Path(path)
+        if path.is_dir() and not any(path.iterdir()):
+            return
+        if not path.exists():
+            return
+        if not (path / "config.json").is_file():
+            raise InputError(f"{path} exists and is not a run; choose another output folder.")
+        if not overwrite:
+            raise InputError(
+                f"{path} holds a run already. Go on with it by --resume {path}, replace it by "
+                "--overwrite, or choose another output folder."
+            )
+
+    @classmethod
+    def create(
+        cls,
+        path,
+        model: TransformerConfig,
+        training: TrainingConfig,
+        tokenizer: WordPieceTokenizer,
+        samples: list[str],
+        overwrite: bool = False,
+    ) -> "RunDirectory":
+        """Write a new run that has not been trained yet.
+
+        Args:
+            path: The folder to make.
+            model: Configuration of the model.
+            training: Configuration of the training.
+            tokenizer: Its vocabulary becomes the run's.
+            samples: A few source sentences.
+            overwrite: Whether a run that is there may be replaced.
+
+        Raises:
+            InputError: If the folder is not free.
+        """
+        cls.check_free(path, overwrite)
+        with replacing(Path(path)) as new:
+            run = cls(new)
+            new.mkdir()
+            run.save_config(model, training)
+            tokenizer.save(run.vocabulary_path)
+            run.samples_path.write_text("".join(f"{line}\n" for line in samples), "utf-8")
+        return cls(path)
+
+    @classmethod
+    def open(cls, path) -> "RunDirectory":
+        """Open a run that is there.
+
+        Raises:
+            InputError: If `path` is not a run.
+        """
+        run = cls(path)
+        if not run.path.is_dir():
+            raise InputError(f"There is no folder {path}.")
+        if not run.config_path.is_file():
+            raise InputError(
+                f"{path} is not a run: it has no config.json. Runs are made by "
+                "keras-transformer train --output."
+            )
+        return run
+
+    def save_config(self, model: TransformerConfig, training: TrainingConfig) -> None:
+        """Write both configurations."""
+        fields = {"format": FORMAT, "model": model.to_dict(), "training": training.to_dict()}
+        write_json(self.config_path, fields)
+
+    def _config(self) -> dict[str, Any]:
+        try:
+            fields = json.loads(self.config_path.read_text("utf-8"))
+            if fields["format"] != FORMAT:
+                raise InputError(
+                    f"{self.config_path} has format {fields['format']}, this version reads {FORMAT}."
+                )
+            return {"model": fields["model"], "training": fields["training"]}
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise InputError(f"{self.config_path} is damaged: {error!r}.") from None
+
+    def model_config(self) -> TransformerConfig:
+        """Read the model's configuration."""
+        try:
+            return TransformerConfig.from_dict(self._config()["model"])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{self.config_path}: {error}") from None
+
+    def training_config(self) -> TrainingConfig:
+        """Read the training's configuration."""
+        try:
+            return TrainingConfig(**self._config()["training"])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{self.config_path}: {error}") from None
+
+    def tokenizer(self) -> WordPieceTokenizer:
+        """Load the vocabulary.
+
+        Raises:
+            InputError: If it is missing, damaged, or not the one that the model was made for.
+        """
+        try:
+            tokenizer = WordPieceTokenizer.load(self.vocabulary_path)
+        except (OSError, ValueError) as error:
+            raise InputError(f"The run's vocabulary can't be read: {error}") from None
+        expected = self.model_config().vocabulary_size
+        if len(tokenizer) != expected:
+            raise InputError(
+                f"{self.vocabulary_path} has {len(tokenizer):,} pieces, but the model's weights "
+                f"are for {expected:,}. Put the vocabulary back that the run was trained with."
+            )
+        return tokenizer
+
+    def samples(self) -> list[str]:
+        """Read the sample sentences."""
+        if not self.samples_path.is_file():
+            return []
+        return self.samples_path.read_text("utf-8").removesuffix("\n").split("\n")
+
+    def load_model(self) -> Transformer:
+        """Build the model and load its best weights, or the newest if none were validated.
+
+        Raises:
+            InputError: If the run has no weights, or they do not fit.
+        """
+        model = Transformer(self.model_config())
+        path = self.best_path
+        if not path.is_file():
+            newest = self.checkpoints.newest()
+            if newest is None:
+                raise InputError(
+                    f"{self.path} has no weights yet. Train it by: keras-transformer train "
+                    f"--resume {self.path}"
+                )
+            path = newest / Checkpoints.WEIGHTS
+        load_weights(model, path)
+        return model
+
+    def save_best(self, model: Transformer) -> None:
+        """Keep the weights as the best so far."""
+        with replacing(self.best_path) as new:
+            model.save_weights(new)
+
+    def remove(self) -> None:
+        """Delete the run."""
+        shutil.rmtree(self.path)
+
+
+def load_weights(model, path) -> None:
+    """Load weights into a model.
+
+    Raises:
+        InputError: If the file is damaged or made for another model.
+    """
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} does not fit the model or is damaged: {error}") from None
