@@ -1,6 +1,6 @@
-"""Import the backend without the messages that TensorFlow prints before logging is set up.
+"""Keep quiet what TensorFlow says before its logging is set up.
 
-They are written to file descriptor 2 by C++ code that no setting reaches, so the descriptor itself
+The messages are written to file descriptor 2 by C++ code that no setting reaches, so the descriptor itself
 is turned away while TensorFlow loads. What Python raises is not affected.
 """
 
@@ -25,13 +25,3 @@ def quiet_stderr():
     finally:
         os.dup2(saved, 2)
         os.close(saved)
-
-
-if "keras" not in sys.modules:
-    with quiet_stderr():
-        import keras
-
-        if keras.config.backend() == "tensorflow":
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()  # says on a machine without a GPU that it has none

@@ -4,11 +4,11 @@
 the SavedModel and the `.tflite` are made of: there is one path from text to text.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
-from keras_transformer import _quiet  # noqa: F401  (first: it silences the backend's start-up)
+import numpy as np
+
+from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 
 import tensorflow as tf  # isort: skip
 
@@ -16,6 +16,7 @@ from keras_transformer.decoding import generate
 from keras_transformer.models import Transformer
 from keras_transformer.models.config import END_ID, PADDING_ID
 from keras_transformer.text import WordPieceTokenizer
+from keras_transformer.translation import decode
 
 
 class Translator:
@@ -74,8 +75,8 @@ class Translator:
         target, score = generate(self.model, append_end(ids, self.max_length))
         return {"ids": target, "score": score}
 
-    def tokenize(self, text):
-        """Show how text is cut into pieces, and whether all of it fits the model.
+    def tokenize_text(self, text):
+        """Show in the graph how text is cut into pieces, and whether all of it fits the model.
 
         Args:
             text: String tensor `(B,)`.
@@ -92,10 +93,10 @@ class Translator:
         outputs = self._from_text(tf.constant(list(texts), dtype=tf.string))
         return decode(outputs["text"].numpy()), outputs["score"].numpy().tolist()
 
-    def piece_counts(self, texts: Sequence[str]) -> list[int]:
-        """Count the pieces of each text."""
-        pieces = self.tokenizer.tokenize(tf.constant(list(texts), dtype=tf.string))
-        return pieces.row_lengths().numpy().tolist()
+    def tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Cut texts into ids `(B, S)`, and say which are too long for the model `(B,)`."""
+        outputs = self.tokenize_text(tf.constant(list(texts), dtype=tf.string))
+        return outputs["ids"].numpy(), outputs["truncated"].numpy()
 
 
 def append_end(ids, max_length):
@@ -119,60 +120,3 @@ def append_end(ids, max_length):
 
 def _count(ids):
     return tf.reduce_sum(tf.cast(tf.not_equal(ids, PADDING_ID), tf.int32), axis=1)
-
-
-def decode(texts) -> list[str]:
-    """Turn the bytes of a string tensor into Python strings."""
-    return [text.decode("utf-8", errors="replace") for text in texts]
-
-
-class TextToText(Protocol):
-    """What translates text: a `Translator` or one of the artefacts made from it."""
-
-    max_length: int | None
-
-    def run(self, texts: Sequence[str]) -> tuple[list[str], list[float]]:
-        """Translate one batch to texts and scores."""
-
-    def piece_counts(self, texts: Sequence[str]) -> list[int]:
-        """Count the pieces of each text."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Translations:
-    """What `translate` returns: texts and scores in the order of the input."""
-
-    texts: list[str]
-    scores: list[float]
-    truncated: list[int]  # indices of inputs that were too long for the model and were cut
-
-
-def translate(
-    runtime: TextToText,
-    texts: Sequence[str],
-    batch_size: int = 32,
-    advance: Callable[[int], None] = lambda count: None,
-) -> Translations:
-    """Translate any number of texts, in batches of similar length.
-
-    Args:
-        runtime: A `Translator` or an artefact.
-        texts: The source texts.
-        batch_size: Number of texts translated at once.
-        advance: Called with the number of texts in each batch that is done.
-
-    Returns:
-        `Translations`, in the order of `texts`.
-    """
-    counts = runtime.piece_counts(texts) if texts else []
-    order = sorted(range(len(texts)), key=lambda i: counts[i])
-    outputs = [""] * len(texts)
-    scores = [0.0] * len(texts)
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        for i, text, score in zip(batch, *runtime.run([texts[i] for i in batch]), strict=True):
-            outputs[i], scores[i] = text, score
-        advance(len(batch))
-    limit = runtime.max_length
-    truncated = [i for i, count in enumerate(counts) if limit is not None and count >= limit]
-    return Translations(outputs, scores, truncated)

@@ -1,5 +1,6 @@
 """Training: data, loss, metrics, schedules, and the run from text files to a trained model."""
 
+from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data import (
     Batching,
     ParallelFiles,
@@ -8,9 +9,11 @@ from keras_transformer.training.data import (
 )
 from keras_transformer.training.losses import CrossEntropy, token_cross_entropy
 from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
+from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.schedules import InverseSquareRoot, paper_adam
+from keras_transformer.training.trainer import TrainingResult, train
 
-from keras_transformer import _quiet  # noqa: F401  (first: it silences the backend's start-up)
+from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 
 __all__ = [
     "Batching",
@@ -18,10 +21,14 @@ __all__ = [
     "InverseSquareRoot",
     "ParallelFiles",
     "Perplexity",
+    "RunDirectory",
     "TokenAccuracy",
     "TokenCrossEntropy",
+    "TrainingConfig",
+    "TrainingResult",
     "make_batches",
     "make_training_batches",
     "paper_adam",
     "token_cross_entropy",
+    "train",
 ]

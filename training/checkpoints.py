@@ -33,6 +33,11 @@ class Checkpoints:
         """Return the folder of the newest checkpoint, or None."""
         return max(self.folder.glob("step-*"), default=None)
 
+    @staticmethod
+    def step_of(path: Path) -> int:
+        """Return the step of a checkpoint's folder."""
+        return int(path.name.removeprefix("step-"))
+
     def save(self, model, state: dict[str, Any]) -> Path:
         """Write the state after the optimizer's last step, and remove older ones.
 

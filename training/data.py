@@ -5,9 +5,11 @@
 Every step after the check is a `tf.data` transformation, so memory does not grow with the corpus.
 """
 
+import contextlib
 import dataclasses
 import gzip
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,7 +72,7 @@ def read_lines(path) -> Iterator[str]:
     """Yield the lines of a text file, plain or gzip, without their ends.
 
     Args:
-        path: The file. A name that ends in `.gz` is unpacked.
+        path: The file, or "-" for standard input. A name that ends in `.gz` is unpacked.
 
     Raises:
         InputError: If the file is missing, unreadable or not UTF-8.
@@ -78,7 +80,7 @@ def read_lines(path) -> Iterator[str]:
     path = Path(path)
     number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with _open(path) as file:
             for number, line in enumerate(file, 1):  # noqa: B007  (named in the error)
                 yield line.rstrip(b"\r\n").decode("utf-8")
     except FileNotFoundError:
@@ -90,6 +92,12 @@ def read_lines(path) -> Iterator[str]:
         ) from None
     except (OSError, EOFError) as error:
         raise InputError(f"{path} can't be read: {error}.") from None
+
+
+def _open(path):
+    if str(path) == "-":
+        return contextlib.nullcontext(sys.stdin.buffer)
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +123,7 @@ class Batching:
 
     @property
     def lengths(self) -> list[int]:
-        """The longest pair in each bucket: pairs in a bucket differ by little, so little is padded."""
+        """The longest pair in each bucket: neighbours differ by little, so little is padded."""
         steps = [*range(8, 64, 8), *range(64, 128, 16), *range(128, 1 << 20, 64)]
         return [n for n in steps if n < self.max_length] + [self.max_length]
 

@@ -123,7 +123,8 @@ class RunDirectory:
             fields = json.loads(self.config_path.read_text("utf-8"))
             if fields["format"] != FORMAT:
                 raise InputError(
-                    f"{self.config_path} has format {fields['format']}, this version reads {FORMAT}."
+                    f"{self.config_path} has format {fields['format']}, but this version reads "
+                    f"format {FORMAT}."
                 )
             return {"model": fields["model"], "training": fields["training"]}
         except (KeyError, TypeError, json.JSONDecodeError) as error:

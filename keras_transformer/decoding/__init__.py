@@ -1,6 +1,6 @@
 """Decoding: searches over a step function, and generation with a model."""
 
-from keras_transformer import _quiet  # noqa: F401  (first: it silences the backend's start-up)
+from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.decoding.generate import generate, next_token_probabilities
 from keras_transformer.decoding.search import greedy_search
 

@@ -48,9 +48,10 @@ def greedy_search(step, cache, limits, max_length, begin_id, end_id, padding_id=
         logits, cache = step(last, cache, index)
         log_probabilities = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
         allowed = log_probabilities + _never(log_probabilities.shape[-1], (begin_id, padding_id))
-        chosen = ops.cast(ops.argmax(allowed, axis=-1), "int32")
-        scores = scores + ops.where(finished, 0.0, ops.max(allowed, axis=-1))
-        chosen = ops.where(finished, padding_id, chosen)
+        # top_k rather than argmax, which Keras builds from ops that LiteRT lacks.
+        best, chosen = (ops.squeeze(x, -1) for x in ops.top_k(allowed, 1))
+        scores = scores + ops.where(finished, 0.0, best)
+        chosen = ops.where(finished, padding_id, ops.cast(chosen, "int32"))
         finished = ops.logical_or(finished, chosen == end_id)
         finished = ops.logical_or(finished, index + 1 >= limits)
         last = ops.expand_dims(chosen, 1)

@@ -1,6 +1,6 @@
 """Keras layers that Transformers are assembled from."""
 
-from keras_transformer import _quiet  # noqa: F401  (first: it silences the backend's start-up)
+from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.layers.attention import MultiHeadAttention, scaled_dot_product_attention
 from keras_transformer.layers.blocks import DecoderBlock, EncoderBlock, SublayerConnection
 from keras_transformer.layers.embeddings import TokenEmbedding

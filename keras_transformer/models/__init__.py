@@ -1,6 +1,6 @@
 """Models: assembled from `keras_transformer.layers` through the functional API."""
 
-from keras_transformer import _quiet  # noqa: F401  (first: it silences the backend's start-up)
+from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.models.config import PRESETS, TransformerConfig
 from keras_transformer.models.transformer import Transformer
 

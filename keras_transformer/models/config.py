@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, Literal
 
+from keras_transformer.errors import InputError
+
 # The ids that every vocabulary of this package begins with.
 PADDING_ID, UNKNOWN_ID, BEGIN_ID, END_ID = range(4)
 
@@ -15,7 +17,7 @@ class TransformerConfig:
     the last two are extras of later implementations and are off.
 
     Raises:
-        ValueError: If a value is out of its range; the message names it.
+        InputError: If a value is out of its range; the message names it.
 
     Reference: Vaswani et al. 2017, "Attention Is All You Need".
     """
@@ -48,7 +50,7 @@ class TransformerConfig:
         )
         self._check("max_length", self.max_length >= 2, "must be at least 2")
         if self.d_model % self.num_heads:
-            raise ValueError(
+            raise InputError(
                 f"d_model must be a multiple of num_heads, got d_model={self.d_model} and "
                 f"num_heads={self.num_heads}."
             )
@@ -61,11 +63,11 @@ class TransformerConfig:
             "must be 'sinusoidal' or 'learned'",
         )
         if self.positions == "sinusoidal" and self.d_model % 2:
-            raise ValueError(f"Sinusoidal positions need an even d_model, got {self.d_model}.")
+            raise InputError(f"Sinusoidal positions need an even d_model, got {self.d_model}.")
 
     def _check(self, name, holds, rule):
         if not holds:
-            raise ValueError(f"{name} {rule}, got {getattr(self, name)!r}.")
+            raise InputError(f"{name} {rule}, got {getattr(self, name)!r}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, ready for JSON."""
@@ -76,13 +78,13 @@ class TransformerConfig:
         """Rebuild the configuration that `to_dict` wrote.
 
         Raises:
-            ValueError: If a field is unknown or missing.
+            InputError: If a field is unknown or missing.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
-            raise ValueError(f"Unknown fields in the model's configuration: {', '.join(unknown)}.")
+            raise InputError(f"Unknown fields in the model's configuration: {', '.join(unknown)}.")
         if "vocabulary_size" not in fields:
-            raise ValueError("The model's configuration has no vocabulary_size.")
+            raise InputError("The model's configuration has no vocabulary_size.")
         return cls(**fields)
 
     @classmethod
@@ -95,10 +97,10 @@ class TransformerConfig:
             **changes: Fields to set otherwise than the preset does.
 
         Raises:
-            ValueError: If there is no such preset.
+            InputError: If there is no such preset.
         """
         if name not in PRESETS:
-            raise ValueError(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
+            raise InputError(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
         return cls(vocabulary_size=vocabulary_size, **{**PRESETS[name], **changes})
 
 

@@ -1,0 +1,69 @@
+"""The `.tflite` files: one from text to text, one from ids to ids for runtimes without tf.text."""
+
+from collections import Counter
+from pathlib import Path
+
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+
+from keras_transformer.errors import InputError
+
+# The custom ops of tf.text that LiteRT has kernels for. No other may be in a file: the converter
+# would let an op without a kernel through, and the file would fail on the phone.
+TF_TEXT_OPS = frozenset(
+    {
+        "FastWordpieceTokenizeWithOffsets",
+        "TFText>FastWordpieceDetokenize",
+        "TFText>WhitespaceTokenizeWithOffsetsV2",
+        "RaggedTensorToTensor",
+    }
+)
+
+
+def convert(saved_model: Path, signatures: list[str], custom_ops: frozenset[str]) -> bytes:
+    """Convert signatures of a SavedModel to a TFLite flatbuffer.
+
+    Args:
+        saved_model: Folder of the version.
+        signatures: Names of the signatures to keep.
+        custom_ops: The custom ops that may be in the file; all else are TFLite's own.
+
+    Returns:
+        The content of the `.tflite` file.
+
+    Raises:
+        InputError: If the file would hold an op that the runtime lacks.
+    """
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(saved_model), signature_keys=signatures
+    )
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    converter.allow_custom_ops = bool(custom_ops)
+    content = converter.convert()
+    if foreign := sorted(custom_ops_of(content) - custom_ops):
+        raise InputError(
+            f"The .tflite would need {', '.join(foreign)}, which LiteRT does not have; it was not "
+            "written."
+        )
+    return content
+
+
+def ops_of(content: bytes) -> Counter[str]:
+    """Count the operators of a TFLite file by name; a custom op has the prefix `custom:`."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    builtin = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+    names = [
+        f"custom:{code.customCode.decode()}"
+        if code.customCode
+        else builtin[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        for code in model.operatorCodes
+    ]
+    return Counter(
+        names[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators
+    )
+
+
+def custom_ops_of(content: bytes) -> set[str]:
+    """Return the names of the custom ops in a TFLite file, Flex ops included."""
+    ops = ops_of(content)
+    return {name.removeprefix("custom:") for name in ops if name.startswith("custom:")}

@@ -1,0 +1,405 @@
+"""The command `keras-transformer`.
+
+Each command loads what it needs when it runs, so that `--help` and errors in arguments answer at
+once. Bad input is printed without a traceback, and exits with status 2.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from keras_transformer.errors import InputError
+
+app = typer.Typer(
+    name="keras-transformer",
+    help="From text files to a Transformer that runs anywhere.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Model = Annotated[Path, typer.Option(help="A run folder, a SavedModel folder or a .tflite file.")]
+LINES_AT_ONCE = 8192
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except InputError as error:
+        _console().print(f"error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(2)
+
+
+def _console() -> Console:
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+@app.command()
+def vocab(
+    input: Annotated[list[Path], typer.Option(help="Text file, plain or .gz; repeatable.")],
+    output: Annotated[Path, typer.Option(help="File to write, one piece a line.")],
+    size: Annotated[int, typer.Option(help="Number of pieces.")] = 8000,
+    score: Annotated[
+        str,
+        typer.Option(
+            help="Which pair of pieces to merge next: by 'frequency', or by 'likelihood', which "
+            "wants a --min-frequency as high as still fills the vocabulary."
+        ),
+    ] = "frequency",
+    min_frequency: Annotated[int, typer.Option(help="Never merge pairs seen less often.")] = 2,
+    split_digits: Annotated[bool, typer.Option(help="Keep digits single pieces.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the output file.")] = False,
+) -> None:
+    """Learn a WordPiece vocabulary from text."""
+    from keras_transformer.text.learner import learn_vocabulary
+    from keras_transformer.training.data import read_lines
+    from keras_transformer.training.files import replacing
+
+    _check_file_free(output, overwrite)
+    console = _console()
+    lines = (line for path in input for line in read_lines(path))
+    try:
+        pieces = learn_vocabulary(
+            lines,
+            size,
+            score=score,  # type: ignore[arg-type]  (learn_vocabulary refuses what it can't take)
+            min_frequency=min_frequency,
+            split_digits=split_digits,
+            progress=console.is_terminal,
+        )
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"The vocabulary can't be learned: {error}") from None
+    with replacing(output) as new:
+        new.write_text("".join(f"{p}\n" for p in pieces), "utf-8", newline="\n")
+    if len(pieces) < size:
+        console.print(f"The text gives only {len(pieces):,} pieces, {size:,} were asked for.")
+    console.print(f"{output}: {len(pieces):,} pieces")
+
+
+@app.command()
+def train(
+    source: Annotated[Path | None, typer.Option(help="Source text, plain or .gz.")] = None,
+    target: Annotated[Path | None, typer.Option(help="Target text, line by line.")] = None,
+    valid_source: Annotated[Path | None, typer.Option(help="Source text to validate on.")] = None,
+    valid_target: Annotated[Path | None, typer.Option(help="Target text to validate on.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this run, to the steps first asked for.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of updates in all.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the text, instead of --steps. [default: 10]")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Model: tiny, small, base or big.")] = "tiny",
+    vocab: Annotated[
+        Path | None, typer.Option(help="Vocabulary; learned from the training text if not given.")
+    ] = None,
+    vocab_size: Annotated[int, typer.Option(help="Pieces to learn.")] = 8000,
+    split_digits: Annotated[bool, typer.Option(help="Learn digits as single pieces.")] = False,
+    num_layers: Annotated[int | None, typer.Option(help="Layers, if not the preset's.")] = None,
+    d_ff: Annotated[int | None, typer.Option(help="Feed-forward width, likewise.")] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="On sub-layers and embeddings, if not the preset's.")
+    ] = None,
+    pre_norm: Annotated[
+        bool, typer.Option("--pre-norm", help="Norm before each sub-layer, not after.")
+    ] = False,
+    max_length: Annotated[int, typer.Option(help="Longest sentence in tokens.")] = 256,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens in one side of a batch.")] = 4096,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak; by default the paper's for the model's width.")
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Warm-up steps. [default: a tenth of all, at most 4000]")
+    ] = None,
+    label_smoothing: Annotated[float, typer.Option(help="Share spread over all tokens.")] = 0.1,
+    clip_norm: Annotated[float, typer.Option(help="Global norm of gradients; 0 is off.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of weights, dropout and order.")] = 1,
+    validate_every: Annotated[
+        int | None, typer.Option(help="Steps. [default: a tenth of all, at most 1000]")
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(help="Steps. [default: as --validate-every]")
+    ] = None,
+    patience: Annotated[
+        int, typer.Option(help="Stop after so many validations without a better one; 0 is off.")
+    ] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a run in --output.")] = False,
+) -> None:
+    """Train a model on parallel text, or go on with a run."""
+    if resume is not None:
+        if any(path is not None for path in (source, target, valid_source, valid_target, output)):
+            raise InputError(
+                "--resume takes its files and folder from the run; give --steps at most."
+            )
+        if epochs is not None:
+            raise InputError("--resume goes on to a number of --steps, not of --epochs.")
+    else:
+        required = {
+            "--source": source,
+            "--target": target,
+            "--valid-source": valid_source,
+            "--valid-target": valid_target,
+            "--output": output,
+        }
+        if missing := [name for name, value in required.items() if value is None]:
+            raise InputError(f"{', '.join(missing)} is missing (or --resume a run).")
+    if steps is not None and steps < 1:
+        raise InputError(f"--steps must be at least 1, got {steps}.")
+
+    from keras_transformer.training.data import ParallelFiles
+    from keras_transformer.training.new_run import new_run
+    from keras_transformer.training.run_directory import RunDirectory
+    from keras_transformer.training.trainer import train as train_run
+
+    console = _console()
+    if resume is not None:
+        run = RunDirectory.open(resume)
+        if steps is not None:
+            config = dataclasses.replace(run.training_config(), steps=steps)
+            run.save_config(run.model_config(), config)
+    else:
+        model = {
+            "num_layers": num_layers,
+            "d_ff": d_ff,
+            "dropout": dropout,
+            "embedding_dropout": dropout,
+            "max_length": max_length,
+            "norm_first": pre_norm,
+        }
+        training = {
+            "batch_tokens": batch_tokens,
+            "learning_rate": learning_rate,
+            "warmup_steps": warmup,
+            "label_smoothing": label_smoothing,
+            "clip_norm": clip_norm,
+            "seed": seed,
+            "validate_every": validate_every,
+            "checkpoint_every": checkpoint_every or validate_every,
+            "patience": patience,
+        }
+        assert source and target and valid_source and valid_target and output  # checked above
+        run = new_run(
+            output,
+            ParallelFiles(source, target),
+            ParallelFiles(valid_source, valid_target),
+            preset=preset,
+            steps=steps,
+            epochs=epochs,
+            vocabulary=vocab,
+            vocabulary_size=vocab_size,
+            split_digits=split_digits,
+            overwrite=overwrite,
+            model={k: v for k, v in model.items() if v is not None},
+            training={k: v for k, v in training.items() if v is not None},
+            console=console,
+        )
+    result = train_run(run, console)
+    if result.interrupted:
+        console.print(
+            f"Stopped and saved at step {result.step:,}. Go on by: keras-transformer train "
+            f"--resume {run.path}"
+        )
+        raise typer.Exit(130)
+    console.print(f"{run.path}: trained to step {result.step:,}")
+
+
+@app.command()
+def translate(
+    model: Model,
+    input: Annotated[str, typer.Option(help="Text file, or - for standard input.")] = "-",
+    output: Annotated[str, typer.Option(help="File to write, or - for standard output.")] = "-",
+    batch_size: Annotated[int, typer.Option(help="Lines translated at once.", min=1)] = 32,
+) -> None:
+    """Translate text line by line."""
+    from contextlib import nullcontext
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from keras_transformer.training.data import read_lines
+    from keras_transformer.training.files import replacing
+
+    if input != "-" and not Path(input).is_file():
+        raise InputError(f"There is no file {input}.")
+    from keras_transformer.export.runtime import load
+    from keras_transformer.translation import translate as translate_texts
+
+    runtime = load(model)
+    console = _console()
+    lines = read_lines(input)
+    truncated: list[int] = []
+    done = 0
+    show = Progress(
+        "Translating",
+        BarColumn(),
+        MofNCompleteColumn(),
+        "lines",
+        _LineRate(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    place = nullcontext(None) if output == "-" else replacing(Path(output))
+    with place as path, show:
+        file = sys.stdout if path is None else path.open("w", encoding="utf-8", newline="\n")
+        with nullcontext() if path is None else file:
+            task = show.add_task("", total=0)
+            while chunk := [line for _, line in zip(range(LINES_AT_ONCE), lines, strict=False)]:
+                show.update(task, total=done + len(chunk))
+                result = translate_texts(
+                    runtime, chunk, batch_size, lambda n: show.update(task, advance=n)
+                )
+                file.writelines(f"{text}\n" for text in result.texts)
+                truncated += [done + i + 1 for i in result.truncated]
+                done += len(chunk)
+    if truncated:
+        some = ", ".join(map(str, truncated[:10])) + (", ..." if len(truncated) > 10 else "")
+        console.print(
+            f"warning: {len(truncated):,} of {done:,} lines were longer than the model takes and "
+            f"were cut: {some}",
+            style="yellow",
+        )
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    source: Annotated[Path, typer.Option(help="Source text, plain or .gz.")],
+    target: Annotated[Path, typer.Option(help="Reference text, line by line.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    lowercase: Annotated[bool, typer.Option(help="Ignore case.")] = False,
+    tokenize: Annotated[
+        str, typer.Option(help="sacrebleu's tokeniser: 13a, intl, zh, char or none.")
+    ] = "13a",
+    batch_size: Annotated[int, typer.Option(help="Lines translated at once.", min=1)] = 32,
+) -> None:
+    """Translate a text and compare the result with a reference."""
+    from keras_transformer.training.text_metrics import TOKENIZERS, score_texts
+
+    if tokenize not in TOKENIZERS:
+        raise InputError(
+            f"There is no tokeniser {tokenize!r}; choose one of {', '.join(TOKENIZERS)}."
+        )
+    from keras_transformer.training.data import ParallelFiles, read_lines
+
+    files = ParallelFiles(source, target)
+    files.check()
+    from keras_transformer.export.runtime import load
+    from keras_transformer.translation import translate as translate_texts
+
+    runtime = load(model)
+    console = _console()
+    with console.status("Translating"):
+        result = translate_texts(runtime, list(read_lines(source)), batch_size)
+        scores = score_texts(result.texts, list(read_lines(target)), lowercase, tokenize)
+    if result.truncated:
+        console.print(
+            f"warning: {len(result.truncated):,} lines were longer than the model takes and were "
+            "cut",
+            style="yellow",
+        )
+    perplexity = _perplexity(model, runtime, files, console)
+    if json_:
+        values = {
+            "bleu": scores.bleu,
+            "chrf": scores.chrf,
+            "exact_match": scores.exact_match,
+            "perplexity": perplexity,
+        }
+        print(json.dumps(values))
+        return
+    print(f"BLEU         {scores.bleu:6.2f}   {scores.bleu_signature}")
+    print(f"chrF         {scores.chrf:6.2f}   {scores.chrf_signature}")
+    print(f"exact match  {scores.exact_match:6.2f} %")
+    print(
+        f"perplexity   {perplexity:6.2f}   a token, without label smoothing"
+        if perplexity is not None
+        else "perplexity        -   an exported model writes text and gives no probabilities of it"
+    )
+
+
+def _perplexity(model: Path, runtime, files, console) -> float | None:
+    """Compute the perplexity of the references if the model is a run."""
+    from keras_transformer.training.run_directory import RunDirectory
+
+    if not (model / "config.json").is_file():
+        return None
+    from keras_transformer.training.data import make_batches, measure
+    from keras_transformer.training.evaluation import Evaluator
+
+    batching = RunDirectory.open(model).training_config().batching
+    tokenizer = runtime.tokenizer
+    size = measure(files, tokenizer, batching)
+    if left_out := size.too_long + size.empty:
+        console.print(
+            f"warning: perplexity leaves out {left_out:,} pairs that are too long or empty",
+            style="yellow",
+        )
+    return Evaluator(runtime.model)(make_batches(files, tokenizer, batching))["perplexity"]
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Option(help="A run folder.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
+) -> None:
+    """Export a run as a SavedModel and as .tflite files, proven against the model."""
+    if not model.is_dir():
+        raise InputError(f"There is no folder {model}.")
+    from keras_transformer.export.bundle import export_run
+    from keras_transformer.training.run_directory import RunDirectory
+
+    export_run(RunDirectory.open(model), output, overwrite, _console())
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for text, run and export.")] = Path(
+        "runs/demo"
+    ),
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier demo.")] = False,
+) -> None:
+    """Train, evaluate and export a small model on text that this package generates."""
+    from keras_transformer.demo import run_demo
+
+    run_demo(output, overwrite, Console(highlight=False))
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions and devices, what is missing, and how to get it."""
+    from keras_transformer.doctor import report
+
+    raise typer.Exit(report(Console(highlight=False)))
+
+
+def _check_file_free(path: Path, overwrite: bool) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file.")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists; replace it by --overwrite or choose another name.")
+
+
+def _LineRate():
+    from rich.progress import ProgressColumn
+    from rich.text import Text
+
+    class LineRate(ProgressColumn):
+        def render(self, task) -> Text:
+            return Text(f"{task.completed / (task.elapsed or 1):,.1f}/s")
+
+    return LineRate()
+
+
+if __name__ == "__main__":
+    main()

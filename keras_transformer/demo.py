@@ -1,0 +1,140 @@
+"""`keras-transformer demo`: the whole way on text that this package generates.
+
+The task is what a phone does after speech recognition: spoken English to written English, with
+numbers, dates, times and money as people write them.
+"""
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from keras_transformer.errors import InputError
+
+SIZES = {"train": 100_000, "validation": 500, "test": 500}
+# Two layers and no regularisation: every sentence has one right answer, and the text is plentiful.
+MODEL = {
+    "num_layers": 2,
+    "d_ff": 512,
+    "dropout": 0.0,
+    "embedding_dropout": 0.0,
+    "norm_first": True,
+    "max_length": 96,
+}
+TRAINING = {
+    "batch_tokens": 1024,
+    "learning_rate": 2e-3,
+    "warmup_steps": 300,
+    "label_smoothing": 0.0,
+    "validate_every": 700,
+    "checkpoint_every": 3500,
+}
+STEPS = 3500
+VOCABULARY_SIZE = 700
+
+
+def run_demo(output: Path, overwrite: bool, console: Console) -> None:
+    """Generate text, train, export, run every artefact on the test set and show the result.
+
+    Args:
+        output: Folder for text, run and export.
+        overwrite: Whether an earlier demo there may be replaced.
+        console: Where to print.
+
+    Raises:
+        InputError: If the folder is not free.
+    """
+    output = Path(output)
+    if output.exists() and any(output.iterdir()) and not overwrite:
+        raise InputError(f"{output} holds something already; add --overwrite to replace it.")
+    from keras_transformer.export.bundle import export_run
+    from keras_transformer.export.runtime import load
+    from keras_transformer.training import spoken_english
+    from keras_transformer.training.data import ParallelFiles, read_lines
+    from keras_transformer.training.new_run import new_run
+    from keras_transformer.training.text_metrics import score_texts
+    from keras_transformer.training.trainer import train
+    from keras_transformer.translation import translate
+
+    begin = time.perf_counter()
+    text = output / "text"
+    text.mkdir(parents=True, exist_ok=True)
+    spoken_english.write_corpus(text, SIZES)
+    files = {
+        split: ParallelFiles(text / f"{split}.spoken", text / f"{split}.written") for split in SIZES
+    }
+    console.print(
+        f"[bold]1. Text[/]: {SIZES['train']:,} generated sentences; numbers, dates and amounts of "
+        "the test set never occur in them"
+    )
+    for spoken, written in zip(*_first_lines(files["test"], 3), strict=True):
+        console.print(f"   {spoken}\n   -> {written}", markup=False)
+
+    console.print("[bold]2. Training[/] from the spoken to the written form")
+    run = new_run(
+        output / "run",
+        files["train"],
+        files["validation"],
+        preset="tiny",
+        steps=STEPS,
+        vocabulary_size=VOCABULARY_SIZE,
+        split_digits=True,
+        overwrite=True,
+        model=MODEL,
+        training=TRAINING,
+        console=console,
+    )
+    result = train(run, console)
+    if result.interrupted:
+        raise InputError(
+            f"Stopped and saved. Go on by: keras-transformer train --resume {run.path}"
+        )
+
+    console.print("[bold]3. Export[/], each file proven in a fresh process")
+    paths = export_run(run, output / "export", overwrite=True, console=console)
+
+    console.print(f"[bold]4. The same {SIZES['test']} new sentences through all three[/]")
+    sources = list(read_lines(files["test"].source))
+    references = list(read_lines(files["test"].target))
+    table = Table("model", "exact match", "BLEU", "same text as Keras", "sentences/s")
+    outputs: dict[str, list[str]] = {}
+    for name, path in (
+        ("Keras (run folder)", run.path),
+        ("SavedModel", paths["savedmodel"]),
+        (".tflite", paths["tflite"]),
+    ):
+        runtime = load(path)
+        runtime.run(sources[:1])  # the first call prepares the graph
+        since = time.perf_counter()
+        outputs[name] = translate(runtime, sources).texts
+        seconds = time.perf_counter() - since
+        scores = score_texts(outputs[name], references)
+        expected = outputs["Keras (run folder)"]
+        same = sum(a == b for a, b in zip(outputs[name], expected, strict=True))
+        table.add_row(
+            name,
+            f"{scores.exact_match:.1f} %",
+            f"{scores.bleu:.1f}",
+            f"{same} of {len(sources)}",
+            f"{len(sources) / seconds:,.0f}",
+        )
+    console.print(table)
+    console.print(f"Done in {(time.perf_counter() - begin) / 60:.1f} minutes. Try next:")
+    console.print(
+        f"  echo 'meet me at half past nine on may the fourth' | "
+        f"keras-transformer translate --model {paths['tflite']}\n"
+        f"  keras-transformer evaluate --model {run.path} --source {files['test'].source} "
+        f"--target {files['test'].target}\n"
+        f"  tensorboard --logdir {run.tensorboard_path}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _first_lines(files, count):
+    from itertools import islice
+
+    from keras_transformer.training.data import read_lines
+
+    return [list(islice(read_lines(path), count)) for path in (files.source, files.target)]

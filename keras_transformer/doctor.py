@@ -1,0 +1,74 @@
+"""`keras-transformer doctor`: what this machine has, what it lacks, and how to get it."""
+
+import importlib.metadata
+import os
+import platform
+
+from rich.console import Console
+from rich.table import Table
+
+# What is needed for what, with the command that brings it.
+PACKAGES = {
+    "tensorflow": ("training, SavedModel", "pip install 'tensorflow>=2.21,<2.22'"),
+    "tensorflow-text": ("the tokeniser in the graph", "pip install 'tensorflow-text>=2.21,<2.22'"),
+    "keras": ("layers and models", "pip install 'keras>=3.15,<4'"),
+    "ai-edge-litert": ("running .tflite files", "pip install 'ai-edge-litert>=2.3,<3'"),
+    "tensorboard": ("curves", "pip install 'tensorboard>=2.21,<2.22'"),
+    "sacrebleu": ("BLEU and chrF", "pip install 'sacrebleu>=2.4,<3'"),
+    "keras-nlp": ("make bench only", "pip install 'keras-transformer[bench]'"),
+}
+OPTIONAL = {"keras-nlp"}
+
+
+def report(console: Console) -> int:
+    """Print the report.
+
+    Args:
+        console: Where to print.
+
+    Returns:
+        0 if everything that is needed is there and works, else 1.
+    """
+    console.print(f"Python {platform.python_version()} on {platform.platform()}")
+    console.print(f"{os.cpu_count()} CPU cores")
+    table = Table("package", "version", "for", "how to get it")
+    healthy = True
+    for name, (purpose, command) in PACKAGES.items():
+        try:
+            table.add_row(name, importlib.metadata.version(name), purpose, "")
+        except importlib.metadata.PackageNotFoundError:
+            healthy = healthy and name in OPTIONAL
+            table.add_row(name, "missing", purpose, command)
+    console.print(table)
+    if not healthy:
+        return 1
+    try:
+        for line in _try_everything():
+            console.print(line)
+    except Exception as error:  # whatever it is, the doctor's job is to say it
+        console.print(f"TensorFlow does not work here: {error!r}", markup=False)
+        console.print("Try a fresh environment: python -m venv .venv, then pip install again.")
+        return 1
+    console.print("Everything that is needed is here.")
+    return 0
+
+
+def _try_everything():
+    from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
+
+    import tensorflow as tf  # isort: skip
+    import keras
+
+    from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
+
+    yield f"Keras backend: {keras.config.backend()}"
+    if keras.config.backend() != "tensorflow":
+        yield "  training and export need TensorFlow: set KERAS_BACKEND=tensorflow"
+    for device in tf.config.list_physical_devices():
+        yield f"device: {device.name}"
+    if not tf.config.list_physical_devices("GPU"):
+        yield "  no GPU; for NVIDIA's: pip install 'tensorflow[and-cuda]>=2.21,<2.22'"
+    tokenizer = WordPieceTokenizer([*SPECIAL_TOKENS, "a", "##b"])
+    if tokenizer.tokenize(["ab"]).to_list() != [[4, 5]]:
+        raise RuntimeError("tf.text cuts words wrongly")
+    yield "tf.text works"

@@ -1,0 +1,110 @@
+"""Setting up a run: from text files to a run directory that is ready to be trained."""
+
+from pathlib import Path
+from typing import Any
+
+from keras_transformer.training.config import TrainingConfig, paper_peak
+from keras_transformer.training.data import ParallelFiles, measure
+from keras_transformer.training.run_directory import RunDirectory
+from rich.console import Console
+
+from keras_transformer.errors import InputError
+from keras_transformer.models import TransformerConfig
+from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
+
+SAMPLES = 50  # source sentences kept in the run
+DEFAULT_EPOCHS = 10
+
+
+def new_run(
+    output,
+    train: ParallelFiles,
+    valid: ParallelFiles,
+    *,
+    preset: str = "tiny",
+    steps: int | None = None,
+    epochs: int | None = None,
+    vocabulary: Path | None = None,
+    vocabulary_size: int = 8000,
+    split_digits: bool = False,
+    overwrite: bool = False,
+    model: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    console: Console | None = None,
+) -> RunDirectory:
+    """Check the data, learn a vocabulary if none is given, and write the run's configuration.
+
+    Args:
+        output: Folder of the run.
+        train: The text to train on.
+        valid: The text to validate on.
+        preset: Name of the model's preset.
+        steps: Number of updates.
+        epochs: Number of passes over the training text, instead of `steps`. With neither, 10.
+        vocabulary: File with a vocabulary; None to learn one from both sides of `train`.
+        vocabulary_size: Number of pieces to learn.
+        split_digits: Whether digits stay single pieces when the vocabulary is learned.
+        overwrite: Whether a run in `output` may be replaced.
+        model: Fields of `TransformerConfig` that differ from the preset.
+        training: Fields of `TrainingConfig` that differ from their defaults.
+        console: Where progress is shown; standard error if None.
+
+    Returns:
+        The run directory.
+
+    Raises:
+        InputError: If anything is missing, damaged, out of range or in the way. Nothing has been
+            written then.
+    """
+    console = console or Console(stderr=True)
+    if steps is not None and epochs is not None:
+        raise InputError("Give --steps or --epochs, not both.")
+    for name, value in (("steps", steps), ("epochs", epochs), ("vocab-size", vocabulary_size)):
+        if value is not None and value < 1:
+            raise InputError(f"--{name} must be at least 1, got {value}.")
+    RunDirectory.check_free(output, overwrite)
+    # The model's settings are checked before anything that takes time, with any vocabulary size.
+    config = TransformerConfig.preset(preset, 1000, **(model or {}))
+    train.check()
+    valid.check()
+
+    if vocabulary is None:
+        try:
+            pieces = learn_vocabulary(
+                train.lines(),
+                vocabulary_size,
+                split_digits=split_digits,
+                progress=console.is_terminal,
+            )
+        except ValueError as error:
+            raise InputError(f"The vocabulary can't be learned: {error}") from None
+        tokenizer = WordPieceTokenizer(pieces)
+        console.print(f"Learned a vocabulary of {len(tokenizer):,} pieces")
+    else:
+        try:
+            tokenizer = WordPieceTokenizer.load(vocabulary)
+        except (OSError, ValueError) as error:
+            raise InputError(f"The vocabulary can't be read: {error}") from None
+
+    settings: dict[str, Any] = {"max_length": config.max_length, **(training or {})}
+    settings.setdefault("learning_rate", paper_peak(config.d_model))
+    files = {
+        "source": str(train.source.resolve()),
+        "target": str(train.target.resolve()),
+        "valid_source": str(valid.source.resolve()),
+        "valid_target": str(valid.target.resolve()),
+    }
+    if steps is None:
+        batching = TrainingConfig(**files, **{"warmup_steps": 1, **settings}, steps=1).batching
+        steps = (epochs or DEFAULT_EPOCHS) * measure(train, tokenizer, batching).batches
+    settings.setdefault("warmup_steps", min(4000, max(1, steps // 10)))
+    for name in ("validate_every", "checkpoint_every"):
+        settings.setdefault(name, max(1, min(1000, steps // 10)))
+    return RunDirectory.create(
+        output,
+        TransformerConfig.preset(preset, len(tokenizer), **(model or {})),
+        TrainingConfig(**files, **settings, steps=steps),
+        tokenizer,
+        [line for line, _ in zip(valid.lines(), range(SAMPLES), strict=False)],
+        overwrite,
+    )
