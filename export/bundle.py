@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from rich.console import Console
+
+from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
+from keras_transformer.errors import InputError
 from keras_transformer.export import parity
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import TF_TEXT_OPS, convert
 from keras_transformer.training.files import replacing
 from keras_transformer.training.run_directory import RunDirectory
-from rich.console import Console
-
-from keras_transformer.errors import InputError
 from keras_transformer.translator import Translator
 
 SAVED_MODEL = Path("savedmodel")

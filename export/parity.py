@@ -89,7 +89,6 @@ def _main(artefact: Path) -> None:
 def _translate_ids(artefact: Path, texts: list[str]) -> list[str]:
     """Translate with the file from ids to ids, cutting and joining text on its own."""
     from keras_transformer.export.runtime import interpreter
-
     from keras_transformer.text import WordPieceTokenizer
     from keras_transformer.translation import decode
 

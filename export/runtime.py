@@ -39,7 +39,6 @@ def load(path) -> TextToText:
         return TFLiteModel(path)
     if (path / "config.json").is_file():
         from keras_transformer.training.run_directory import RunDirectory
-
         from keras_transformer.translator import Translator
 
         run = RunDirectory.open(path)

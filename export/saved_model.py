@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
+
+# isort: split
+
 import keras
 import tensorflow as tf
 

@@ -3,6 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
+from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
+
+# isort: split
+
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 

@@ -1,7 +1,7 @@
 """Keep quiet what TensorFlow says before its logging is set up.
 
-The messages are written to file descriptor 2 by C++ code that no setting reaches, so the descriptor itself
-is turned away while TensorFlow loads. What Python raises is not affected.
+The messages are written to file descriptor 2 by C++ code that no setting reaches, so the descriptor
+itself is turned away while TensorFlow loads. What Python raises is not affected.
 """
 
 import contextlib

@@ -5,6 +5,7 @@ import os
 import platform
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 # What is needed for what, with the command that brings it.
@@ -31,20 +32,20 @@ def report(console: Console) -> int:
     """
     console.print(f"Python {platform.python_version()} on {platform.platform()}")
     console.print(f"{os.cpu_count()} CPU cores")
-    table = Table("package", "version", "for", "how to get it")
+    table = Table("package", "version", "for", "how to get it", box=None)
     healthy = True
     for name, (purpose, command) in PACKAGES.items():
         try:
             table.add_row(name, importlib.metadata.version(name), purpose, "")
         except importlib.metadata.PackageNotFoundError:
             healthy = healthy and name in OPTIONAL
-            table.add_row(name, "missing", purpose, command)
+            table.add_row(name, "missing", purpose, escape(command))
     console.print(table)
     if not healthy:
         return 1
     try:
         for line in _try_everything():
-            console.print(line)
+            console.print(line, markup=False)
     except Exception as error:  # whatever it is, the doctor's job is to say it
         console.print(f"TensorFlow does not work here: {error!r}", markup=False)
         console.print("Try a fresh environment: python -m venv .venv, then pip install again.")

@@ -10,7 +10,9 @@ import numpy as np
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 
-import tensorflow as tf  # isort: skip
+# isort: split
+
+import tensorflow as tf
 
 from keras_transformer.decoding import generate
 from keras_transformer.models import Transformer

@@ -9,6 +9,7 @@ from itertools import product
 from random import Random
 
 import pytest
+
 from keras_transformer.training import spoken_english
 from keras_transformer.training.spoken_english import (
     DAYS,

@@ -1,5 +1,6 @@
 """Training: data, loss, metrics, schedules, and the run from text files to a trained model."""
 
+from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data import (
     Batching,
@@ -12,8 +13,6 @@ from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenC
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.schedules import InverseSquareRoot, paper_adam
 from keras_transformer.training.trainer import TrainingResult, train
-
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 
 __all__ = [
     "Batching",

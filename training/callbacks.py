@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 
 import keras
-from keras_transformer.training.evaluation import Evaluator
-from keras_transformer.training.journal import Journal
-from keras_transformer.training.run_directory import RunDirectory
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from keras_transformer.errors import InputError
+from keras_transformer.training.evaluation import Evaluator
+from keras_transformer.training.journal import Journal
+from keras_transformer.training.run_directory import RunDirectory
 
 
 class StepCallback(keras.callbacks.Callback):

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras_transformer.training.files import replacing
 
 from keras_transformer.errors import InputError
+from keras_transformer.training.files import replacing
 
 
 class Checkpoints:

@@ -4,9 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from keras_transformer.training.data import Batching, ParallelFiles
-
 from keras_transformer.errors import InputError
+from keras_transformer.training.data import Batching, ParallelFiles
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Teacher-forced evaluation of a model over a data set."""
 
 import tensorflow as tf
+
 from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
 
 

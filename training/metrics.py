@@ -2,6 +2,7 @@
 
 import keras
 from keras import ops
+
 from keras_transformer.training.losses import token_cross_entropy
 
 

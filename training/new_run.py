@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from keras_transformer.training.config import TrainingConfig, paper_peak
-from keras_transformer.training.data import ParallelFiles, measure
-from keras_transformer.training.run_directory import RunDirectory
 from rich.console import Console
 
 from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig
 from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
+from keras_transformer.training.config import TrainingConfig, paper_peak
+from keras_transformer.training.data import ParallelFiles, measure
+from keras_transformer.training.run_directory import RunDirectory
 
 SAMPLES = 50  # source sentences kept in the run
 DEFAULT_EPOCHS = 10

@@ -16,13 +16,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from keras_transformer.training.checkpoints import Checkpoints
-from keras_transformer.training.config import TrainingConfig
-from keras_transformer.training.files import replacing, write_json
-
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.text import WordPieceTokenizer
+from keras_transformer.training.checkpoints import Checkpoints
+from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.files import replacing, write_json
 
 FORMAT = 1
 

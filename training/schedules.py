@@ -53,6 +53,48 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup_steps": self.warmup_steps}
 
 
+@keras.saving.register_keras_serializable("keras_transformer")
+class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to a peak, then linear decay to 0 at the last step.
+
+    Args:
+        peak: The highest learning rate, reached at step `warmup_steps`.
+        warmup_steps: Number of steps of the warm-up, at least 1.
+        steps: Number of steps in all, more than `warmup_steps`.
+
+    Call arguments:
+        step: Number of updates made so far; step 0 gets the learning rate of step 1.
+
+    Raises:
+        ValueError: If a value is out of its range.
+
+    Reference: Devlin et al. 2018, "BERT", appendix A.2.
+    """
+
+    def __init__(self, peak, warmup_steps, steps):
+        if not peak > 0:
+            raise ValueError(f"peak must be positive, got {peak}.")
+        if not 1 <= warmup_steps < steps:
+            raise ValueError(
+                "warmup_steps must be at least 1 and less than steps, got "
+                f"warmup_steps={warmup_steps} and steps={steps}."
+            )
+        self.peak = peak
+        self.warmup_steps = warmup_steps
+        self.steps = steps
+
+    def __call__(self, step):
+        """Return the learning rate at `step`, a float32 scalar."""
+        step = ops.maximum(ops.cast(step, "float32"), 1.0)
+        rise = step / self.warmup_steps
+        fall = ops.maximum(self.steps - step, 0.0) / (self.steps - self.warmup_steps)
+        return self.peak * ops.minimum(rise, fall)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {"peak": self.peak, "warmup_steps": self.warmup_steps, "steps": self.steps}
+
+
 def paper_adam(learning_rate, **kwargs):
     """Make Adam as the paper has it: beta 0.9 and 0.98, epsilon 1e-9.
 

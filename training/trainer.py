@@ -3,6 +3,10 @@
 import dataclasses
 
 import keras
+from rich.console import Console
+
+from keras_transformer.errors import InputError
+from keras_transformer.models import Transformer
 from keras_transformer.training.callbacks import Checkpoint, Report, StopOnInterrupt, Validate
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data import CorpusSize, make_batches, make_training_batches, measure
@@ -12,10 +16,6 @@ from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.metrics import TokenCount
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.schedules import InverseSquareRoot, paper_adam
-from rich.console import Console
-
-from keras_transformer.errors import InputError
-from keras_transformer.models import Transformer
 from keras_transformer.translation import translate
 from keras_transformer.translator import Translator
 

@@ -1,8 +1,8 @@
 """Learns a reversible WordPiece vocabulary from text, with the standard library alone.
 
-Text is split at ASCII white space only, and nothing is normalised. A word is a first piece followed by
-continuation pieces, which are marked with the prefix `##`: `bushes.` is `bush ##es ##.`, so joining
-the pieces gives the text back.
+Text is split at ASCII white space only, and nothing is normalised. A word is a first piece followed
+by continuation pieces, which are marked with the prefix `##`: `bushes.` is `bush ##es ##.`, so
+joining the pieces gives the text back.
 
 Learning starts with every word cut into characters and then, again and again, merges the adjacent
 pair of pieces that scores highest:

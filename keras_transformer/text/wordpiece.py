@@ -18,9 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
-import tensorflow_text as tf_text
 
+from keras_transformer._quiet import quiet_stderr
 from keras_transformer.text.learner import CONTINUATION, SPECIAL_TOKENS
+
+with quiet_stderr():
+    import tensorflow_text as tf_text
 
 UNKNOWN_TOKEN = "[UNK]"
 # LinMaxMatch is linear in the word's length, so there is no reason to give up on long words: a

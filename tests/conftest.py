@@ -1,0 +1,29 @@
+"""What the tests share."""
+
+import sys
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    if "keras" in sys.modules:  # a test without models should not wait for TensorFlow
+        sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def reload(tmp_path):
+    """Saves a model as a `.keras` file and loads it again."""
+    import keras
+
+    def save_and_load(model):
+        model.save(tmp_path / "model.keras")
+        return keras.models.load_model(tmp_path / "model.keras")
+
+    return save_and_load
