@@ -33,7 +33,7 @@ lint: $(READY)
 	$(BIN)/mypy keras_transformer training export
 
 bench: $(BENCH_READY)
-	$(BIN)/python benchmarks/tokenize_text.py
+	$(BIN)/python benchmarks/text.py
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache

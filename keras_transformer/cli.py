@@ -121,6 +121,9 @@ def train(
     warmup: Annotated[
         int | None, typer.Option(help="Warm-up steps. [default: a tenth of all, at most 4000]")
     ] = None,
+    schedule: Annotated[
+        str, typer.Option(help="After the warm-up: inverse-square-root, or linear, down to 0.")
+    ] = "inverse-square-root",
     label_smoothing: Annotated[float, typer.Option(help="Share spread over all tokens.")] = 0.1,
     clip_norm: Annotated[float, typer.Option(help="Global norm of gradients; 0 is off.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of weights, dropout and order.")] = 1,
@@ -180,6 +183,7 @@ def train(
             "batch_tokens": batch_tokens,
             "learning_rate": learning_rate,
             "warmup_steps": warmup,
+            "schedule": schedule,
             "label_smoothing": label_smoothing,
             "clip_norm": clip_norm,
             "seed": seed,
@@ -372,7 +376,7 @@ def demo(
     """Train, evaluate and export a small model on text that this package generates."""
     from keras_transformer.demo import run_demo
 
-    run_demo(output, overwrite, Console(highlight=False))
+    run_demo(output, overwrite, Console(highlight=False, soft_wrap=True))
 
 
 @app.command()

@@ -26,12 +26,13 @@ TRAINING = {
     "batch_tokens": 1024,
     "learning_rate": 2e-3,
     "warmup_steps": 300,
+    "schedule": "linear",
     "label_smoothing": 0.0,
-    "validate_every": 700,
-    "checkpoint_every": 3500,
+    "validate_every": 600,
+    "checkpoint_every": 3000,
 }
-STEPS = 3500
-VOCABULARY_SIZE = 700
+STEPS = 3000
+VOCABULARY_SIZE = 1500  # a piece a word; fewer if the text has no more
 
 
 def run_demo(output: Path, overwrite: bool, console: Console) -> None:

@@ -11,13 +11,14 @@ from keras_transformer.training.data import (
 from keras_transformer.training.losses import CrossEntropy, token_cross_entropy
 from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
 from keras_transformer.training.run_directory import RunDirectory
-from keras_transformer.training.schedules import InverseSquareRoot, paper_adam
+from keras_transformer.training.schedules import InverseSquareRoot, LinearDecay, paper_adam
 from keras_transformer.training.trainer import TrainingResult, train
 
 __all__ = [
     "Batching",
     "CrossEntropy",
     "InverseSquareRoot",
+    "LinearDecay",
     "ParallelFiles",
     "Perplexity",
     "RunDirectory",

@@ -6,6 +6,9 @@ from typing import Any
 
 from keras_transformer.errors import InputError
 from keras_transformer.training.data import Batching, ParallelFiles
+from keras_transformer.training.schedules import InverseSquareRoot, LinearDecay
+
+SCHEDULES = ("inverse-square-root", "linear")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +25,8 @@ class TrainingConfig:
     valid_target: str
     steps: int  # number of updates
     learning_rate: float  # the highest, at the end of the warm-up
-    warmup_steps: int  # of the inverse-square-root schedule
+    warmup_steps: int
+    schedule: str = "inverse-square-root"  # after the warm-up; or "linear", down to 0
     max_length: int = 256  # longest source or target in tokens, the end token included
     batch_tokens: int = 4096  # most tokens in one side of a batch, padding included
     label_smoothing: float = 0.1
@@ -36,6 +40,13 @@ class TrainingConfig:
         """Refuse values that can't make a run."""
         for name in ("steps", "warmup_steps", "validate_every", "checkpoint_every", "batch_tokens"):
             self._check(name, getattr(self, name) >= 1, "must be at least 1")
+        self._check(
+            "schedule",
+            self.schedule in SCHEDULES,
+            f"must be one of {', '.join(SCHEDULES)}",
+        )
+        if self.schedule == "linear":
+            self._check("warmup_steps", self.warmup_steps < self.steps, "must be less than steps")
         self._check("learning_rate", self.learning_rate > 0, "must be positive")
         self._check("label_smoothing", 0 <= self.label_smoothing < 1, "must be in [0, 1)")
         self._check("clip_norm", self.clip_norm >= 0, "must be positive, or 0 for none")
@@ -63,6 +74,13 @@ class TrainingConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, ready for JSON."""
         return dataclasses.asdict(self)
+
+
+def make_schedule(config: TrainingConfig):
+    """Make the learning-rate schedule that a configuration names."""
+    if config.schedule == "linear":
+        return LinearDecay(config.learning_rate, config.warmup_steps, config.steps)
+    return InverseSquareRoot(config.learning_rate, config.warmup_steps)
 
 
 def paper_peak(d_model: int) -> float:

@@ -95,7 +95,7 @@ def new_run(
         "valid_target": str(valid.target.resolve()),
     }
     if steps is None:
-        batching = TrainingConfig(**files, **{"warmup_steps": 1, **settings}, steps=1).batching
+        batching = TrainingConfig(**files, **{**settings, "warmup_steps": 1}, steps=2).batching
         steps = (epochs or DEFAULT_EPOCHS) * measure(train, tokenizer, batching).batches
     settings.setdefault("warmup_steps", min(4000, max(1, steps // 10)))
     for name in ("validate_every", "checkpoint_every"):

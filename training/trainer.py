@@ -8,14 +8,14 @@ from rich.console import Console
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer
 from keras_transformer.training.callbacks import Checkpoint, Report, StopOnInterrupt, Validate
-from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.config import TrainingConfig, make_schedule
 from keras_transformer.training.data import CorpusSize, make_batches, make_training_batches, measure
 from keras_transformer.training.evaluation import Evaluator
 from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.metrics import TokenCount
 from keras_transformer.training.run_directory import RunDirectory
-from keras_transformer.training.schedules import InverseSquareRoot, paper_adam
+from keras_transformer.training.schedules import paper_adam
 from keras_transformer.translation import translate
 from keras_transformer.translator import Translator
 
@@ -122,10 +122,10 @@ def train(run: RunDirectory, console: Console | None = None) -> TrainingResult:
 
 
 def compile_model(model: Transformer, config: TrainingConfig) -> None:
-    """Compile a model with the paper's optimizer, schedule and loss."""
+    """Compile a model with the paper's optimizer and loss, and the schedule asked for."""
     model.compile(
         paper_adam(
-            InverseSquareRoot(config.learning_rate, config.warmup_steps),
+            make_schedule(config),
             global_clipnorm=config.clip_norm or None,
         ),
         loss=CrossEntropy(config.label_smoothing),

@@ -27,7 +27,9 @@ def generate(model, source_ids):
     """
     lengths = ops.sum(ops.cast(padding_mask(source_ids, PADDING_ID), "int32"), axis=1)
     limits = ops.minimum(lengths + EXTRA_LENGTH, model.config.max_length)
-    max_length = ops.minimum(ops.shape(source_ids)[1] + EXTRA_LENGTH, model.config.max_length)
+    longest = ops.shape(source_ids)[1] + EXTRA_LENGTH  # a number, or a tensor inside a graph
+    shorter = min if isinstance(longest, int) else ops.minimum
+    max_length = shorter(longest, model.config.max_length)
     source_mask, memory_caches = model.encoder(source_ids)
 
     def step(ids, caches, index):

@@ -74,4 +74,4 @@ def _never(vocabulary_size, ids):
     """Return a constant `(1, V)` that takes `ids` out of the choice when it is added to scores."""
     penalty = np.zeros((1, vocabulary_size), dtype="float32")
     penalty[0, list(ids)] = LOWEST / 2  # half, so that adding a log-probability can't overflow
-    return penalty
+    return ops.convert_to_tensor(penalty)

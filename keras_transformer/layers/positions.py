@@ -39,7 +39,8 @@ class _AbsolutePositions(keras.layers.Layer):
     def call(self, inputs, start=0):
         """Add the encodings of positions `start`, `start + 1`, ... to `inputs`."""
         length = inputs.shape[1]
-        if isinstance(start, int) and length is not None and start + length > self.max_length:
+        known = isinstance(start, int) and isinstance(length, int)  # neither is inside some graphs
+        if known and start + length > self.max_length:
             raise ValueError(
                 f"{type(self).__name__} has max_length={self.max_length} positions, but the "
                 f"sequence needs {start + length}. Shorten it, or build the model with a larger "

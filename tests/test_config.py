@@ -1,0 +1,112 @@
+"""Tests of keras_transformer.models.config."""
+
+import dataclasses
+import json
+
+import pytest
+
+from keras_transformer.models import TransformerConfig
+from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, PRESETS, UNKNOWN_ID
+
+
+def test_special_tokens_take_the_first_ids():
+    assert (PADDING_ID, UNKNOWN_ID, BEGIN_ID, END_ID) == (0, 1, 2, 3)
+
+
+def test_defaults_are_the_base_model_of_the_paper():  # L31, L39, W16
+    config = TransformerConfig(37000)
+    assert config == TransformerConfig.preset("base", 37000)
+    assert (config.num_layers, config.num_heads, config.d_model, config.d_ff) == (6, 8, 512, 2048)
+    assert (config.dropout, config.embedding_dropout) == (0.1, 0.1)
+    assert (config.attention_dropout, config.ffn_dropout) == (0, 0)  # extras of later years
+    assert (config.activation, config.norm_first, config.positions) == ("relu", False, "sinusoidal")
+    assert config.scale_embeddings
+    assert config.tie_embeddings
+    assert config.layer_norm_epsilon == 1e-6
+
+
+def test_big_is_the_other_model_of_the_paper():  # W16
+    config = TransformerConfig.preset("big", 37000)
+    assert (config.num_layers, config.num_heads, config.d_model, config.d_ff) == (6, 16, 1024, 4096)
+    assert (config.dropout, config.embedding_dropout) == (0.3, 0.3)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_takes_changes(name):
+    config = TransformerConfig.preset(name, 100, num_layers=2, positions="learned")
+    assert config.vocabulary_size == 100
+    assert (config.num_layers, config.positions) == (2, "learned")
+    assert config.d_model == TransformerConfig.preset(name, 100).d_model
+
+
+def test_presets_differ_and_grow():
+    widths = [
+        TransformerConfig.preset(name, 100).d_model for name in ("tiny", "small", "base", "big")
+    ]
+    assert widths == sorted(set(widths))
+
+
+def test_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match="no preset 'huge'; choose one of tiny, small, base, big"):
+        TransformerConfig.preset("huge", 100)
+
+
+def test_json_gives_back_the_configuration():
+    config = TransformerConfig(
+        11, 2, 3, 12, 16, "gelu", 0.3, 0.2, 0.4, 0.5, True, 1e-5, "learned", 7, False, False
+    )
+    fields = config.to_dict()
+    assert all(fields[f.name] != f.default for f in dataclasses.fields(config))
+    assert TransformerConfig.from_dict(json.loads(json.dumps(fields))) == config
+
+
+def test_configuration_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TransformerConfig(11).d_model = 8
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"vocabulary_size": 11, "heads": 2, "depth": 3}, "Unknown fields .*: depth, heads"),
+        ({"num_layers": 2}, "no vocabulary_size"),
+        ({"vocabulary_size": 3}, "vocabulary_size must be larger than 3"),
+    ],
+)
+def test_fields_that_do_not_fit_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        TransformerConfig.from_dict(fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("vocabulary_size", 3, "must be larger than 3"),
+        ("num_layers", 0, "must be at least 1"),
+        ("num_heads", 0, "must be at least 1"),
+        ("d_model", -8, "must be at least 1"),
+        ("d_ff", 0, "must be at least 1"),
+        ("max_length", 1, "must be at least 2"),
+        ("dropout", 1.0, r"must be in \[0, 1\)"),
+        ("dropout", float("nan"), r"must be in \[0, 1\)"),
+        ("embedding_dropout", -0.1, r"must be in \[0, 1\)"),
+        ("attention_dropout", 1.5, r"must be in \[0, 1\)"),
+        ("ffn_dropout", 2, r"must be in \[0, 1\)"),
+        ("layer_norm_epsilon", 0, "must be positive"),
+        ("positions", "rotary", "must be 'sinusoidal' or 'learned'"),
+    ],
+)
+def test_value_out_of_range_is_refused_by_name(name, value, rule):
+    with pytest.raises(ValueError, match=f"{name} {rule}.*, got {value!r}"):
+        TransformerConfig(**{"vocabulary_size": 11, name: value})
+
+
+def test_number_of_heads_must_divide_the_width():  # L04
+    with pytest.raises(ValueError, match="d_model=512 and num_heads=7"):
+        TransformerConfig(11, num_heads=7)
+
+
+def test_only_learned_positions_may_have_an_odd_width():
+    with pytest.raises(ValueError, match="even d_model, got 15"):
+        TransformerConfig(11, num_heads=3, d_model=15)
+    assert TransformerConfig(11, num_heads=3, d_model=15, positions="learned").d_model == 15
