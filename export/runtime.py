@@ -78,7 +78,7 @@ class SavedModel:
 
         try:
             self._model = tf.saved_model.load(str(path))
-        except (OSError, ValueError, tf.errors.OpError) as error:
+        except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
             raise InputError(f"{path} can't be loaded: {error}") from None
         missing = {"serving_default", "tokenize"} - set(self._model.signatures)
         if missing:

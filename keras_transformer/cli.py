@@ -4,11 +4,10 @@ Each command loads what it needs when it runs, so that `--help` and errors in ar
 once. Bad input is printed without a traceback, and exits with status 2.
 """
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -47,7 +46,7 @@ def vocab(
     output: Annotated[Path, typer.Option(help="File to write, one piece a line.")],
     size: Annotated[int, typer.Option(help="Number of pieces.")] = 8000,
     score: Annotated[
-        str,
+        Literal["frequency", "likelihood"],
         typer.Option(
             help="Which pair of pieces to merge next: by 'frequency', or by 'likelihood', which "
             "wants a --min-frequency as high as still fills the vocabulary."
@@ -69,7 +68,7 @@ def vocab(
         pieces = learn_vocabulary(
             lines,
             size,
-            score=score,  # type: ignore[arg-type]  (learn_vocabulary refuses what it can't take)
+            score=score,
             min_frequency=min_frequency,
             split_digits=split_digits,
             progress=console.is_terminal,
@@ -106,6 +105,8 @@ def train(
     vocab_size: Annotated[int, typer.Option(help="Pieces to learn.")] = 8000,
     split_digits: Annotated[bool, typer.Option(help="Learn digits as single pieces.")] = False,
     num_layers: Annotated[int | None, typer.Option(help="Layers, if not the preset's.")] = None,
+    num_heads: Annotated[int | None, typer.Option(help="Attention heads, likewise.")] = None,
+    d_model: Annotated[int | None, typer.Option(help="Width, likewise.")] = None,
     d_ff: Annotated[int | None, typer.Option(help="Feed-forward width, likewise.")] = None,
     dropout: Annotated[
         float | None, typer.Option(help="On sub-layers and embeddings, if not the preset's.")
@@ -122,7 +123,8 @@ def train(
         int | None, typer.Option(help="Warm-up steps. [default: a tenth of all, at most 4000]")
     ] = None,
     schedule: Annotated[
-        str, typer.Option(help="After the warm-up: inverse-square-root, or linear, down to 0.")
+        Literal["inverse-square-root", "linear"],
+        typer.Option(help="After the warm-up: inverse-square-root, or linear, down to 0."),
     ] = "inverse-square-root",
     label_smoothing: Annotated[float, typer.Option(help="Share spread over all tokens.")] = 0.1,
     clip_norm: Annotated[float, typer.Option(help="Global norm of gradients; 0 is off.")] = 1.0,
@@ -168,11 +170,12 @@ def train(
     if resume is not None:
         run = RunDirectory.open(resume)
         if steps is not None:
-            config = dataclasses.replace(run.training_config(), steps=steps)
-            run.save_config(run.model_config(), config)
+            run.extend(steps)
     else:
         model = {
             "num_layers": num_layers,
+            "num_heads": num_heads,
+            "d_model": d_model,
             "d_ff": d_ff,
             "dropout": dropout,
             "embedding_dropout": dropout,
@@ -234,6 +237,8 @@ def translate(
 
     if input != "-" and not Path(input).is_file():
         raise InputError(f"There is no file {input}.")
+    if output != "-":
+        _check_file_free(Path(output), overwrite=True)
     from keras_transformer.export.runtime import load
     from keras_transformer.translation import translate as translate_texts
 

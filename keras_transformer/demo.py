@@ -47,6 +47,8 @@ def run_demo(output: Path, overwrite: bool, console: Console) -> None:
         InputError: If the folder is not free.
     """
     output = Path(output)
+    if output.is_file():
+        raise InputError(f"{output} is a file; give the name of a folder.")
     if output.exists() and any(output.iterdir()) and not overwrite:
         raise InputError(f"{output} holds something already; add --overwrite to replace it.")
     from keras_transformer.export.bundle import export_run

@@ -3,8 +3,10 @@
 import math
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from rich.console import Console
@@ -201,8 +203,7 @@ class Checkpoint(StepCallback):
 
     def save(self):
         """Write a checkpoint, unless this step has one."""
-        newest = self.run.checkpoints.newest()
-        if newest is None or self.run.checkpoints.step_of(newest) != self.step:
+        if self.run.steps_done() != self.step:
             self.run.checkpoints.save(self.model, self.state)
 
 
@@ -211,9 +212,12 @@ class StopOnInterrupt(StepCallback):
 
     interrupted = False
 
+    previous: Any = None
+
     def on_train_begin(self, logs=None):
-        """Take over Ctrl-C."""
-        self.previous = signal.signal(signal.SIGINT, self._stop)
+        """Take over Ctrl-C, which only the main thread may do."""
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.signal(signal.SIGINT, self._stop)
 
     def _stop(self, number, frame):
         print("\nStopping after this step; press Ctrl-C again to stop at once.", file=sys.stderr)
@@ -223,4 +227,5 @@ class StopOnInterrupt(StepCallback):
 
     def on_train_end(self, logs=None):
         """Give Ctrl-C back."""
-        signal.signal(signal.SIGINT, self.previous)
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)

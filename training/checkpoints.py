@@ -6,6 +6,7 @@ included), the optimizer's variables and what else the training has to remember.
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,11 @@ class Checkpoints:
         if path is None:
             raise InputError(f"{self.folder} holds no checkpoint.")
         try:
-            model.load_weights(path / self.WEIGHTS)
             model.optimizer.build(model.trainable_variables)
+            model.load_weights(path / self.WEIGHTS)
             with np.load(path / self.OPTIMIZER) as saved:
                 for variable, name in zip(model.optimizer.variables, saved.files, strict=True):
                     variable.assign(saved[name])
             return json.loads((path / self.STATE).read_text("utf-8"))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is damaged or of another model: {error}") from None

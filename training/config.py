@@ -50,7 +50,9 @@ class TrainingConfig:
         self._check("learning_rate", self.learning_rate > 0, "must be positive")
         self._check("label_smoothing", 0 <= self.label_smoothing < 1, "must be in [0, 1)")
         self._check("clip_norm", self.clip_norm >= 0, "must be positive, or 0 for none")
+        self._check("seed", 0 <= self.seed < 1 << 32, "must be from 0 to 4294967295")
         self._check("patience", self.patience >= 0, "must be positive, or 0 for none")
+        Batching(self.batch_tokens, self.max_length)  # refuses a batch too small for a sentence
 
     def _check(self, name, holds, rule):
         if not holds:

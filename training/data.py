@@ -10,6 +10,7 @@ import dataclasses
 import gzip
 import itertools
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def read_lines(path) -> Iterator[str]:
             f"{path}, line {number:,}: not UTF-8 ({error.reason} at byte {error.start}). "
             "Convert the file, for example with: iconv -f ISO-8859-1 -t UTF-8."
         ) from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} can't be read: {error}.") from None
 
 

@@ -11,8 +11,8 @@
 `translate`, `evaluate` and `export` take this folder and nothing else.
 """
 
+import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -186,14 +186,37 @@ class RunDirectory:
         load_weights(model, path)
         return model
 
+    def steps_done(self) -> int:
+        """Return the step of the newest checkpoint, 0 if there is none."""
+        newest = self.checkpoints.newest()
+        return 0 if newest is None else Checkpoints.step_of(newest)
+
+    def check_unfinished(self, steps: int) -> None:
+        """Make sure that there is something left to train.
+
+        Raises:
+            InputError: If the run has been trained for `steps` already.
+        """
+        if steps <= self.steps_done():
+            raise InputError(
+                f"{self.path} has been trained for {self.steps_done():,} steps already; ask for "
+                "more by --steps."
+            )
+
+    def extend(self, steps: int) -> None:
+        """Ask for another number of steps in all.
+
+        Raises:
+            InputError: If the run has been trained that far already.
+        """
+        self.check_unfinished(steps)
+        config = dataclasses.replace(self.training_config(), steps=steps)
+        self.save_config(self.model_config(), config)
+
     def save_best(self, model: Transformer) -> None:
         """Keep the weights as the best so far."""
         with replacing(self.best_path) as new:
             model.save_weights(new)
-
-    def remove(self) -> None:
-        """Delete the run."""
-        shutil.rmtree(self.path)
 
 
 def load_weights(model, path) -> None:

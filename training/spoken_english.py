@@ -59,8 +59,9 @@ UNITS = tuple(_UNITS.split())
 TENS = ("", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 ORDINALS = {"one": "first", "two": "second", "three": "third"}
 ORDINAL_ENDINGS = {"y": "ieth", "ve": "fth", "t": "th", "e": "th", "": "th"}  # fifty, five, eight
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September")
-MONTHS += ("October", "November", "December")
+_MONTHS = """January February March April May June July August September October November
+    December"""
+MONTHS = tuple(_MONTHS.split())
 DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # no leap day: each date is in every year
 CLOCK_PARTS = {5: "five", 10: "ten", 15: "quarter", 20: "twenty", 25: "twenty five", 30: "half"}
 CURRENCIES = {
@@ -100,7 +101,7 @@ def cardinal(number: int) -> Value:
 def ordinal(number: int) -> Value:
     """A rank from 1 to 99: "twenty first" -> 21st."""
     *tens, last = _say(number).split()
-    stem, ending = re.fullmatch("(.+?)(y|ve|t|e|)", last).groups()
+    stem, ending = re.findall("^(.+?)(y|ve|t|e|)$", last)[0]
     last = ORDINALS.get(last) or stem + ORDINAL_ENDINGS[ending]
     suffix = "th" if 10 < number < 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return Value(f"{number}{suffix}", (" ".join([*tens, last]),))
@@ -349,7 +350,7 @@ def examples(split: Split, count: int, seed: int = 0) -> Iterator[Example]:
 
 def _generate(split: Split, count: int, rng: Random) -> Iterator[Example]:
     numbered, numberless = TEMPLATES.splitlines(), NUMBERLESS_TEMPLATES.splitlines()
-    seen = set()
+    seen: set[str] = set()
     while len(seen) < count:
         template = rng.choice(numberless if rng.random() < 0.05 else numbered)
         if rng.random() < 0.3:

@@ -5,7 +5,6 @@ import dataclasses
 import keras
 from rich.console import Console
 
-from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer
 from keras_transformer.training.callbacks import Checkpoint, Report, StopOnInterrupt, Validate
 from keras_transformer.training.config import TrainingConfig, make_schedule
@@ -57,18 +56,12 @@ def train(run: RunDirectory, console: Console | None = None) -> TrainingResult:
     console = console or Console(stderr=True)
     config = run.training_config()
     tokenizer = run.tokenizer()
+    run.check_unfinished(config.steps)
+    done = run.steps_done()
     keras.utils.set_random_seed(config.seed)
     model = Transformer(run.model_config())
     compile_model(model, config)
-    state: dict = {}
-    done = 0
-    if run.checkpoints.newest() is not None:
-        state = run.checkpoints.restore(model)
-        done = int(model.optimizer.iterations)
-    if done >= config.steps:
-        raise InputError(
-            f"{run.path} has been trained for {done:,} steps already; ask for more by --steps."
-        )
+    state = run.checkpoints.restore(model) if done else {}
 
     config.train_files.check()
     config.valid_files.check()

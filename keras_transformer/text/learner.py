@@ -248,14 +248,15 @@ class _Learner:
 
     def _rank(self, pair: str) -> tuple[float, int, str, str, str]:
         """The pair's place in the queue: the best pair has the least rank."""
-        left, right = pair
-        count = score = self.pair_counts[pair]
+        left, right = pair[0], pair[1]
+        count = self.pair_counts[pair]
+        score = float(count)
         if self.likelihood:
             score = count / (self.piece_counts[left] * self.piece_counts[right])
         return -score, -count, self.pieces[ord(left)], self.pieces[ord(right)], pair
 
     def _merge(self, pair: str, merged: str) -> None:
-        left, right = pair
+        left, right = pair[0], pair[1]
         change: Counter[str] = Counter()
         occurrences = 0
         for index in self.places.pop(pair):

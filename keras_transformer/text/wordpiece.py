@@ -119,7 +119,7 @@ class WordPieceTokenizer:
         try:
             text = Path(path).read_bytes().decode("utf-8")
             # Not splitlines(): a piece may hold a wider line separator such as U+2028.
-            return cls(text.removesuffix("\n").replace("\r\n", "\n").split("\n"))
+            return cls(text.replace("\r\n", "\n").removesuffix("\n").split("\n"))
         except ValueError as error:
             raise ValueError(f"{path} is not a WordPiece vocabulary: {error}") from None
 

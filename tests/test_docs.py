@@ -1,0 +1,87 @@
+import ast
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+ROW = re.compile(r"\| ([A-Z]\d\d) \| (.+?) \| (.+?) \| (.+?) \|")
+ROWS = ROW.findall((ROOT / "docs" / "mechanisms.md").read_text("utf-8"))
+
+
+def _tests_in(path):
+    tree = ast.parse(path.read_text("utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_mechanisms_are_listed_once():
+    ids = [row[0] for row in ROWS]
+    assert len(ids) == len(set(ids)) >= 60
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_what_the_page_of_mechanisms_names_exists(row):
+    _, _, where, shown = row
+    names = re.findall(r"`(keras_transformer\.[\w.]+)`", where)
+    tests = re.findall(r"`(tests/test_\w+\.py)::(test_\w+)`", shown)
+    assert names
+    assert tests
+    for name in names:
+        parts = name.split(".")
+        for i in range(len(parts), 0, -1):
+            try:
+                found = importlib.import_module(".".join(parts[:i]))
+                break
+            except ModuleNotFoundError:
+                continue
+        for part in parts[i:]:
+            found = getattr(found, part)
+    for path, test in tests:
+        assert test in _tests_in(ROOT / path), f"{path} has no {test}"
+
+
+def test_the_keras_script_in_the_readme_runs(tmp_path):
+    script = next(block for block in _python_blocks() if "model.fit" in block)
+    child = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+    )
+    assert child.returncode == 0, child.stderr
+    assert (tmp_path / "reverse.keras").is_file()
+    assert child.stdout.endswith(
+        "[[17 14 12  8  8  4]\n [ 5  4  6 17 14 18]\n [12 13 19 15 14 12]]\n"
+        "[[ 4  8  8 12 14 17  3]\n [18 14 17  6  4  5  3]\n [12 14 15 19 13 12  3]]\n"
+    )
+
+
+def test_commands_in_the_readme_name_options_that_exist():
+    from typer.testing import CliRunner
+
+    from keras_transformer.cli import app
+
+    text = README.replace("\\\n", " ")
+    commands = re.findall(r"keras-transformer (train|export|translate|evaluate)( --[^`\n]*)", text)
+    assert {name for name, _ in commands} == {"train", "export", "translate", "evaluate"}
+    for name, options in commands:
+        shown = CliRunner().invoke(app, [name, "--help"]).output
+        for option in re.findall(r"--[a-z-]+", options):
+            assert option in shown, f"{name} has no {option}"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")))
+def test_links_between_pages_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def _python_blocks():
+    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
