@@ -51,10 +51,13 @@ def translate(
     Returns:
         `Translations`, in the order of `texts`.
     """
-    if not texts:
-        return Translations([], [], [])
-    ids, truncated = runtime.tokenize(texts)
-    order = np.argsort(np.count_nonzero(ids, axis=1), kind="stable").tolist()
+    lengths: list[int] = []
+    truncated: list[int] = []
+    for start in range(0, len(texts), batch_size):  # a batch at a time: one line may be very long
+        ids, too_long = runtime.tokenize(texts[start : start + batch_size])
+        lengths += np.count_nonzero(ids, axis=1).tolist()
+        truncated += (start + np.flatnonzero(too_long)).tolist()
+    order = sorted(range(len(texts)), key=lengths.__getitem__)
     outputs = [""] * len(texts)
     scores = [0.0] * len(texts)
     for start in range(0, len(order), batch_size):
@@ -62,4 +65,4 @@ def translate(
         for i, text, score in zip(batch, *runtime.run([texts[i] for i in batch]), strict=True):
             outputs[i], scores[i] = text, score
         advance(len(batch))
-    return Translations(outputs, scores, np.flatnonzero(truncated).tolist())
+    return Translations(outputs, scores, truncated)

@@ -19,7 +19,11 @@ def test_wheel_holds_the_package_and_puts_no_other_name_into_site_packages(tmp_p
         "keras_transformer"
     }
     modules = {name for name in names if name.endswith(".py")}
-    for folder, inside in (("keras_transformer", ""), ("training", "training/"), ("export", "export/")):
+    for folder, inside in (
+        ("keras_transformer", ""),
+        ("training", "training/"),
+        ("export", "export/"),
+    ):
         for path in (ROOT / folder).rglob("*.py"):
             name = f"keras_transformer/{inside}{path.relative_to(ROOT / folder)}"
             assert name in modules, name
@@ -32,6 +36,8 @@ def test_importing_the_package_loads_nothing_heavy():
         "assert {'layers', 'models', 'text', 'decoding', 'training', 'export'} <= set(dir(kt)); "
         "kt.layers.MultiHeadAttention; assert 'keras' in sys.modules"
     )
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    child = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert child.returncode == 0, child.stderr
     assert child.stderr == ""  # not a word from TensorFlow

@@ -70,17 +70,17 @@ def test_base_with_the_vocabulary_of_the_paper_has_63_million_parameters():  # M
 
 
 def test_separate_tables_cost_two_more():  # L33
-    tied, untied = (kept(tie_embeddings=tie) for tie in (True, False))
+    tied, untied = (kept(num_layers=1, tie_embeddings=tie) for tie in (True, False))
     assert untied.count_params() - tied.count_params() == 2 * 13 * 8
 
 
 def test_learned_positions_cost_a_vector_a_position():  # L20
-    fixed, learned = (kept(positions=p).count_params() for p in ("sinusoidal", "learned"))
-    assert learned - fixed == 2 * 16 * 8
+    fixed, learned = (kept(num_layers=1, positions=p) for p in ("sinusoidal", "learned"))
+    assert learned.count_params() - fixed.count_params() == 2 * 16 * 8
 
 
 def test_number_of_parameters_does_not_depend_on_heads():  # W10
-    assert len({kept(num_heads=h, num_layers=1).count_params() for h in (1, 4)}) == 1
+    assert len({kept(num_heads=h, num_layers=1).count_params() for h in (2, 8)}) == 1
 
 
 def test_number_of_parameters_is_linear_in_layers():  # L39
@@ -122,7 +122,7 @@ def test_tied_table_embeds_both_languages_and_gives_the_logits():  # L33
 
 
 def test_untied_model_has_three_matrices():  # L32, L33
-    model = made(tie_embeddings=False)
+    model = made(num_layers=1, tie_embeddings=False)
     shapes = {
         "source_embedding/table": (13, 8),
         "target_embedding/table": (13, 8),
@@ -235,7 +235,7 @@ def test_later_tokens_leave_earlier_logits_bit_for_bit(model, monkeypatch):  # L
 
     assert max(leaks(model)) == 0
     monkeypatch.setattr("keras_transformer.models.transformer.CausalMask", _Everything)
-    assert min(leaks(made())) > 1e-3
+    assert min(leaks(made(num_layers=1))) > 1e-3
 
 
 def test_shift_and_mask_together_hide_the_label_and_nothing_else(model):  # T03, W49
@@ -278,15 +278,14 @@ def test_without_dropout_training_changes_nothing():  # C24
     assert np.array_equal(logits_of(model, training=True), logits_of(model, training=False))
 
 
-def test_dropout_of_embeddings_is_after_the_positions():  # L31, W16
+def test_dropout_of_embeddings_is_after_the_positions():  # L31, W15, W16
     model = kept(num_layers=1, **{**STILL, "embedding_dropout": 0.5})
-    inputs = keras.Input((None, 8))
-    layer = model.get_layer("embedding_dropout")
-    assert layer.rate == 0.5
-    dropped = np.array(keras.Model(inputs, layer(inputs))(np.ones((1, 9, 8)), training=True))
-    assert set(dropped.ravel()) == {0, 2}  # what is kept is scaled, so that inference need not
-    producers = {model.get_layer(f"{side}_positions").output.name for side in ("source", "target")}
-    assert {node.arguments.keras_tensors[0].name for node in layer._inbound_nodes} >= producers
+    inside = keras.Model(model.input["source_ids"], model.get_layer("embedding_dropout").output)
+    source = np.tile(SOURCE, (1, 3))
+    whole, dropped = (np.array(inside(source, training=training)) for training in (False, True))
+    kept_values = dropped != 0
+    assert 0.3 < np.mean(kept_values) < 0.7
+    assert_close(dropped[kept_values], 2 * whole[kept_values])  # so that inference need not scale
 
 
 # Training
@@ -340,7 +339,8 @@ def test_model_learns_to_translate_a_toy_language(rng):  # M01, M19, T04, T26, T
     assert history["token_accuracy"][-1] > 0.95
     unseen, answers = reversed_and_reworded(rng, 64)
     ids, _ = generate(model, unseen)
-    assert np.mean(np.all(np.array(ids)[:, :6] == answers[:, 1:], axis=1)) > 0.75
+    whole = np.all(np.array(ids)[:, :6] == answers[:, 1:], axis=1)
+    assert np.mean(whole) > 0.8  # over six seeds: 0.94 to 1
 
 
 # Keras's own methods
@@ -371,7 +371,7 @@ def test_training_goes_on_after_loading(reload):
 
 
 def test_weights_are_saved_and_loaded(tmp_path):
-    model, other = kept(), made(seed=1)
+    model, other = kept(num_layers=1), made(num_layers=1, seed=1)
     assert largest_difference(logits_of(other), logits_of(model)) > 1e-3
     model.save_weights(tmp_path / "model.weights.h5")
     other.load_weights(tmp_path / "model.weights.h5")
@@ -385,10 +385,6 @@ def test_config_gives_back_the_model(dtype):
     assert again.get_config() == model.get_config()
     assert again.config == model.config
     assert again.compute_dtype == model.compute_dtype == (dtype or "float32").removeprefix("mixed_")
-
-
-def test_fields_will_do_for_a_configuration():
-    assert Transformer(TINY.to_dict()).config == TINY
 
 
 def test_summary_shows_the_parts(model):

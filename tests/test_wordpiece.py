@@ -62,7 +62,7 @@ def greedy_longest_match(vocabulary, text):
     return pieces
 
 
-# --- Text comes back -------------------------------------------------------------------------------
+# --- Text comes back ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", EXACT)
@@ -110,7 +110,7 @@ def test_no_rows_give_no_rows():
     assert tokenizer.detokenize(tf.zeros([2, 0], tf.int32)).numpy().tolist() == [b"", b""]
 
 
-# --- Text is never mistaken for something else ------------------------------------------------------
+# --- Text is never mistaken for something else ----------------------------------------------------
 
 
 @pytest.mark.parametrize("text", LITERALS)
@@ -148,7 +148,7 @@ def test_special_ids_are_those_of_the_model():  # K11
     assert config.PADDING_ID == 0
 
 
-# --- Greedy longest match ---------------------------------------------------------------------------
+# --- Greedy longest match -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_very_long_word_is_cut_to_its_end():
     assert there_and_back(tokenizer, text) == [text]
 
 
-# --- What can't be spelled ----------------------------------------------------------------------
+# --- What can't be spelled ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_white_space_is_what_the_vocabulary_learner_takes_for_it():
     assert wider == [2], "tf.text no longer splits at wider white space: drop the work-around"
 
 
-# --- Vocabularies -----------------------------------------------------------------------------------
+# --- Vocabularies ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_a_file_that_is_no_vocabulary_is_named(tmp_path, content):
         WordPieceTokenizer.load(tmp_path / "missing.txt")
 
 
-# --- Learned vocabularies ---------------------------------------------------------------------------
+# --- Learned vocabularies -------------------------------------------------------------------------
 
 SEEN = [
     "walked walking walker talk talks played playing player play jumped jumping jump",

@@ -51,7 +51,7 @@ class Checkpoints:
         with replacing(path) as new:
             new.mkdir()
             model.save_weights(new / self.WEIGHTS)
-            variables = [np.asarray(v) for v in model.optimizer.variables]
+            variables = [np.asarray(v) for v in _state(model)]
             np.savez(new / self.OPTIMIZER, *variables)
             (new / self.STATE).write_text(json.dumps(state), encoding="utf-8")
         for other in self.folder.glob("step-*"):
@@ -71,9 +71,14 @@ class Checkpoints:
         try:
             model.optimizer.build(model.trainable_variables)
             model.load_weights(path / self.WEIGHTS)
-            with np.load(path / self.OPTIMIZER) as saved:
-                for variable, name in zip(model.optimizer.variables, saved.files, strict=True):
+            with (path / self.OPTIMIZER).open("rb") as file, np.load(file) as saved:
+                for variable, name in zip(_state(model), saved.files, strict=True):
                     variable.assign(saved[name])
             return json.loads((path / self.STATE).read_text("utf-8"))
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is damaged or of another model: {error}") from None
+
+
+def _state(model):
+    """Return what a file of weights lacks: the optimizer's variables and dropout's random state."""
+    return [*model.optimizer.variables, *model.non_trainable_variables]

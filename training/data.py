@@ -235,6 +235,7 @@ def make_training_batches(
     first_epoch, skipped = divmod(first_batch, epoch_batches)
 
     def epoch(number):
+        tf.random.set_seed(1)  # of this graph: the order must not depend on the global seed
         # A seed for each epoch, so that any of them can begin without those before it.
         epoch_seed = tf.random.stateless_uniform(
             [], tf.stack([tf.constant(seed, tf.int64), number]), 0, 1 << 62, tf.int64

@@ -30,6 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
         new = scratch / path.name
         yield new
         if path.is_dir():  # a folder can't be replaced in one move while it holds something
+            new.stat()  # if nothing was made, this raises while the old is still there
             os.replace(path, scratch / "old")
         os.replace(new, path)
     finally:

@@ -1,0 +1,306 @@
+"""Tests of keras_transformer.training.data."""
+
+import functools
+import gzip
+import io
+import itertools
+import random
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_transformer.errors import InputError
+from keras_transformer.models import Transformer, TransformerConfig
+from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
+from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
+from keras_transformer.training.data import (
+    Batching,
+    ParallelFiles,
+    make_batches,
+    make_training_batches,
+    measure,
+    read_lines,
+)
+
+TOKENIZER = WordPieceTokenizer([*SPECIAL_TOKENS, *"abcdefgh", *("##" + c for c in "abcdefgh")])
+
+
+def write_pairs(folder, pairs, ending=""):
+    sides = list(zip(*pairs, strict=True)) or [(), ()]
+    files = [folder / f"{name}.txt{ending}" for name in ("source", "target")]
+    for path, lines in zip(files, sides, strict=True):
+        content = "".join(f"{line}\n" for line in lines).encode()
+        path.write_bytes(gzip.compress(content) if ending else content)
+    return ParallelFiles(*files)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes parallel text, given as pairs of lines."""
+    return functools.partial(write_pairs, tmp_path)
+
+
+def random_pairs(seed, count=300, longest=40):
+    """Pairs of all lengths, 0 included, in letters that are a piece each."""
+    rng = random.Random(seed)
+
+    def text():
+        return "".join(rng.choices("abcdefgh ", k=rng.choice([*range(12), longest])))
+
+    return [(text(), text()) for _ in range(count)]
+
+
+def ids(text):
+    return TOKENIZER.tokenize([text]).to_list()[0]
+
+
+def rows(batches):
+    """What a data set delivers, without padding: (source, decoder's input, labels) of each pair."""
+
+    def real(row):
+        row = row.tolist()
+        length = len(row) - next((i for i, x in enumerate(reversed(row)) if x != PADDING_ID), 0)
+        return tuple(row[:length])
+
+    return [
+        tuple(real(side) for side in triple)
+        for inputs, labels in batches
+        for triple in zip(inputs["source_ids"], inputs["target_ids"], labels, strict=True)
+    ]
+
+
+def expected_rows(pairs, max_length):
+    """What should be delivered, pair by pair."""
+    sides = (TOKENIZER.tokenize(list(texts)).to_list() for texts in zip(*pairs, strict=True))
+    return [
+        ((*source, END_ID), (BEGIN_ID, *target), (*target, END_ID))
+        for source, target in zip(*sides, strict=True)
+        if source and target and max(len(source), len(target)) < max_length
+    ]
+
+
+def same_batches(one, other):
+    """Whether two lists of batches are equal to the last id."""
+    return len(one) == len(other) and all(
+        np.array_equal(a_labels, b_labels)
+        and all(np.array_equal(a_inputs[name], b_inputs[name]) for name in a_inputs)
+        for (a_inputs, a_labels), (b_inputs, b_labels) in zip(one, other, strict=True)
+    )
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a b\nc\n", ["a b", "c"]),
+        (b"a\nb", ["a", "b"]),
+        (b"a\r\nb\r\n", ["a", "b"]),
+        (b"\n\n a \n", ["", "", " a "]),
+        ("é\u2028ü\x85\x1c\v\fx\n".encode(), ["é\u2028ü\x85\x1c\v\fx"]),
+        (b"", []),
+    ],
+)
+@pytest.mark.parametrize("kind", ["plain", "gz", "-"])
+def test_lines_are_read(tmp_path, monkeypatch, content, expected, kind):
+    path = tmp_path / ("text.gz" if kind == "gz" else "text")
+    path.write_bytes(gzip.compress(content) if kind == "gz" else content)
+    if kind == "-":
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), "ascii"))
+        path = "-"
+    assert list(read_lines(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("bad.txt", b"a\nb \xff c\n", r"bad\.txt, line 2: not UTF-8 .* byte 2.*iconv"),
+        ("latin.txt", "Männer\n".encode("latin-1"), r"latin\.txt, line 1: not UTF-8"),
+        ("bad.gz", gzip.compress(b"\xff"), r"bad\.gz, line 1: not UTF-8"),
+        ("no.gz", b"not packed", r"no\.gz can't be read"),
+        ("cut.gz", gzip.compress(b"a\n" * 1000)[:20], r"cut\.gz can't be read"),
+        ("broken.gz", gzip.compress(b"ab\n" * 9)[:10] + b"\xff" * 20, r"broken\.gz can't be read"),
+        ("missing.txt", None, r"There is no file .*missing\.txt"),
+    ],
+)
+def test_what_can_not_be_read_is_named(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        list(read_lines(tmp_path / name))
+
+
+def test_a_folder_can_not_be_read(tmp_path):
+    with pytest.raises(InputError, match=tmp_path.name):
+        list(read_lines(tmp_path))
+
+
+def test_parallel_files_are_counted(write):
+    files = write([("a", "b"), ("", ""), ("c", "d")])
+    assert files.check() == 3
+    assert list(files.lines()) == ["a", "", "c", "b", "", "d"]
+
+
+@pytest.mark.parametrize("short", ["source", "target"])
+def test_different_lengths_are_refused_with_both_counts(write, short):
+    files = write([("a", "b")] * 2005)
+    path = getattr(files, short)
+    path.write_text("a\n" * 1002)
+    with pytest.raises(InputError) as raised:
+        files.check()
+    message = str(raised.value)
+    assert f"{short}.txt has 1,002 lines" in message
+    assert "has 2,005: line 1,003 is missing in" in message
+
+
+def test_empty_files_are_refused(write):
+    with pytest.raises(InputError, match=r"source\.txt and .*target\.txt are empty"):
+        write([]).check()
+
+
+# --- Batches --------------------------------------------------------------------------------------
+
+
+def test_the_decoder_sees_the_target_shifted_right(write):  # T03
+    files = write([("ab c", "d ef")])
+    ((inputs, labels),) = make_batches(files, TOKENIZER, Batching(64, 16)).as_numpy_iterator()
+    target = ids("d ef")
+    assert inputs["source_ids"].tolist() == [[*ids("ab c"), END_ID]]
+    assert inputs["target_ids"].tolist() == [[BEGIN_ID, *target]]
+    assert labels.tolist() == [[*target, END_ID]]
+    assert {x.dtype for x in (labels, *inputs.values())} == {np.dtype("int32")}
+
+
+@pytest.fixture(scope="module", params=[(13, 13), (96, 24), (1000, 41)], ids=str)
+def corpus(request, tmp_path_factory):
+    """Random pairs, how they are batched, what is counted and what is delivered."""
+    pairs, batching = random_pairs(request.param[0], 600), Batching(*request.param)
+    files = write_pairs(tmp_path_factory.mktemp("corpus"), pairs)
+    batches = list(make_batches(files, TOKENIZER, batching).as_numpy_iterator())
+    return pairs, batching, measure(files, TOKENIZER, batching), batches
+
+
+def test_measure_is_what_batches_deliver(corpus):
+    pairs, batching, size, batches = corpus
+    assert size.batches == len(batches)
+    assert size.pairs == sum(len(labels) for _, labels in batches)
+    assert size.target_tokens == sum(np.count_nonzero(labels) for _, labels in batches)
+    empty = sum(not (source.strip() and target.strip()) for source, target in pairs)
+    assert size.empty == empty > 0
+    assert size.too_long == len(pairs) - size.pairs - empty
+    assert size.too_long > 0 or batching.max_length == 41
+
+
+def test_every_usable_pair_is_delivered_once(corpus):
+    pairs, batching, _, batches = corpus
+    assert sorted(rows(batches)) == sorted(expected_rows(pairs, batching.max_length))
+
+
+def test_a_batch_holds_its_tokens_and_no_more(corpus):  # L47
+    _, batching, _, batches = corpus
+    full = 0
+    for inputs, labels in batches:
+        assert labels.shape == inputs["target_ids"].shape
+        assert max(inputs["source_ids"].shape[1], labels.shape[1]) <= batching.max_length
+        largest = max(inputs["source_ids"].size, labels.size)
+        assert largest <= batching.batch_tokens
+        full += largest > batching.batch_tokens / 2
+    assert full >= len(batches) / 2
+    assert len({labels.shape[1] for _, labels in batches}) > 3
+
+
+def test_short_pairs_are_not_padded_to_long_ones(write):  # L47
+    files = write([("a", "b"), ("abcdefgh" * 4, "a")] * 50)
+    shapes = [
+        inputs["source_ids"].shape
+        for inputs, _ in make_batches(files, TOKENIZER, Batching(256, 40)).as_numpy_iterator()
+    ]
+    assert {width for _, width in shapes} == {2, 33}
+
+
+def test_what_a_pair_gives_does_not_depend_on_its_bucket(write):  # L47, T28
+    pairs = [("ab", "ba"), ("abc", "cba"), ("abcdefgh" * 3, "a"), ("a b c d", "d c b a")]
+    config = TransformerConfig(len(TOKENIZER), 1, 2, 8, 16, max_length=40)
+    model = Transformer(config)
+
+    def logits(longest, tokens):
+        batches = make_batches(write(pairs), TOKENIZER, Batching(tokens, longest))
+        found = {}
+        for inputs, labels in batches:
+            outputs = model(inputs, training=False).numpy()
+            for output, row in zip(outputs, labels.numpy(), strict=True):
+                length = np.count_nonzero(row)
+                found[tuple(row[:length].tolist())] = output[:length]
+        return found
+
+    alone, together = logits(40, 40), logits(40, 400)
+    assert len(alone) == len(together) == len(pairs)
+    for labels, values in alone.items():
+        np.testing.assert_allclose(values, together[labels], rtol=0, atol=1e-5)
+
+
+def test_a_batch_too_small_for_a_sentence_is_refused():
+    with pytest.raises(InputError, match="got 10 and 20"):
+        Batching(10, 20)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([("abc" * 9, "a"), ("", "a")], "1 have more than 8 tokens, 1 have an empty side"),
+        ([("", "a"), ("a", " ")], "0 have more than 8 tokens, 2 have an empty side"),
+    ],
+)
+def test_a_corpus_without_usable_pairs_is_refused(write, pairs, message):
+    with pytest.raises(InputError, match=message):
+        measure(write(pairs), TOKENIZER, Batching(64, 8))
+
+
+# --- Batches for training -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """Makes lists of batches for training from one corpus; and that corpus."""
+    pairs, batching = random_pairs(4), Batching(64, 16)
+    plain = write_pairs(tmp_path_factory.mktemp("training"), pairs)
+    size = measure(plain, TOKENIZER, batching)
+
+    def batches(count, seed=3, first_batch=0, files=plain):
+        made = make_training_batches(files, TOKENIZER, batching, seed, size.batches, first_batch)
+        return list(itertools.islice(made.as_numpy_iterator(), count))
+
+    batches.pairs, batches.epoch = pairs, size.batches
+    return batches
+
+
+def test_the_order_is_decided_by_the_seed_alone(training):
+    first = training(30)
+    tf.random.set_seed(17)
+    assert same_batches(first, training(30))
+    assert not same_batches(first, training(30, seed=4))
+
+
+def test_every_epoch_has_every_pair_in_another_order(training):
+    batches = training(3 * training.epoch)
+    epochs = [rows(batches[i * training.epoch :][: training.epoch]) for i in range(3)]
+    for epoch in epochs:
+        assert sorted(epoch) == sorted(expected_rows(training.pairs, 16))
+    for one, other in itertools.combinations(epochs, 2):
+        assert one != other
+
+
+def test_starting_later_is_the_same_as_skipping(training):
+    epoch = training.epoch
+    whole = training(2 * epoch + 6)
+    for first in (epoch - 1, epoch, 2 * epoch + 3):
+        assert same_batches(whole[first:], training(len(whole) - first, first_batch=first))
+
+
+def test_packed_text_gives_the_same_batches(training, tmp_path):
+    packed = write_pairs(tmp_path, training.pairs, ".gz")
+    assert packed.check() == len(training.pairs)
+    assert same_batches(training(20), training(20, files=packed))

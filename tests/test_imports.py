@@ -1,0 +1,82 @@
+"""Tests of what importing the package brings with it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_transformer
+
+PACKAGE = Path(keras_transformer.__file__).parent
+ANY_BACKEND = ("layers", "models", "decoding")
+FILES = sorted(path for folder in ANY_BACKEND for path in (PACKAGE / folder).rglob("*.py"))
+ORDER = ("layers", "models", "decoding", "training", "export")  # each may import those before it
+
+
+def imported_by(path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def in_a_new_process(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+
+
+def test_importing_the_package_loads_nothing():
+    code = "import sys, keras_transformer; print(*sys.modules)"
+    modules = in_a_new_process(code).stdout.split()
+    assert "keras_transformer" in modules
+    assert not {"tensorflow", "keras", "numpy", "keras_transformer.layers"} & set(modules)
+
+
+def test_subpackages_are_loaded_on_first_use_and_without_a_word():
+    code = (
+        "import sys, keras_transformer as kt\n"
+        "print(kt.decoding.generate.__name__, 'tensorflow' in sys.modules)"
+    )
+    done = in_a_new_process(code)
+    assert done.stdout.split() == ["generate", "True"]
+    assert done.stderr == ""
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'attention'"):
+        keras_transformer.attention  # noqa: B018
+    assert set(dir(keras_transformer)) >= {"Translator", "layers", "models", "__version__"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_layers_models_and_decoding_are_written_for_any_backend(path):
+    allowed = {"keras", "numpy", "keras_transformer", *sys.stdlib_module_names}
+    assert {name.split(".")[0] for name in imported_by(path)} <= allowed
+
+
+@pytest.mark.parametrize("folder", ANY_BACKEND)
+def test_imports_go_one_way(folder):
+    paths = list((PACKAGE / folder).rglob("*.py"))
+    later = ORDER[ORDER.index(folder) + 1 :]
+    assert paths
+    for path in paths:
+        for name in imported_by(path):
+            assert name.split(".")[:2] not in [["keras_transformer", other] for other in later], (
+                path
+            )
+
+
+def test_backend_is_only_loaded_if_it_is_the_one_in_use():
+    # What _backend.py does under another backend: tensorflow stands behind a condition.
+    tree = ast.parse((PACKAGE / "_backend.py").read_text("utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    [loading] = [n for n in imports if any(alias.name == "tensorflow" for alias in n.names)]
+    guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and loading in node.body]
+    assert [ast.unparse(guard.test) for guard in guards] == [
+        "keras.config.backend() == 'tensorflow'"
+    ]
