@@ -42,7 +42,7 @@ def convert(saved_model: Path, signatures: list[str], custom_ops: frozenset[str]
         str(saved_model), signature_keys=signatures
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    converter.allow_custom_ops = bool(custom_ops)
+    converter.allow_custom_ops = True  # all of them, so that those not allowed can be named
     content = converter.convert()
     if foreign := sorted(custom_ops_of(content) - custom_ops):
         raise InputError(

@@ -120,7 +120,7 @@ def train(
         float | None, typer.Option(help="Peak; by default the paper's for the model's width.")
     ] = None,
     warmup: Annotated[
-        int | None, typer.Option(help="Warm-up steps. [default: a tenth of all, at most 4000]")
+        int | None, typer.Option(help="Warm-up steps. [default: a quarter of all, at most 4000]")
     ] = None,
     schedule: Annotated[
         Literal["inverse-square-root", "linear"],
@@ -130,7 +130,7 @@ def train(
     clip_norm: Annotated[float, typer.Option(help="Global norm of gradients; 0 is off.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of weights, dropout and order.")] = 1,
     validate_every: Annotated[
-        int | None, typer.Option(help="Steps. [default: a tenth of all, at most 1000]")
+        int | None, typer.Option(help="Steps. [default: a fifth of all, at most 1000]")
     ] = None,
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Steps. [default: as --validate-every]")

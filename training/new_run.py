@@ -9,7 +9,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig
 from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
 from keras_transformer.training.config import TrainingConfig, paper_peak
-from keras_transformer.training.data import ParallelFiles, measure
+from keras_transformer.training.data import ParallelFiles, measure, read_lines
 from keras_transformer.training.run_directory import RunDirectory
 
 SAMPLES = 50  # source sentences kept in the run
@@ -97,14 +97,14 @@ def new_run(
     if steps is None:
         batching = TrainingConfig(**files, **{**settings, "warmup_steps": 1}, steps=2).batching
         steps = (epochs or DEFAULT_EPOCHS) * measure(train, tokenizer, batching).batches
-    settings.setdefault("warmup_steps", min(4000, max(1, steps // 10)))
+    settings.setdefault("warmup_steps", min(4000, max(1, steps // 4)))
     for name in ("validate_every", "checkpoint_every"):
-        settings.setdefault(name, max(1, min(1000, steps // 10)))
+        settings.setdefault(name, max(1, min(1000, steps // 5)))
     return RunDirectory.create(
         output,
         TransformerConfig.preset(preset, len(tokenizer), **(model or {})),
         TrainingConfig(**files, **settings, steps=steps),
         tokenizer,
-        [line for line, _ in zip(valid.lines(), range(SAMPLES), strict=False)],
+        [line for line, _ in zip(read_lines(valid.source), range(SAMPLES), strict=False)],
         overwrite,
     )

@@ -106,6 +106,7 @@ def train(run: RunDirectory, console: Console | None = None) -> TrainingResult:
     finally:
         report.bar.stop()
         journal.close()
+        interrupt.on_train_end()  # fit does not call it after an error
     return TrainingResult(
         int(model.optimizer.iterations),
         state.get("best", {}),
