@@ -6,7 +6,6 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 
 # isort: split
 
-import keras
 import tensorflow as tf
 
 from keras_transformer.translator import Translator
@@ -27,9 +26,16 @@ def export_saved_model(translator: Translator, path: Path) -> None:
     """
     text = tf.TensorSpec([None], tf.string, name="text")
     ids = tf.TensorSpec([None, None], tf.int32, name="ids")
-    archive = keras.export.ExportArchive()
-    archive.track(translator.model)
-    archive.add_endpoint("serving_default", translator.translate_text, [text])
-    archive.add_endpoint("ids", translator.translate_ids, [ids])
-    archive.add_endpoint("tokenize", translator.tokenize_text, [text])
-    archive.write_out(str(path), verbose=False)
+    servable = tf.Module()
+    # The plain variables: Keras's own archive saves each of them twice, and dropout's seeds too.
+    servable.weights = [weight.value for weight in translator.model.weights]
+    signatures = {
+        "serving_default": tf.function(translator.translate_text, input_signature=[text]),
+        "ids": tf.function(translator.translate_ids, input_signature=[ids]),
+        "tokenize": tf.function(translator.tokenize_text, input_signature=[text]),
+    }
+    tf.saved_model.save(
+        servable,
+        str(path),
+        {name: function.get_concrete_function() for name, function in signatures.items()},
+    )
