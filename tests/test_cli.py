@@ -1,0 +1,582 @@
+"""Tests of keras_transformer.cli and keras_transformer.doctor."""
+
+import gzip
+import importlib.metadata
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fixtures_run import STEPS, everything, exported, make_run, quiet, trained, write_text
+from rich.console import Console
+
+from keras_transformer import cli, doctor
+from keras_transformer.text import SPECIAL_TOKENS
+
+__all__ = ["exported", "trained"]
+
+COMMANDS = ["vocab", "train", "translate", "evaluate", "export", "demo", "doctor"]
+SMALL = "--num-layers 1 --num-heads 2 --d-model 16 --d-ff 16 --max-length 24 --batch-tokens 384"
+TEXT = (
+    "--source train.small --target train.capital "
+    "--valid-source valid.small --valid-target valid.capital"
+)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder that is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def texts(here):
+    return write_text(here, "train", 80), write_text(here, "valid", 12)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs the command line in this process: returns its status, output and standard error."""
+
+    def run(arguments, stdin=b""):
+        arguments = arguments.split() if isinstance(arguments, str) else map(str, arguments)
+        monkeypatch.setattr(sys, "argv", ["keras-transformer", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        output, error = capsys.readouterr()
+        return end.value.code or 0, output, error
+
+    return run
+
+
+# --- Help -----------------------------------------------------------------------------------------
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    code = """
+import sys, time
+begin = time.perf_counter()
+from keras_transformer.cli import main
+for command in ([], *([name] for name in sys.argv[1].split())):
+    sys.argv = ["keras-transformer", *command, "--help"]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code
+    if not command:
+        print("seconds", time.perf_counter() - begin)
+heavy = {"tensorflow", "keras", "numpy", "tensorboard", "sacrebleu", "ai_edge_litert"}
+print("loaded", sorted(heavy & set(sys.modules)))
+"""
+    seconds = []
+    for _ in range(3):  # on a busy machine one run may be slow
+        begin = time.perf_counter()
+        child = subprocess.run(
+            [sys.executable, "-c", code, " ".join(COMMANDS)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "loaded []" in child.stdout
+        start_up = time.perf_counter() - begin
+        seconds.append(min(start_up, float(re.search(r"seconds (\S+)", child.stdout)[1])))
+        if seconds[-1] < 1:
+            break
+    assert min(seconds) < 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(call, command):
+    status, output, _ = call(f"{command} --help")
+    assert status == 0
+    assert f"Usage: keras-transformer {command} [OPTIONS]" in output
+    options = re.findall(r"^  (--[\w-]+)(.*(?:\n {3,}.*)*)", output, re.MULTILINE)
+    assert "--help" in dict(options)
+    for name, text in options:
+        assert re.search(r"[A-Z][\w', .-]+\.", text), f"{name} is not explained"
+    assert command in call("--help")[1]
+
+
+def test_no_command_shows_the_help(call):
+    status, output, error = call("")
+    assert status == 2
+    assert all(name in output + error for name in COMMANDS)
+
+
+def test_the_command_is_installed_under_its_name():
+    (entry,) = importlib.metadata.entry_points(name="keras-transformer", group="console_scripts")
+    assert entry.load() is cli.main
+    child = subprocess.run(
+        [sys.executable, "-m", "keras_transformer", "vocab", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Learn a WordPiece vocabulary" in child.stdout
+
+
+# --- vocab ----------------------------------------------------------------------------------------
+
+
+def test_vocab_learns_from_all_files(here, call):  # K10
+    (here / "one.txt").write_text("ab ab cd\n" * 3)
+    (here / "two.gz").write_bytes(gzip.compress(b"ef ef\n" * 3))
+    status, output, error = call(
+        "vocab --input one.txt --input two.gz --output new/v.txt --size 18"
+    )
+    assert (status, output) == (0, "")
+    pieces = (here / "new" / "v.txt").read_text().splitlines()
+    assert pieces[:4] == list(SPECIAL_TOKENS)
+    assert len(pieces) == 18
+    assert {"ab", "ef"} <= set(pieces)
+    assert "v.txt: 18 pieces" in error
+
+
+def test_vocab_says_if_the_text_gives_fewer(here, call):
+    (here / "one.txt").write_text("ab ab\n")
+    status, _, error = call("vocab --input one.txt --output v.txt --size 12000")
+    assert status == 0
+    assert "The text gives only 9 pieces, 12,000 were asked for." in error
+
+
+def test_vocab_options_reach_the_learner(here, call):  # K04
+    (here / "t").write_text("hug " * 10 + "pug " * 5 + "pun " * 12 + "bun " * 4 + "hugs " * 5)
+    for score, first in (("likelihood", "##gs"), ("frequency", "##ug")):
+        assert call(f"vocab --input t --output {score} --size 19 --score {score}")[0] == 0
+        assert (here / score).read_text().splitlines()[-1] == first
+    assert call("vocab --input t --output v1 --size 99 --min-frequency 11")[0] == 0
+    assert "hug" not in (here / "v1").read_text().splitlines()
+    assert call("vocab --input t --output v2 --size 99 --split-digits")[0] == 0
+    assert "7" in (here / "v2").read_text().splitlines()
+
+
+def test_vocab_replaces_a_file_only_if_asked(here, call):
+    (here / "t").write_text("ab ab\n")
+    (here / "v").write_text("old")
+    assert call("vocab --input t --output v")[0] == 2
+    assert (here / "v").read_text() == "old"
+    assert call("vocab --input t --output v --overwrite")[0] == 0
+    assert (here / "v").read_text().startswith("[PAD]\n")
+
+
+# --- train ----------------------------------------------------------------------------------------
+
+
+def test_train_and_go_on(here, texts, call):  # T26
+    status, output, error = call(
+        f"train {TEXT} --output run --steps 6 --vocab-size 90 --validate-every 3 {SMALL}"
+    )
+    assert (status, output) == (0, "")
+    assert "Learned a vocabulary of 90 pieces" in error
+    assert "step 6/6" in error
+    assert "run: trained to step 6" in error
+    assert os.listdir("run/checkpoints") == ["step-00000006"]
+    before = everything(here)
+
+    status, _, error = call("train --resume run")
+    assert status == 2
+    assert error == ("error: run has been trained for 6 steps already; ask for more by --steps.\n")
+    assert everything(here) == before
+
+    assert call("train --resume run --steps 9")[0] == 0
+    assert os.listdir("run/checkpoints") == ["step-00000009"]
+    steps = [json.loads(line)["step"] for line in open("run/metrics.jsonl")]
+    assert sorted(set(steps)) == [3, 6, 9]
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Sets runs up without training them."""
+    from keras_transformer.training import trainer
+
+    monkeypatch.setattr(
+        trainer, "train", lambda run, console: trainer.TrainingResult(1, {}, {}, False)
+    )
+
+
+def config():
+    return json.loads(Path("run/config.json").read_text())
+
+
+def test_train_options_reach_the_configuration(texts, call, untrained):
+    options = {
+        "model": {
+            "num_layers": 3,
+            "num_heads": 2,
+            "d_model": 24,
+            "d_ff": 40,
+            "dropout": 0.25,
+            "embedding_dropout": 0.25,
+            "norm_first": True,
+            "max_length": 17,
+        },
+        "training": {
+            "batch_tokens": 1000,
+            "learning_rate": 0.5,
+            "warmup_steps": 7,
+            "schedule": "linear",
+            "label_smoothing": 0.2,
+            "clip_norm": 2.5,
+            "seed": 4,
+            "validate_every": 9,
+            "checkpoint_every": 11,
+            "patience": 3,
+            "steps": 100,
+            "max_length": 17,
+        },
+    }
+    status, _, _ = call(
+        f"train {TEXT} --output run --steps 100 --vocab-size 90 --preset big "
+        "--num-layers 3 --num-heads 2 --d-model 24 --d-ff 40 --dropout 0.25 --pre-norm "
+        "--max-length 17 --batch-tokens 1000 --learning-rate 0.5 --warmup 7 --schedule linear "
+        "--label-smoothing 0.2 --clip-norm 2.5 --seed 4 --validate-every 9 --checkpoint-every 11 "
+        "--patience 3"
+    )
+    assert status == 0
+    for part, fields in options.items():
+        assert {name: config()[part][name] for name in fields} == fields
+
+
+def test_train_takes_a_vocabulary(texts, call, untrained):
+    assert call("vocab --input train.small --input train.capital --output v --size 95")[0] == 0
+    assert call(f"train {TEXT} --output run --steps 9 --vocab v")[0] == 0
+    assert Path("run/vocab.txt").read_text() == Path("v").read_text()
+    assert config()["model"]["vocabulary_size"] == 95
+
+
+def test_train_counts_epochs(texts, call, untrained):
+    steps = []
+    for epochs in (1, 4):
+        options = f"--output run --overwrite --vocab-size 90 --epochs {epochs} {SMALL}"
+        assert call(f"train {TEXT} {options}")[0] == 0
+        steps.append(config()["training"]["steps"])
+    assert steps[1] == 4 * steps[0]
+
+
+def test_train_replaces_a_run_only_if_asked(texts, call, untrained):
+    options = f"train {TEXT} --output run --vocab-size 90 --steps"
+    assert call(f"{options} 5")[0] == 0
+    status, _, error = call(f"{options} 6")
+    assert status == 2
+    assert "run holds a run already. Go on with it by --resume run" in error
+    assert config()["training"]["steps"] == 5
+    assert call(f"{options} 6 --overwrite")[0] == 0
+    assert config()["training"]["steps"] == 6
+
+
+def test_ctrl_c_saves_and_prints_how_to_go_on(here, texts):
+    command = [sys.executable, "-m", "keras_transformer", "train", *TEXT.split(), *SMALL.split()]
+    options = ["--output", "run", "--steps", "100000", "--vocab-size", "90", "--validate-every", "5000"]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as child:
+        seen = []
+        for line in child.stderr:
+            seen.append(line)
+            if line.startswith("step "):
+                child.send_signal(signal.SIGINT)
+                break
+        seen.append(child.stderr.read())
+    error = "".join(seen)
+    assert child.returncode == 130, error
+    step = int(re.search(r"Stopped and saved at step (\d+)", error)[1])
+    assert "Go on by: keras-transformer train --resume run" in error
+    assert "Traceback" not in error
+    assert os.listdir("run/checkpoints") == [f"step-{step:08d}"]
+
+
+# --- translate and evaluate -----------------------------------------------------------------------
+
+LINES = "red cat\n\ngrey tree sun\n" + "dog " * 100 + "\n"
+
+
+@pytest.fixture(scope="module")
+def models(trained, exported):
+    return {
+        "run": trained.run.path,
+        "savedmodel": exported.paths["savedmodel"],
+        "tflite": exported.paths["tflite"],
+    }
+
+
+def test_translate_gives_a_line_for_a_line_from_every_model(here, call, models):  # M19, X01
+    Path("in.txt").write_text(LINES)
+    outputs = {}
+    for name, path in models.items():
+        status, output, error = call(
+            ["translate", "--model", path, "--input", "in.txt", "--output", f"{name}.txt"]
+        )
+        assert (status, output) == (0, "")
+        assert error == ("warning: 1 of 4 lines were longer than the model takes and were cut: 4\n")
+        outputs[name] = Path(f"{name}.txt").read_text()
+    assert outputs["run"].count("\n") == 4
+    assert outputs["run"].splitlines()[1] == ""
+    assert outputs["run"].splitlines()[0].isupper()
+    assert outputs["savedmodel"] == outputs["tflite"] == outputs["run"]
+
+
+def test_translate_reads_and_writes_the_standard_streams(call, models, monkeypatch):
+    command = ["translate", "--model", models["tflite"]]
+    status, whole, error = call([*command, "--batch-size", "2"], LINES.encode())
+    assert status == 0
+    assert "were cut: 4" in error
+    monkeypatch.setattr(cli, "LINES_AT_ONCE", 3)
+    assert call([*command, "--input", "-", "--output", "-"], LINES.encode())[1:] == (whole, error)
+    assert call(command, b"red cat\r\n")[1] == whole.splitlines()[0] + "\n"
+    assert call(command, b"")[1:] == ("", "")
+
+
+def test_translate_reads_packed_text_and_replaces_a_file(here, call, models):
+    Path("in.gz").write_bytes(gzip.compress(b"red cat\n"))
+    Path("out.txt").write_text("old\n" * 9)
+    options = ["--input", "in.gz", "--output", "out.txt"]
+    assert call(["translate", "--model", models["tflite"], *options])[0] == 0
+    assert Path("out.txt").read_text().count("\n") == 1
+
+
+def test_evaluate_prints_scores_of_a_run_and_of_artefacts(call, trained, models):  # E02, M19
+    text = ["--source", trained.valid.source, "--target", trained.valid.target]
+    values = {}
+    for name, path in models.items():
+        status, output, error = call(["evaluate", "--model", path, *text, "--json"])
+        assert (status, error) == (0, "")
+        values[name] = json.loads(output)
+        assert list(values[name]) == ["bleu", "chrf", "exact_match", "perplexity"]
+        assert output.count("\n") == 1
+    expected = trained.result.best["perplexity"]
+    assert values["run"].pop("perplexity") == pytest.approx(expected, rel=1e-5)
+    assert values["savedmodel"].pop("perplexity") is None
+    assert values["tflite"].pop("perplexity") is None
+    assert values["savedmodel"] == values["tflite"] == values["run"]
+    assert values["run"]["chrf"] > 50
+
+    for name, perplexity in (("run", f"{expected:.2f}"), ("tflite", "-")):
+        status, output, _ = call(["evaluate", "--model", models[name], *text])
+        assert status == 0
+        rows = [line.split() for line in output.splitlines()]
+        assert rows[0][:2] == ["BLEU", f"{values['run']['bleu']:.2f}"]
+        assert "tok:13a" in rows[0][2] and "version:" in rows[0][2]
+        assert rows[1][:2] == ["chrF", f"{values['run']['chrf']:.2f}"]
+        assert rows[2] == ["exact", "match", f"{values['run']['exact_match']:.2f}", "%"]
+        assert rows[3][:2] == ["perplexity", perplexity]
+
+
+def test_evaluate_ignores_case_if_asked(call, trained, models):
+    # The sources are right but for their case.
+    source = trained.valid.source
+    command = ["evaluate", "--model", models["tflite"], "--source", source, "--target", source]
+    with_case, without = (
+        json.loads(call([*command, "--json", *more])[1]) for more in ([], ["--lowercase"])
+    )
+    assert with_case["exact_match"] == 0 < without["exact_match"]
+    assert with_case["chrf"] < without["chrf"]
+    assert "tok:char" in call([*command, "--tokenize", "char"])[1]
+
+
+def test_evaluate_says_what_was_cut_and_left_out(here, call, models):  # X01
+    Path("s").write_text("red cat\n" + "dog " * 100 + "\n\n")
+    Path("t").write_text("RED CAT\nDOG\nX\n")
+    status, _, error = call(
+        ["evaluate", "--model", models["run"], "--source", "s", "--target", "t"]
+    )
+    assert status == 0
+    assert "1 lines were longer than the model takes and were cut" in error
+    assert "perplexity leaves out 2 pairs that are too long or empty" in error
+
+
+# --- export and demo ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_export_hands_over_the_run(call, models, monkeypatch, overwrite):
+    from keras_transformer.export import bundle
+
+    seen = []
+    monkeypatch.setattr(bundle, "export_run", lambda *args: seen.append(args))
+    options = ["--overwrite"] if overwrite else []
+    status, _, _ = call(["export", "--model", models["run"], "--output", "out", *options])
+    ((run, output, replace, _),) = seen
+    assert status == 0
+    assert (run.path, output, replace) == (models["run"], Path("out"), overwrite)
+
+
+# --- doctor ---------------------------------------------------------------------------------------
+
+
+def test_doctor_says_that_all_is_well(call):
+    status, output, _ = call("doctor")
+    assert status == 0
+    assert importlib.metadata.version("tensorflow") in output
+    assert "Keras backend: tensorflow" in output
+    assert "device: /physical_device:CPU:0" in output
+    assert output.endswith("tf.text works\nEverything that is needed is here.\n")
+
+
+@pytest.mark.parametrize(("missing", "status"), [("tensorflow-text", 1), ("keras-nlp", 0)])
+def test_doctor_says_what_is_missing_and_how_to_get_it(monkeypatch, missing, status):
+    ordinary = importlib.metadata.version
+
+    def version(name):
+        if name == missing:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return ordinary(name) if name != "keras-nlp" else "0.32.0"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    console = quiet()
+    assert doctor.report(console) == status
+    (line,) = [x for x in console.file.getvalue().splitlines() if x.startswith(f"{missing} ")]
+    assert line.split()[1] == "missing"
+    assert line.rstrip().endswith(doctor.PACKAGES[missing][1])
+    assert ("Everything that is needed is here." in console.file.getvalue()) is (status == 0)
+
+
+def test_doctor_says_if_tensorflow_does_not_work(monkeypatch):
+    def fail():
+        raise ImportError("libcuda is [broken]")
+        yield
+
+    monkeypatch.setattr(doctor, "_try_everything", fail)
+    console = Console(file=io.StringIO(), width=200)
+    assert doctor.report(console) == 1
+    assert "does not work here: ImportError('libcuda is [broken]')" in console.file.getvalue()
+
+
+def test_every_package_that_is_required_is_examined():
+    required = {
+        re.match(r"[\w-]+", name)[0]
+        for name in importlib.metadata.requires("keras-transformer")
+        if "extra" not in name
+    }
+    assert required - {"numpy", "rich", "typer"} == set(doctor.PACKAGES) - doctor.OPTIONAL
+
+
+# --- Bad input ------------------------------------------------------------------------------------
+
+TRAIN = f"train {TEXT} --output new --steps 5 --vocab-size 90"
+
+
+@pytest.fixture
+def bad(here, texts, trained, exported):
+    """A folder with everything that bad input needs."""
+    shutil.copytree(trained.run.path, "run")
+    make_run("fresh", *texts)
+    shutil.copy(exported.paths["ids_tflite"], "model.ids.tflite")
+    Path("folder").mkdir()
+    Path("folder/thesis.txt").write_text("x")
+    Path("empty").write_text("")
+    Path("short").write_text("red\n")
+    Path("latin").write_bytes("Männer\n".encode("latin-1"))
+    Path("broken.gz").write_bytes(gzip.compress(b"ab\n" * 99)[:15] + b"\xff" * 20)
+    Path("broken.tflite").write_bytes(b"x")
+    return here
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("vocab --input nothing --output v", "There is no file nothing."),
+        ("vocab --input folder --output v", "folder can't be read"),
+        ("vocab --input latin --output v", "latin, line 1: not UTF-8"),
+        ("vocab --input broken.gz --output v", "broken.gz can't be read"),
+        ("vocab --input empty --output v", "texts holds no word"),
+        ("vocab --input short --output v --size 7", "vocabulary_size is 7, but 10 entries"),
+        ("vocab --input short --output v --min-frequency 0", "min_frequency is 0"),
+        ("vocab --input short --output latin", "latin exists"),
+        ("vocab --input short --output folder --overwrite", "folder is a folder"),
+        ("vocab --input short --output latin/v", "latin"),
+        ("train --source train.small --steps 5", "--target, --valid-source, --valid-target, --out"),
+        (f"{TRAIN} --steps 0", "--steps must be at least 1, got 0."),
+        (f"{TRAIN} --epochs 3", "--steps or --epochs, not both"),
+        (f"{TRAIN} --source nothing", "There is no file nothing."),
+        (f"{TRAIN} --valid-target nothing", "There is no file nothing."),
+        (f"{TRAIN} --target short", "short has 1 lines, but train.small has 80: line 2"),
+        (f"{TRAIN} --valid-source empty --valid-target empty", "empty and empty are empty"),
+        (f"{TRAIN} --source latin --target short", "latin, line 1: not UTF-8"),
+        (f"{TRAIN} --output folder --overwrite", "folder exists and is not a run"),
+        (f"{TRAIN} --output run", "run holds a run already"),
+        (f"{TRAIN} --output latin/run", "latin"),
+        (f"{TRAIN} --preset huge", "no preset 'huge'; choose one of tiny, small, base, big"),
+        (f"{TRAIN} --dropout 1.5", "dropout must be in [0, 1), got 1.5"),
+        (f"{TRAIN} --d-model 10 --num-heads 4", "got d_model=10 and num_heads=4"),
+        (f"{TRAIN} --max-length 1", "max_length must be at least 2, got 1"),
+        (f"{TRAIN} --max-length 2", "have more than 2 tokens"),
+        (f"{TRAIN} --batch-tokens 10", "batch_tokens must be at least max_length, got 10"),
+        (f"{TRAIN} --label-smoothing 1", "label_smoothing must be in [0, 1), got 1.0"),
+        (f"{TRAIN} --learning-rate 0", "learning_rate must be positive, got 0.0"),
+        (f"{TRAIN} --warmup 0", "warmup_steps must be at least 1, got 0"),
+        (f"{TRAIN} --clip-norm -1", "clip_norm must be positive, or 0 for none, got -1.0"),
+        (f"{TRAIN} --validate-every 0", "validate_every must be at least 1, got 0"),
+        (f"{TRAIN} --checkpoint-every 0", "checkpoint_every must be at least 1, got 0"),
+        (f"{TRAIN} --patience -1", "patience must be"),
+        (f"{TRAIN} --seed -1", "seed must be"),
+        (f"{TRAIN} --vocab nothing", "nothing"),
+        (f"{TRAIN} --vocab short", "short is not a WordPiece vocabulary"),
+        (f"{TRAIN} --vocab-size 20", "vocabulary_size is 20, but"),
+        ("train --resume nothing", "There is no folder nothing."),
+        ("train --resume folder", "folder is not a run"),
+        ("train --resume run --source train.small", "--resume takes its files and folder from"),
+        ("train --resume run --epochs 3", "--epochs"),
+        ("train --resume run --steps 0", "--steps must be at least 1, got 0."),
+        ("train --resume run --steps 3", f"run has been trained for {STEPS} steps already"),
+        ("translate --model nothing", "There is no file or folder nothing."),
+        ("translate --model folder", "folder is no model"),
+        ("translate --model short", "short is no model"),
+        ("translate --model model.ids.tflite", "model.ids.tflite takes no text"),
+        ("translate --model broken.tflite", "broken.tflite can't be loaded"),
+        ("translate --model fresh", "fresh has no weights yet"),
+        ("translate --model run --input nothing", "There is no file nothing."),
+        ("translate --model run --input short --output folder", "folder is a folder"),
+        ("translate --model run --input latin --output new.txt", "latin, line 1: not UTF-8"),
+        ("evaluate --model run --source short --target nothing", "There is no file nothing."),
+        ("evaluate --model run --source short --target empty", "empty has 0 lines, but short"),
+        ("evaluate --model nothing --source short --target short", "no file or folder nothing"),
+        (
+            "evaluate --model run --source short --target short --tokenize moses",
+            "There is no tokeniser 'moses'; choose one of 13a,",
+        ),
+        ("export --model nothing --output new", "There is no folder nothing."),
+        ("export --model folder --output new", "folder is not a run"),
+        ("export --model fresh --output new", "fresh has no weights yet"),
+        ("export --model run --output folder --overwrite", "folder exists and is not an export"),
+        ("export --model run --output short", "short exists and is not an export"),
+        ("demo --output short", "short is a file"),
+        ("demo --output folder", "folder holds something already; add --overwrite"),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(bad, call, arguments, message):
+    before = everything(bad)
+    status, output, error = call(arguments)
+    assert status == 2
+    assert output == ""
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1 and error.endswith("\n")
+    assert everything(bad) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("nonsense", "nonsense"),
+        ("train --nonsense", "--nonsense"),
+        ("train --steps many", "--steps"),
+        ("train --schedule zigzag", "zigzag"),
+        ("vocab --input x --output y --score best", "best"),
+        ("vocab --output y", "--input"),
+        ("translate --model run --batch-size 0", "--batch-size"),
+        ("translate", "--model"),
+    ],
+)
+def test_a_wrong_option_is_named(here, call, arguments, message):
+    status, output, error = call(arguments)
+    assert (status, output) == (2, "")
+    assert message in error.splitlines()[-1]
+    assert "Error: " in error
+    assert list(here.iterdir()) == []
