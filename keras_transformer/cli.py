@@ -130,10 +130,12 @@ def train(
     clip_norm: Annotated[float, typer.Option(help="Global norm of gradients; 0 is off.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of weights, dropout and order.")] = 1,
     validate_every: Annotated[
-        int | None, typer.Option(help="Steps. [default: a fifth of all, at most 1000]")
+        int | None,
+        typer.Option(help="Steps between validations. [default: a fifth of all, at most 1000]"),
     ] = None,
     checkpoint_every: Annotated[
-        int | None, typer.Option(help="Steps. [default: as --validate-every]")
+        int | None,
+        typer.Option(help="Steps between checkpoints. [default: as --validate-every]"),
     ] = None,
     patience: Annotated[
         int, typer.Option(help="Stop after so many validations without a better one; 0 is off.")
@@ -191,7 +193,7 @@ def train(
             "clip_norm": clip_norm,
             "seed": seed,
             "validate_every": validate_every,
-            "checkpoint_every": checkpoint_every or validate_every,
+            "checkpoint_every": validate_every if checkpoint_every is None else checkpoint_every,
             "patience": patience,
         }
         assert source and target and valid_source and valid_target and output  # checked above

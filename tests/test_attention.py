@@ -328,6 +328,16 @@ def test_mixed_precision_is_near_float32(rng, policy, bound):
     assert_close(float64(output), expected, bound * np.max(np.abs(expected)))
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_bias_stays_in_float32_in_mixed_precision(policy):
+    layer, x = MultiHeadAttention(1, 8, dtype=policy), ops.zeros((1, 2, 8))
+    far = [[-150.0, -150.6], [-1e9, -1e9]]  # no bfloat16 lies between -150 and -151
+    bias = ops.convert_to_tensor([[far]], dtype="float32")
+    output, weights = layer(x, attention_bias=bias, return_attention=True)
+    assert_close(weights[0, 0], oracles.softmax(np.array([[0.6, 0.0], [0.0, 0.0]])), 1e-5)
+    assert np.all(np.isfinite(float64(output)))
+
+
 def test_config_gives_back_the_layer(rng):
     layer = MultiHeadAttention(2, 8, dropout=0.1, use_bias=False, name="attention")
     again = MultiHeadAttention.from_config(layer.get_config())

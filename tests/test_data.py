@@ -174,7 +174,7 @@ def test_the_decoder_sees_the_target_shifted_right(write):  # T03
     assert {x.dtype for x in (labels, *inputs.values())} == {np.dtype("int32")}
 
 
-@pytest.fixture(scope="module", params=[(13, 13), (96, 24), (1000, 41)], ids=str)
+@pytest.fixture(scope="module", params=[(9, 9), (96, 24), (1000, 41)], ids=str)
 def corpus(request, tmp_path_factory):
     """Random pairs, how they are batched, what is counted and what is delivered."""
     pairs, batching = random_pairs(request.param[0], 600), Batching(*request.param)

@@ -35,7 +35,7 @@ def test_nothing_is_seen_before_the_end(tmp_path, name):
     assert os.listdir(tmp_path) == [name]
 
 
-@pytest.mark.parametrize("name", ["file.txt", "folder"])
+@pytest.mark.parametrize("name", ["file.txt", "folder", "old"])
 def test_the_old_is_replaced_as_a_whole(tmp_path, name):
     write(tmp_path / name, "old")
     if not (tmp_path / name).suffix:
@@ -44,7 +44,7 @@ def test_the_old_is_replaced_as_a_whole(tmp_path, name):
         write(new, "new")
         assert read(tmp_path / name) == "old"
     assert read(tmp_path / name) == "new"
-    assert everything(tmp_path) == ["file.txt"] if "." in name else ["folder", "folder/inside.txt"]
+    assert everything(tmp_path) == [name] + ([] if "." in name else [f"{name}/inside.txt"])
 
 
 @pytest.mark.parametrize("name", ["file.txt", "folder"])

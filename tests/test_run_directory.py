@@ -223,17 +223,17 @@ def test_the_paper_decides_what_is_not_given(tmp_path, texts):
     run = new_run(tmp_path / "run", *texts, steps=300, vocabulary_size=120, console=quiet())
     config = run.training_config()
     assert config.learning_rate == pytest.approx((128 * 4000) ** -0.5)
-    assert (config.warmup_steps, config.validate_every, config.checkpoint_every) == (30, 30, 30)
+    assert (config.warmup_steps, config.validate_every, config.checkpoint_every) == (75, 60, 60)
     assert run.model_config() == TransformerConfig.preset("tiny", len(run.tokenizer()))
 
 
 def test_epochs_are_counted_in_batches(tmp_path, texts):
     steps = {}
-    for epochs in (1, 3, None):
+    for epochs in (2, None):
         run = make_run(tmp_path / f"{epochs}", *texts, steps=None, epochs=epochs)
         steps[epochs] = run.training_config().steps
-    assert steps[3] == 3 * steps[1] > 3
-    assert steps[None] == 10 * steps[1]
+    assert steps[2] > 2
+    assert steps[None] == 5 * steps[2]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,6 @@ def test_epochs_are_counted_in_batches(tmp_path, texts):
         ({"steps": 0}, "--steps must be at least 1, got 0"),
         ({"steps": None, "epochs": 0}, "--epochs must be at least 1, got 0"),
         ({"vocabulary_size": 0}, "--vocab-size must be at least 1, got 0"),
-        ({"vocabulary_size": 10}, "can't be learned: vocabulary_size is 10, but"),
         ({"preset": "huge"}, "no preset 'huge'; choose one of tiny, small, base, big"),
         ({"model": {"dropout": 1.0}}, r"dropout must be in \[0, 1\), got 1.0"),
         ({"model": {"num_layers": 0}}, "num_layers must be at least 1, got 0"),
@@ -259,12 +258,45 @@ def test_epochs_are_counted_in_batches(tmp_path, texts):
         ({"training": {"validate_every": 0}}, "validate_every must be at least 1, got 0"),
         ({"training": {"warmup_steps": 0}}, "warmup_steps must be at least 1, got 0"),
         ({"training": {"schedule": "zigzag"}}, "schedule must be one of .*, got 'zigzag'"),
-        # No pair is short enough.
-        ({"model": {"max_length": 2}}, "No pair of .* can be used: .* more than 2 tokens"),
     ],
 )
-def test_bad_settings_are_named_and_nothing_is_written(tmp_path, texts, options, message):
+def test_bad_settings_are_named_before_anything_takes_time(
+    tmp_path, texts, monkeypatch, options, message
+):
     before = everything(tmp_path)
+    learn = "keras_transformer.training.new_run.learn_vocabulary"
+    monkeypatch.setattr(learn, lambda *_, **__: pytest.fail("learned a vocabulary first"))
     with pytest.raises(InputError, match=message):
         make_run(tmp_path / "run", *texts, **options)
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vocabulary_size": 10}, "can't be learned: vocabulary_size is 10, but"),
+        (
+            {"model": {"max_length": 2}, "vocabulary_size": 90},
+            "No pair of .* can be used: .* more than 2 tokens",
+        ),
+    ],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_text_that_does_not_do_is_refused_and_nothing_is_written(
+    tmp_path, texts, options, message, overwrite
+):
+    if overwrite:
+        RunDirectory.create(tmp_path / "run", MODEL, TRAINING, TOKENIZER, [])
+    before = everything(tmp_path)
+    with pytest.raises(InputError, match=message):
+        make_run(tmp_path / "run", *texts, overwrite=overwrite, **options)
+    assert everything(tmp_path) == before
+
+
+def test_validation_text_that_does_not_do_is_refused(tmp_path, texts):
+    train, valid = texts
+    valid.target.write_text("\n" * valid.check())
+    before = everything(tmp_path)
+    with pytest.raises(InputError, match=r"No pair of .*valid.* 10 have an empty side"):
+        make_run(tmp_path / "run", train, valid)
     assert everything(tmp_path) == before

@@ -179,6 +179,12 @@ def test_finished_rows_stay_empty():
     assert scores[1] < 0
 
 
+def test_row_with_a_limit_of_zero_stays_empty():
+    ids, scores = search(chain(WALK), [0, 3])
+    assert ids == [[PADDING] * 3, [A, B, END]]
+    assert scores[0] == 0
+
+
 def test_nothing_is_computed_when_all_rows_are_finished():
     calls = []
     ids, scores = search(chain(WALK, calls), [3, 3], finished=np.array([True, True]))

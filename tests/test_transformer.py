@@ -154,6 +154,15 @@ def test_post_norm_states_have_deviation_one(norm_first):  # L30
         assert (largest_difference(np.std(x, axis=-1), 1) < 1e-4) == (not norm_first)
 
 
+@pytest.mark.parametrize(
+    "option", [{"layer_norm_epsilon": 0.1}, {"activation": "gelu"}, {"scale_embeddings": False}]
+)
+def test_options_without_weights_change_what_is_computed(option):  # L17, L26, L28
+    plain, changed = kept(num_layers=1), made(num_layers=1, **option)
+    changed.set_weights(plain.get_weights())
+    assert largest_difference(logits_of(changed), logits_of(plain)) > 1e-3
+
+
 # What depends on what
 
 
@@ -280,7 +289,8 @@ def test_without_dropout_training_changes_nothing():  # C24
 
 def test_dropout_of_embeddings_is_after_the_positions():  # L31, W15, W16
     model = kept(num_layers=1, **{**STILL, "embedding_dropout": 0.5})
-    inside = keras.Model(model.input["source_ids"], model.get_layer("embedding_dropout").output)
+    entrance, _mask = model.get_layer("encoder").input
+    inside = keras.Model(model.input["source_ids"], entrance)
     source = np.tile(SOURCE, (1, 3))
     whole, dropped = (np.array(inside(source, training=training)) for training in (False, True))
     kept_values = dropped != 0

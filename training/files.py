@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from keras_transformer.errors import InputError
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -20,18 +22,24 @@ def replacing(path: Path) -> Iterator[Path]:
     Args:
         path: The file or folder to write. Its folder is made if need be.
 
+    Raises:
+        InputError: If the folder can't be made or written to.
+
     Yields:
         A path beside it, with the same ending, that does not exist yet.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    except OSError as error:
+        raise InputError(f"Nothing can be written to {path.parent}: {error.strerror}.") from None
     try:
         new = scratch / path.name
         yield new
         if path.is_dir():  # a folder can't be replaced in one move while it holds something
             new.stat()  # if nothing was made, this raises while the old is still there
-            os.replace(path, scratch / "old")
+            os.replace(path, scratch / f"{path.name}.old")
         os.replace(new, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

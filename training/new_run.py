@@ -63,8 +63,19 @@ def new_run(
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, got {value}.")
     RunDirectory.check_free(output, overwrite)
-    # The model's settings are checked before anything that takes time, with any vocabulary size.
+    # All settings are checked before anything that takes time, with stand-ins for what the text
+    # will decide: the size of the vocabulary, and the number of steps in an epoch.
     config = TransformerConfig.preset(preset, 1000, **(model or {}))
+    settings: dict[str, Any] = {
+        "source": str(train.source.resolve()),
+        "target": str(train.target.resolve()),
+        "valid_source": str(valid.source.resolve()),
+        "valid_target": str(valid.target.resolve()),
+        "learning_rate": paper_peak(config.d_model),
+        "max_length": config.max_length,
+        **(training or {}),
+    }
+    batching = TrainingConfig(**_with_steps(settings, steps or 1_000_000)).batching
     train.check()
     valid.check()
 
@@ -86,25 +97,27 @@ def new_run(
         except (OSError, ValueError) as error:
             raise InputError(f"The vocabulary can't be read: {error}") from None
 
-    settings: dict[str, Any] = {"max_length": config.max_length, **(training or {})}
-    settings.setdefault("learning_rate", paper_peak(config.d_model))
-    files = {
-        "source": str(train.source.resolve()),
-        "target": str(train.target.resolve()),
-        "valid_source": str(valid.source.resolve()),
-        "valid_target": str(valid.target.resolve()),
-    }
+    batches = measure(train, tokenizer, batching).batches
+    measure(valid, tokenizer, batching)  # it refuses text of which nothing can be used
     if steps is None:
-        batching = TrainingConfig(**files, **{**settings, "warmup_steps": 1}, steps=2).batching
-        steps = (epochs or DEFAULT_EPOCHS) * measure(train, tokenizer, batching).batches
-    settings.setdefault("warmup_steps", min(4000, max(1, steps // 4)))
-    for name in ("validate_every", "checkpoint_every"):
-        settings.setdefault(name, max(1, min(1000, steps // 5)))
+        steps = (epochs or DEFAULT_EPOCHS) * batches
     return RunDirectory.create(
         output,
         TransformerConfig.preset(preset, len(tokenizer), **(model or {})),
-        TrainingConfig(**files, **settings, steps=steps),
+        TrainingConfig(**_with_steps(settings, steps)),
         tokenizer,
         [line for line, _ in zip(read_lines(valid.source), range(SAMPLES), strict=False)],
         overwrite,
     )
+
+
+def _with_steps(settings, steps):
+    """Fill in what depends on the number of steps, where it is not set."""
+    often = max(1, min(1000, steps // 5))
+    return {
+        "warmup_steps": min(4000, max(1, steps // 4)),
+        "validate_every": often,
+        "checkpoint_every": often,
+        **settings,
+        "steps": steps,
+    }

@@ -120,26 +120,28 @@ class RunDirectory:
     def _config(self) -> dict[str, Any]:
         try:
             fields = json.loads(self.config_path.read_text("utf-8"))
-            if fields["format"] != FORMAT:
-                raise InputError(
-                    f"{self.config_path} has format {fields['format']}, but this version reads "
-                    f"format {FORMAT}."
-                )
-            return {"model": fields["model"], "training": fields["training"]}
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            version, model, training = fields["format"], fields["model"], fields["training"]
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{self.config_path} is damaged: {error!r}.") from None
+        if version != FORMAT:
+            raise InputError(
+                f"{self.config_path} has format {version}, but this version reads format {FORMAT}."
+            )
+        return {"model": model, "training": training}
 
     def model_config(self) -> TransformerConfig:
         """Read the model's configuration."""
+        fields = self._config()["model"]
         try:
-            return TransformerConfig.from_dict(self._config()["model"])
+            return TransformerConfig.from_dict(fields)
         except (TypeError, ValueError) as error:
             raise InputError(f"{self.config_path}: {error}") from None
 
     def training_config(self) -> TrainingConfig:
         """Read the training's configuration."""
+        fields = self._config()["training"]
         try:
-            return TrainingConfig(**self._config()["training"])
+            return TrainingConfig(**fields)
         except (TypeError, ValueError) as error:
             raise InputError(f"{self.config_path}: {error}") from None
 

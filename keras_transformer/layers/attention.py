@@ -44,17 +44,23 @@ def scaled_dot_product_attention(
     if attention_bias is not None:
         scores = scores + ops.cast(attention_bias, "float32")
     if attention_mask is None:
-        weights = ops.softmax(scores, axis=-1)
+        weights = _softmax(scores)
     else:
         # A finite fill: with -inf, a row without any key would become NaN. The lowest float32
         # still underflows to a weight of exactly 0 beside any real score.
-        weights = ops.softmax(ops.where(attention_mask, scores, LOWEST), axis=-1)
+        weights = _softmax(ops.where(attention_mask, scores, LOWEST))
         may_attend = ops.any(attention_mask, axis=-1, keepdims=True)
         weights = weights * ops.cast(may_attend, "float32")
     mixing = ops.cast(weights, value.dtype)
     if dropout is not None:
         mixing = dropout(mixing)
     return ops.matmul(mixing, value), weights
+
+
+def _softmax(scores):
+    if scores.shape[-1] == 1:  # a source of one token; of that ops.softmax would warn
+        return ops.exp(ops.log_softmax(scores, axis=-1))
+    return ops.softmax(scores, axis=-1)
 
 
 @keras.saving.register_keras_serializable("keras_transformer")

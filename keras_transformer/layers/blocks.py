@@ -42,7 +42,8 @@ class SublayerConnection(keras.layers.Layer):
 
     def build(self, inputs_shape):
         """Build the sub-layer and its norm."""
-        self.sublayer.build(inputs_shape)
+        if not self.sublayer.built:  # one that was loaded is
+            self.sublayer.build(inputs_shape)
         self.norm.build(inputs_shape)
 
     def call(self, inputs, **kwargs):

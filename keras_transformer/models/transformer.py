@@ -193,7 +193,8 @@ def _encoder_graph(layers):
     memory = layers["encoder"](
         _embed(layers, "source_embedding", source_ids), attention_mask=attend_to(source_mask)
     )
-    caches = CacheMemory(layers["decoder"], name="cache_memory")(memory)
+    decoder = layers["decoder"]
+    caches = CacheMemory(decoder, dtype=decoder.dtype_policy, name="cache_memory")(memory)
     return keras.Model(source_ids, (source_mask, caches), name="encoder")
 
 
@@ -211,12 +212,16 @@ class CacheMemory(keras.layers.Layer):
 
 def _decoder_step_graph(config, layers):
     width = config.d_model // config.num_heads
-    dtype = layers["decoder"].compute_dtype
+    policy = layers["decoder"].dtype_policy
 
     def cache_inputs(name):
         return [
             tuple(
-                keras.Input((config.num_heads, None, width), dtype=dtype, name=f"{name}_{i}_{kind}")
+                keras.Input(
+                    (config.num_heads, None, width),
+                    dtype=policy.compute_dtype,
+                    name=f"{name}_{i}_{kind}",
+                )
                 for kind in ("keys", "values")
             )
             for i in range(config.num_layers)
@@ -229,7 +234,8 @@ def _decoder_step_graph(config, layers):
         keras.Input((None,), dtype="bool", name="source_mask"),
         cache_inputs("memory"),
     )
-    return keras.Model(inputs, DecoderStep(layers, name="step")(*inputs), name="decoder_step")
+    step = DecoderStep(layers, dtype=policy, name="step")
+    return keras.Model(inputs, step(*inputs), name="decoder_step")
 
 
 class DecoderStep(keras.layers.Layer):
