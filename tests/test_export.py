@@ -20,7 +20,7 @@ from keras_transformer.models.config import END_ID
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.translation import translate
-from keras_transformer.translator import Translator
+from keras_transformer.translator import Translator, append_end
 
 __all__ = ["exported", "trained"]
 
@@ -236,6 +236,20 @@ def test_what_is_too_long_is_cut_and_reported(runtimes, translator, name):  # X0
     assert result.truncated == [1]
     # Cut at the end and not elsewhere.
     assert result.texts[1] == result.texts[0]
+
+
+@pytest.mark.parametrize(
+    ("max_length", "expected"),
+    [
+        (9, [[5, 6, 7, 3], [5, 3, 0, 0], [3, 0, 0, 0]]),
+        (4, [[5, 6, 7, 3], [5, 3, 0, 0], [3, 0, 0, 0]]),
+        (3, [[5, 6, 3], [5, 3, 0], [3, 0, 0]]),
+        (2, [[5, 3], [5, 3], [3, 0]]),
+    ],
+)
+def test_only_what_is_too_long_is_cut(max_length, expected):  # X01
+    ids = tf.constant([[5, 6, 7], [5, 0, 0], [0, 0, 0]])
+    assert append_end(ids, max_length).numpy().tolist() == expected
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -79,7 +79,7 @@ def test_equals_the_reference(score, seed):
     assert len(set(pieces)) == len(pieces)
 
 
-@pytest.mark.parametrize("score, first", [("frequency", "##ug"), ("likelihood", "##gs")])
+@pytest.mark.parametrize(("score", "first"), [("frequency", "##ug"), ("likelihood", "##gs")])
 @pytest.mark.parametrize("min_frequency", [1, 2])
 def test_first_merge_of_the_known_example(score, first, min_frequency):
     assert merged_pieces(HUGS, score=score, min_frequency=min_frequency)[0] == first
@@ -203,7 +203,7 @@ def test_max_words_bounds_learning():
 
 
 @pytest.mark.parametrize(
-    "texts, size, options, message",
+    ("texts", "size", "options", "message"),
     [
         (["ab"], 7, {}, r"vocabulary_size is 7, but 8 entries are needed: 4 .* and 2 "),
         (["a1"], 25, {"split_digits": True}, "but 26 entries are needed"),

@@ -38,6 +38,8 @@ def token_cross_entropy(labels, logits, label_smoothing=0.0, ignore_id=0):
 class CrossEntropy(keras.losses.Loss):
     """Mean label-smoothed cross-entropy a real token, for `model.compile(loss=...)`.
 
+    Padding is known by its label; sample weights are not meant for it and would scale the mean.
+
     Args:
         label_smoothing: The share of probability that is spread over the vocabulary.
         ignore_id: Label of padding, which counts for nothing.

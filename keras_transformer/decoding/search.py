@@ -61,7 +61,7 @@ def greedy_search(step, cache, limits, max_length, begin_id, end_id, padding_id=
     start = (
         ops.convert_to_tensor(0, dtype="int32"),
         ops.full((batch, 1), begin_id, dtype="int32"),
-        finished,
+        ops.logical_or(finished, limits <= 0),
         ops.full((batch, max_length), padding_id, dtype="int32"),
         ops.zeros((batch,), dtype="float32"),
         cache,

@@ -86,8 +86,8 @@ class MultiHeadAttention(keras.layers.Layer):
         attention_bias: Float tensor that broadcasts to `(B, H, T, S)`, added to the scores.
         cache: Tuple of keys and values, each `(B, H, S, d_k)`, from `keys_and_values`. They are
             attended to instead of the ones that `source` would give.
-        cache_index: Integer scalar. With it, the keys and values of `query` are first written
-            into the cache at this position, and the new cache is returned as well.
+        cache_index: Integer scalar tensor. With it, the keys and values of `query` are first
+            written into the cache at this position, and the new cache is returned as well.
         return_attention: Whether to return the attention weights too.
 
     Returns:
@@ -102,6 +102,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def __init__(self, num_heads, d_model, dropout=0.0, use_bias=True, **kwargs):
         super().__init__(**kwargs)
+        self.autocast = False  # the projections cast; a bias on the scores has to stay in float32
         if num_heads < 1 or d_model % num_heads:
             raise ValueError(
                 f"d_model must be a multiple of num_heads, got d_model={d_model} and "

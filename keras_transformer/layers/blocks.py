@@ -213,7 +213,7 @@ class DecoderBlock(_Block):
             the source's padding.
         memory_cache: Keys and values of `memory`, from `keys_and_values` of the cross-attention.
         cache: Keys and values of this block's self-attention, each `(B, H, T, d_k)`.
-        cache_index: Integer scalar: where in `cache` the keys and values of `inputs` belong.
+        cache_index: Integer scalar tensor: where in `cache` the keys and values of `inputs` belong.
 
     Returns:
         Float tensor `(B, T, D)`; with `cache_index`, followed by the new cache.

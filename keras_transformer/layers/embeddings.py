@@ -25,8 +25,8 @@ class TokenEmbedding(keras.layers.Layer):
         Float tensor `(B, T, D)`; in reverse, logits `(B, T, V)`.
 
     Raises:
-        tensorflow.errors.InvalidArgumentError: If an id lies outside [0, V), on TensorFlow's CPU
-            device; other devices and backends do not check.
+        tensorflow.errors.InvalidArgumentError: If an id is V or more, on TensorFlow's CPU device;
+            other devices and backends do not check.
 
     Reference: Vaswani et al. 2017, section 3.4; Press & Wolf 2017 for the tied table.
     """

@@ -86,7 +86,7 @@ class Decoder(_Stack):
         memory_mask: Boolean tensor `(B, 1, S)`, True = may attend.
         memory_caches: What `cache_memory` returns: keys and values of the memory for each block.
         caches: What `empty_caches` returns: keys and values of the target for each block.
-        cache_index: Integer scalar: where in `caches` the keys and values of `inputs` belong.
+        cache_index: Integer scalar tensor: where in `caches` those of `inputs` belong.
 
     Returns:
         Float tensor `(B, T, D)`; with `cache_index`, followed by the new caches.
