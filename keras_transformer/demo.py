@@ -4,6 +4,9 @@ The task is what a phone does after speech recognition: spoken English to writte
 numbers, dates, times and money as people write them.
 """
 
+import os
+import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -126,13 +129,18 @@ def run_demo(output: Path, overwrite: bool, console: Console) -> None:
     console.print(f"Done in {(time.perf_counter() - begin) / 60:.1f} minutes. Try next:")
     console.print(
         f"  echo 'meet me at half past nine on may the fourth' | "
-        f"keras-transformer translate --model {paths['tflite']}\n"
-        f"  keras-transformer evaluate --model {run.path} --source {files['test'].source} "
-        f"--target {files['test'].target}\n"
-        f"  tensorboard --logdir {run.tensorboard_path}",
+        f"{_command('keras-transformer')} translate --model {paths['tflite']}\n"
+        f"  {_command('keras-transformer')} evaluate --model {run.path} "
+        f"--source {files['test'].source} --target {files['test'].target}\n"
+        f"  {_command('tensorboard')} --logdir {run.tensorboard_path}",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _command(name):
+    """Write a command as it can be typed: with its folder if the shell would not find it."""
+    return name if shutil.which(name) else os.path.relpath(Path(sys.executable).with_name(name))
 
 
 def _first_lines(files, count):

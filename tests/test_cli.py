@@ -480,20 +480,30 @@ def test_every_package_that_is_required_is_examined():
 TRAIN = f"train {TEXT} --output new --steps 5 --vocab-size 90"
 
 
-@pytest.fixture
-def bad(here, texts, trained, exported):
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, trained, exported):
     """A folder with everything that bad input needs."""
-    shutil.copytree(trained.run.path, "run")
-    make_run("fresh", *texts)
-    shutil.copy(exported.paths["ids_tflite"], "model.ids.tflite")
-    Path("folder").mkdir()
-    Path("folder/thesis.txt").write_text("x")
-    Path("empty").write_text("")
-    Path("short").write_text("red\n")
-    Path("latin").write_bytes("Männer\n".encode("latin-1"))
-    Path("broken.gz").write_bytes(gzip.compress(b"ab\n" * 99)[:15] + b"\xff" * 20)
-    Path("broken.tflite").write_bytes(b"x")
-    return here
+    folder = tmp_path_factory.mktemp("original")
+    make_run(folder / "fresh", write_text(folder, "train", 80), write_text(folder, "valid", 12))
+    shutil.copytree(trained.run.path, folder / "run")
+    shutil.copy(exported.paths["ids_tflite"], folder)
+    (folder / "folder").mkdir()
+    for name, content in {
+        "folder/thesis.txt": b"x",
+        "empty": b"",
+        "short": b"red\n",
+        "latin": "Männer\n".encode("latin-1"),
+        "broken.gz": gzip.compress(b"ab\n" * 99)[:15] + b"\xff" * 20,
+        "broken.tflite": b"x",
+    }.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def bad(here, original):
+    """A copy of it, which is the current folder."""
+    return shutil.copytree(original, here, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize(
