@@ -57,6 +57,7 @@ def vocab(
     overwrite: Annotated[bool, typer.Option(help="Replace the output file.")] = False,
 ) -> None:
     """Learn a WordPiece vocabulary from text."""
+    _check_files_exist(*input)
     from keras_transformer.text.learner import learn_vocabulary
     from keras_transformer.training.data import read_lines
     from keras_transformer.training.files import replacing
@@ -163,6 +164,9 @@ def train(
     if steps is not None and steps < 1:
         raise InputError(f"--steps must be at least 1, got {steps}.")
 
+    _check_files_exist(
+        *(path for path in (source, target, valid_source, valid_target, vocab) if path)
+    )
     from keras_transformer.training.data import ParallelFiles
     from keras_transformer.training.new_run import new_run
     from keras_transformer.training.run_directory import RunDirectory
@@ -230,18 +234,18 @@ def translate(
     batch_size: Annotated[int, typer.Option(help="Lines translated at once.", min=1)] = 32,
 ) -> None:
     """Translate text line by line."""
+    _check_model_exists(model)
+    if input != "-":
+        _check_files_exist(Path(input))
+    if output != "-":
+        _check_file_free(Path(output), overwrite=True)
     from contextlib import nullcontext
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    from keras_transformer.export.runtime import load
     from keras_transformer.training.data import read_lines
     from keras_transformer.training.files import replacing
-
-    if input != "-" and not Path(input).is_file():
-        raise InputError(f"There is no file {input}.")
-    if output != "-":
-        _check_file_free(Path(output), overwrite=True)
-    from keras_transformer.export.runtime import load
     from keras_transformer.translation import translate as translate_texts
 
     runtime = load(model)
@@ -294,6 +298,8 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Lines translated at once.", min=1)] = 32,
 ) -> None:
     """Translate a text and compare the result with a reference."""
+    _check_model_exists(model)
+    _check_files_exist(source, target)
     from keras_transformer.training.text_metrics import TOKENIZERS, score_texts
 
     if tokenize not in TOKENIZERS:
@@ -392,6 +398,18 @@ def doctor() -> None:
     from keras_transformer.doctor import report
 
     raise typer.Exit(report(Console(highlight=False)))
+
+
+def _check_files_exist(*paths: Path) -> None:
+    """Refuse a wrong name before TensorFlow is loaded, which takes seconds."""
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"There is no file {path}.")
+
+
+def _check_model_exists(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"There is no file or folder {path}.")
 
 
 def _check_file_free(path: Path, overwrite: bool) -> None:

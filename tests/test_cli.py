@@ -173,26 +173,24 @@ def test_vocab_replaces_a_file_only_if_asked(here, call):
 # --- train ----------------------------------------------------------------------------------------
 
 
-def test_train_and_go_on(here, texts, call):  # T26
-    status, output, error = call(
-        f"train {TEXT} --output run --steps 6 --vocab-size 90 --validate-every 3 {SMALL}"
-    )
-    assert (status, output) == (0, "")
-    assert "Learned a vocabulary of 90 pieces" in error
-    assert "step 6/6" in error
-    assert "run: trained to step 6" in error
-    assert os.listdir("run/checkpoints") == ["step-00000006"]
+def test_train_goes_on_to_more_steps(here, trained, call):  # T26
+    shutil.copytree(trained.run.path, "run")
     before = everything(here)
-
-    status, _, error = call("train --resume run")
-    assert status == 2
-    assert error == ("error: run has been trained for 6 steps already; ask for more by --steps.\n")
+    status, output, error = call("train --resume run")
+    assert (status, output) == (2, "")
+    assert error == (
+        f"error: run has been trained for {STEPS} steps already; ask for more by --steps.\n"
+    )
     assert everything(here) == before
 
-    assert call("train --resume run --steps 9")[0] == 0
-    assert os.listdir("run/checkpoints") == ["step-00000009"]
+    last = STEPS + 3
+    status, output, error = call(f"train --resume run --steps {last}")
+    assert (status, output) == (0, "")
+    assert f"step {last}/{last}  loss " in error
+    assert error.endswith(f"\nrun: trained to step {last}\n")
+    assert os.listdir("run/checkpoints") == [f"step-{last:08d}"]
     lines = Path("run/metrics.jsonl").read_text().splitlines()
-    assert sorted({json.loads(line)["step"] for line in lines}) == [3, 6, 9]
+    assert sorted({json.loads(line)["step"] for line in lines}) == [40, 80, 120, STEPS, last]
 
 
 @pytest.fixture
