@@ -259,7 +259,6 @@ def test_is_independent_of_the_hash_seed(score):
 
 
 def test_progress_is_shown_on_standard_error(capfd):
-    pytest.importorskip("rich")
     assert learn_vocabulary(iter(HUGS), 20, progress=True) == learn_vocabulary(HUGS, 20)
     output, error = capfd.readouterr()
     assert output == ""
