@@ -11,12 +11,12 @@ install: $(READY)
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install -qq --upgrade pip
+	$(BIN)/pip install -qq --editable '.[dev]'
 	touch $@
 
 $(BENCH_READY): $(READY)
-	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/pip install -qq --editable '.[bench]'
 	touch $@
 
 # Train, evaluate and export a small model on generated text, and run what was exported.

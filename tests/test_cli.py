@@ -588,6 +588,18 @@ def test_bad_input_is_one_line_and_changes_nothing(bad, call, arguments, message
     assert everything(bad) == before
 
 
+def test_a_device_is_never_replaced(here, call, models):
+    Path("text").write_text("ab\n")
+    os.mkfifo("pipe")  # stands for /dev/null
+    for command in (
+        ["vocab", "--input", "text", "--output", "pipe", "--overwrite"],
+        ["translate", "--model", models["tflite"], "--input", "text", "--output", "pipe"],
+    ):
+        status, _, error = call(command)
+        assert (status, error) == (2, "error: pipe is no ordinary file; give another name.\n")
+        assert Path("pipe").is_fifo()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

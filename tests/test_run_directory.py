@@ -144,6 +144,7 @@ def test_a_damaged_configuration_is_refused(run, content, message, part):
         ("model", "wings", 2, "Unknown fields .*wings"),
         ("training", "steps", 0, "steps must be at least 1, got 0"),
         ("training", "learning_rate", -1.0, "learning_rate must be positive, got -1.0"),
+        ("training", "batch_tokens", 11, "batch_tokens must be at least max_length, got 11"),
         ("training", "wings", 2, "wings"),
     ],
 )
