@@ -20,6 +20,7 @@ from keras_transformer.training import trainer
 from keras_transformer.training.data import make_batches, measure
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.schedules import paper_adam
 
 __all__ = ["trained"]
 
@@ -184,7 +185,10 @@ def test_one_step_changes_every_variable():  # T26
         loss = CrossEntropy(0.1)(labels, model(inputs, training=True))
     assert loss > 0
     variables = model.trainable_variables
-    for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+    gradients = tape.gradient(loss, variables)
+    before = model.get_weights()
+    paper_adam(0.01).apply(gradients, variables)
+    for variable, gradient, old in zip(variables, gradients, before, strict=True):
         assert gradient is not None, variable.path
         steepest = np.max(np.abs(tf.convert_to_tensor(gradient)))
         # Softmax does not change if all scores of a query are shifted, so that a bias of the keys
@@ -193,6 +197,21 @@ def test_one_step_changes_every_variable():  # T26
             assert steepest < 1e-6
         else:
             assert steepest > 1e-5, variable.path
+            assert not np.array_equal(variable, old), variable.path
+
+
+def test_all_positions_are_trained_on_at_once(trained):  # T27
+    model, tokenizer = trained.run.load_model(), trained.run.tokenizer()
+    ids = tokenizer.tokenize(["red cat", "RED CAT"]).to_list()
+    source, target = tf.constant([[*ids[0], 3]]), tf.constant([[2, *ids[1]]])
+
+    def logits(length):
+        return model({"source_ids": source, "target_ids": target[:, :length]}, training=False)[0]
+
+    together = logits(target.shape[1])
+    for step in range(target.shape[1]):
+        np.testing.assert_allclose(logits(step + 1)[-1], together[step], rtol=0, atol=1e-4)
+    assert not np.allclose(together[0], together[1], rtol=0, atol=1e-2)
 
 
 # --- Going on -------------------------------------------------------------------------------------
