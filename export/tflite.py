@@ -10,6 +10,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
+from keras_transformer import text  # noqa: F401  (registers tf.text's ops)
 from keras_transformer.errors import InputError
 
 # The custom ops of tf.text that LiteRT has kernels for. No other may be in a file: the converter

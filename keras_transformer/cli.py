@@ -340,7 +340,7 @@ def evaluate(
     print(
         f"perplexity   {perplexity:6.2f}   a token, without label smoothing"
         if perplexity is not None
-        else "perplexity        -   an exported model writes text and gives no probabilities of it"
+        else "perplexity        -   only a run can give it, of pairs that are not too long"
     )
 
 
@@ -355,7 +355,11 @@ def _perplexity(model: Path, runtime, files, console) -> float | None:
 
     batching = RunDirectory.open(model).training_config().batching
     tokenizer = runtime.tokenizer
-    size = measure(files, tokenizer, batching)
+    try:
+        size = measure(files, tokenizer, batching)
+    except InputError as error:  # no pair can be used; the other scores stand
+        console.print(f"warning: no perplexity: {error}", style="yellow", markup=False)
+        return None
     if left_out := size.too_long + size.empty:
         console.print(
             f"warning: perplexity leaves out {left_out:,} pairs that are too long or empty",

@@ -93,9 +93,9 @@ def run_demo(output: Path, overwrite: bool, console: Console) -> None:
     )
     result = train(run, console)
     if result.interrupted:
-        raise InputError(
-            f"Stopped and saved. Go on by: keras-transformer train --resume {run.path}"
-        )
+        command = _command("keras-transformer")
+        console.print(f"Stopped and saved. Go on by: {command} train --resume {run.path}")
+        raise SystemExit(130)
 
     console.print("[bold]3. Export[/], each file proven in a fresh process")
     paths = export_run(run, output / "export", overwrite=True, console=console)

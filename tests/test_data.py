@@ -304,3 +304,10 @@ def test_packed_text_gives_the_same_batches(training, tmp_path):
     packed = write_pairs(tmp_path, training.pairs, ".gz")
     assert packed.check() == len(training.pairs)
     assert same_batches(training(20), training(20, files=packed))
+
+
+def test_a_carriage_return_inside_a_line_is_refused(tmp_path):
+    (tmp_path / "a").write_bytes(b"one\r\ntwo\r\n")
+    (tmp_path / "b").write_bytes(b"eins\nz\rwei\n")
+    with pytest.raises(InputError, match="b, line 2: a carriage return"):
+        ParallelFiles(tmp_path / "a", tmp_path / "b").check()

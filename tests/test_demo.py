@@ -1,9 +1,11 @@
 """Tests of keras_transformer.demo, cut down to seconds."""
 
+import io
 import re
 
 import pytest
 from fixtures_run import quiet
+from rich.console import Console
 
 from keras_transformer import demo
 from keras_transformer.errors import InputError
@@ -49,5 +51,8 @@ def test_ctrl_c_ends_the_demo_and_says_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "SIZES", {"train": 200, "validation": 20, "test": 10})
     stopped = trainer.TrainingResult(3, {}, {}, interrupted=True)
     monkeypatch.setattr(trainer, "train", lambda run, console: stopped)
-    with pytest.raises(InputError, match=r"Stopped and saved\. .*train --resume .*demo/run"):
-        demo.run_demo(tmp_path / "demo", False, quiet())
+    said = io.StringIO()
+    with pytest.raises(SystemExit) as stop:
+        demo.run_demo(tmp_path / "demo", False, Console(file=said, soft_wrap=True))
+    assert stop.value.code == 130
+    assert re.search(r"Stopped and saved\. .*train --resume .*demo/run", said.getvalue())

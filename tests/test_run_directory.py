@@ -301,3 +301,18 @@ def test_validation_text_that_does_not_do_is_refused(tmp_path, texts):
     with pytest.raises(InputError, match=r"No pair of .*valid.* 10 have an empty side"):
         make_run(tmp_path / "run", train, valid)
     assert everything(tmp_path) == before
+
+
+def test_a_file_of_weights_holds_the_weights_alone(tmp_path):
+    run = RunDirectory.create(tmp_path / "run", MODEL, TRAINING, TOKENIZER, [])
+    sizes = []
+    for compiled in (False, True):
+        model = Transformer(MODEL)
+        if compiled:
+            model.compile("adam", jit_compile=False)
+            model.optimizer.build(model.trainable_variables)
+            optimizer = model.optimizer
+        run.save_best(model)
+        sizes.append(run.best_path.stat().st_size)
+    assert sizes[0] == sizes[1]
+    assert model.optimizer is optimizer

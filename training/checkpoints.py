@@ -4,6 +4,7 @@ Each is a folder `step-00000300` that appears in one move, with the weights (dro
 included), the optimizer's variables and what else the training has to remember.
 """
 
+import contextlib
 import json
 import shutil
 import zipfile
@@ -50,7 +51,8 @@ class Checkpoints:
         path = self.folder / f"step-{step:08d}"
         with replacing(path) as new:
             new.mkdir()
-            model.save_weights(new / self.WEIGHTS)
+            with without_optimizer(model):
+                model.save_weights(new / self.WEIGHTS)
             variables = [np.asarray(v) for v in _state(model)]
             np.savez(new / self.OPTIMIZER, *variables)
             (new / self.STATE).write_text(json.dumps(state), encoding="utf-8")
@@ -70,13 +72,31 @@ class Checkpoints:
             raise InputError(f"{self.folder} holds no checkpoint.")
         try:
             model.optimizer.build(model.trainable_variables)
-            model.load_weights(path / self.WEIGHTS)
+            with without_optimizer(model):
+                model.load_weights(path / self.WEIGHTS)
             with (path / self.OPTIMIZER).open("rb") as file, np.load(file) as saved:
                 for variable, name in zip(_state(model), saved.files, strict=True):
                     variable.assign(saved[name])
             return json.loads((path / self.STATE).read_text("utf-8"))
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is damaged or of another model: {error}") from None
+
+
+@contextlib.contextmanager
+def without_optimizer(model):
+    """Hide the optimizer from Keras, which would write its state into a file of weights.
+
+    Adam's state is twice the size of the weights.
+    """
+    optimizer = getattr(model, "optimizer", None)  # there is none before `compile`
+    if optimizer is None:
+        yield
+        return
+    object.__setattr__(model, "optimizer", None)
+    try:
+        yield
+    finally:
+        object.__setattr__(model, "optimizer", optimizer)
 
 
 def _state(model):

@@ -59,6 +59,12 @@ class ParallelFiles:
                     f"{count + 1:,} is missing in {short}. Lines of the two files belong together."
                 )
             count += 1
+            for path, line in ((self.source, source), (self.target, target)):
+                if "\r" in str(line):
+                    raise InputError(
+                        f"{path}, line {count:,}: a carriage return inside the line. End lines "
+                        "with a line feed alone, or with both."
+                    )
         if not count:
             raise InputError(f"{self.source} and {self.target} are empty.")
         return count

@@ -19,7 +19,7 @@ from typing import Any
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.training.checkpoints import Checkpoints
+from keras_transformer.training.checkpoints import Checkpoints, without_optimizer
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.files import replacing, write_json
 
@@ -217,7 +217,7 @@ class RunDirectory:
 
     def save_best(self, model: Transformer) -> None:
         """Keep the weights as the best so far."""
-        with replacing(self.best_path) as new:
+        with replacing(self.best_path) as new, without_optimizer(model):
             model.save_weights(new)
 
 
@@ -230,4 +230,5 @@ def load_weights(model, path) -> None:
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} does not fit the model or is damaged: {error}") from None
+        reason = str(error).split("\n", maxsplit=1)[0]  # Keras goes on with every tensor it holds
+        raise InputError(f"{path} does not fit the model or is damaged: {reason}") from None

@@ -6,8 +6,9 @@ it is done by ops that exist in TensorFlow Serving and in LiteRT.
 
 Two rules keep text from being mistaken for something else:
 
-- Text never gives a special id, except that a word with an unknown character is `[UNK]`. A literal
-  `[EOS]` is spelled with ordinary pieces.
+- Text never gives a special id, except that of `[UNK]`: a word with an unknown character has it,
+  and so has a literal `[UNK]` at the beginning of a word. A literal `[EOS]` is spelled with
+  ordinary pieces.
 - A literal `##es` at the beginning of a word is not a continuation.
 
 Both hold because inside the graph a continuation is marked by a leading space and a special token
