@@ -45,9 +45,9 @@ class Translator:
         self.model = model
         self.tokenizer = tokenizer
         self.max_length = model.config.max_length
-        self._from_text = tf.function(
-            self.translate_text, input_signature=[tf.TensorSpec([None], tf.string, name="text")]
-        )
+        text = tf.TensorSpec([None], tf.string, name="text")
+        self._translate_text = tf.function(self.translate_text, input_signature=[text])
+        self._tokenize_text = tf.function(self.tokenize_text, input_signature=[text])
 
     def translate_text(self, text):
         """Translate in the graph.
@@ -92,12 +92,12 @@ class Translator:
 
     def run(self, texts: Sequence[str]) -> tuple[list[str], list[float]]:
         """Translate one batch; see `translate` for many."""
-        outputs = self._from_text(tf.constant(list(texts), dtype=tf.string))
+        outputs = self._translate_text(tf.constant(list(texts), dtype=tf.string))
         return decode(outputs["text"].numpy()), outputs["score"].numpy().tolist()
 
     def tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Cut texts into ids `(B, S)`, and say which are too long for the model `(B,)`."""
-        outputs = self.tokenize_text(tf.constant(list(texts), dtype=tf.string))
+        outputs = self._tokenize_text(tf.constant(list(texts), dtype=tf.string))
         return outputs["ids"].numpy(), outputs["truncated"].numpy()
 
 
