@@ -1,12 +1,18 @@
 """Training: data, loss, metrics, schedules, and the run from text files to a trained model."""
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
+from keras_transformer.loss_scale import LossScaleOptimizer
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data import (
     Batching,
     ParallelFiles,
     make_batches,
     make_training_batches,
+)
+from keras_transformer.training.distribution import (
+    distribute_batches,
+    distribute_local_batches,
+    make_strategy,
 )
 from keras_transformer.training.losses import CrossEntropy, token_cross_entropy
 from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
@@ -19,6 +25,7 @@ __all__ = [
     "CrossEntropy",
     "InverseSquareRoot",
     "LinearDecay",
+    "LossScaleOptimizer",
     "ParallelFiles",
     "Perplexity",
     "RunDirectory",
@@ -26,7 +33,10 @@ __all__ = [
     "TokenCrossEntropy",
     "TrainingConfig",
     "TrainingResult",
+    "distribute_batches",
+    "distribute_local_batches",
     "make_batches",
+    "make_strategy",
     "make_training_batches",
     "paper_adam",
     "token_cross_entropy",

@@ -23,15 +23,41 @@ def token_cross_entropy(labels, logits, label_smoothing=0.0, ignore_id=0):
     Reference: Szegedy et al. 2016, section 7; Vaswani et al. 2017, section 5.4.
     """
     logits = ops.cast(logits, "float32")
-    losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)  # (B, T)
-    if label_smoothing:
-        # -sum(q log p) with q smoothed, less -log p of the true token, is e times the distance of
-        # the true token's logit from the mean: no (B, T, V) tensor of soft labels is needed.
-        true_logits = ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1)
-        distance = ops.squeeze(true_logits, -1) - ops.mean(logits, axis=-1)
-        losses = losses + label_smoothing * distance
+    losses = _smoothed_cross_entropy(logits, labels, label_smoothing)  # (B, T)
     real = ops.cast(ops.not_equal(labels, ignore_id), "float32")
     return ops.sum(losses * real), ops.sum(real)
+
+
+def _smoothed_cross_entropy(logits, labels, smoothing):
+    """Compute log(sum(exp(z))) - (1 - e) z_label - e mean(z), and its gradient in closed form.
+
+    The logits are by far the largest tensor of a step. The gradient, softmax(z) less the soft
+    label, is made in the place of exp(z), so that automatic differentiation's chain of copies of
+    that size shrinks to one beside the logits, which are let go as soon as exp(z) is there.
+    """
+
+    @ops.custom_gradient
+    def compute(logits):
+        highest = ops.max(logits, axis=-1, keepdims=True)
+        true_logits = ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1)
+        mean = ops.mean(logits, axis=-1, keepdims=True)
+        powers = ops.exp(logits - highest)  # (B, T, V)
+        total = ops.sum(powers, axis=-1, keepdims=True)
+        losses = ops.log(total) + highest - (1 - smoothing) * true_logits - smoothing * mean
+
+        def grad(upstream):  # (B, T)
+            size = logits.shape[-1]
+            flat = ops.reshape(upstream, (-1,))
+            upstream = ops.expand_dims(upstream, -1)
+            gradient = powers * (upstream / total) - upstream * (smoothing / size)
+            rows = ops.reshape(gradient, (-1, size))
+            true = ops.stack([ops.arange(ops.shape(rows)[0]), ops.reshape(labels, (-1,))], axis=1)
+            rows = ops.scatter_update(rows, true, flat * (smoothing - 1), "add")
+            return ops.reshape(rows, ops.shape(logits))
+
+        return ops.squeeze(losses, -1), grad
+
+    return compute(logits)
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -57,10 +83,18 @@ class CrossEntropy(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         """Return the mean over the batch's real tokens; 0 if there are none."""
-        total, count = token_cross_entropy(
+        total, count = self.sum_and_count(y_true, y_pred)
+        return total / ops.maximum(count, 1.0)
+
+    def sum_and_count(self, y_true, y_pred):
+        """Return the summed loss and the number of real tokens, float32 scalars."""
+        return token_cross_entropy(
             ops.cast(y_true, "int32"), y_pred, self.label_smoothing, self.ignore_id
         )
-        return total / ops.maximum(count, 1.0)
+
+    def count(self, y_true):
+        """Return the number of real tokens, a float32 scalar."""
+        return ops.sum(ops.cast(ops.not_equal(y_true, self.ignore_id), "float32"))
 
     def get_config(self):
         """Return the constructor's arguments."""

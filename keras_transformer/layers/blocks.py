@@ -184,8 +184,8 @@ class EncoderBlock(_Block):
         self.self_attention.build(inputs_shape)
         self.feed_forward.build(inputs_shape)
 
-    def call(self, inputs, attention_mask=None):
-        """Apply both sub-layers."""
+    def call(self, inputs, attention_mask=None, training=None):
+        """Apply both sub-layers, which find `training` in Keras's call context."""
         x = self.self_attention(inputs, attention_mask=attention_mask)
         return self.feed_forward(x)
 
@@ -245,8 +245,9 @@ class DecoderBlock(_Block):
         memory_cache=None,
         cache=None,
         cache_index=None,
+        training=None,
     ):
-        """Apply the three sub-layers."""
+        """Apply the three sub-layers, which find `training` in Keras's call context."""
         if cache_index is None:
             x = self.self_attention(inputs, attention_mask=attention_mask)
         else:

@@ -2,6 +2,7 @@
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.models.config import PRESETS, TransformerConfig
+from keras_transformer.models.model import Model
 from keras_transformer.models.transformer import Transformer
 
-__all__ = ["PRESETS", "Transformer", "TransformerConfig"]
+__all__ = ["PRESETS", "Model", "Transformer", "TransformerConfig"]

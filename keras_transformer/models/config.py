@@ -38,6 +38,7 @@ class TransformerConfig:
     max_length: int = 256  # positions in source and in target, end token included
     scale_embeddings: bool = True  # multiply embeddings by sqrt(D)
     tie_embeddings: bool = True  # one table for source, target and logits
+    recompute: bool = False  # in training, compute a block's activations again, don't keep them
 
     def __post_init__(self):
         """Refuse values that can't make a model."""

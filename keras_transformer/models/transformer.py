@@ -27,10 +27,11 @@ from keras_transformer.layers import (
     padding_mask,
 )
 from keras_transformer.models.config import PADDING_ID, TransformerConfig
+from keras_transformer.models.model import Model
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class Transformer(keras.Model):
+class Transformer(Model):
     """An encoder-decoder Transformer for sequence-to-sequence tasks such as translation.
 
     It is an ordinary Keras model: `compile`, `fit`, `save`, `summary` and
@@ -142,6 +143,7 @@ def _make_layers(config, dtype):
         "ffn_dropout": config.ffn_dropout,
         "norm_first": config.norm_first,
         "epsilon": config.layer_norm_epsilon,
+        "recompute": config.recompute,
     }
 
     def embedding(name):

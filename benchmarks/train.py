@@ -1,0 +1,255 @@
+"""The training step, beside keras-hub's layers with `fit` and torch.nn.Transformer.
+
+Every contender is a process of its own that trains the same shapes on random tokens: an
+encoder-decoder with tied embeddings, dropout 0.1, label smoothing 0.1 and Adam. They take turns, a
+few steps each, so that what disturbs the machine disturbs all of them; what counts is the ratio.
+
+    python benchmarks/train.py [--shape small|base] [--rounds 7]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+VOCABULARY = 8000
+SHAPES = {  # layers, width, heads, feed-forward, batch, length, steps a turn
+    "small": (3, 256, 4, 1024, 64, 32, 5),
+    "base": (6, 512, 8, 2048, 16, 32, 2),
+}
+CONTENDERS = ("keras_transformer", "keras-hub", "torch")
+
+
+def work(shape):
+    """Count the floating-point operations of a step's matrix products."""
+    layers, width, _, d_ff, batch, length, _ = SHAPES[shape]
+    tokens = batch * length
+    projections = 4 * width * width  # of one attention
+    scores = 2 * length * width  # scores and mixing, a token
+    encoder = layers * (projections + scores + 2 * width * d_ff)
+    decoder = layers * (2 * (projections + scores) + 2 * width * d_ff)
+    forward = 2 * tokens * (encoder + decoder + width * VOCABULARY)
+    return 3 * forward  # the gradients of both factors of every product
+
+
+def batches(shape):
+    """Make random ids: source, decoder input, labels."""
+    import numpy as np
+
+    *_, batch, length, _ = SHAPES[shape]
+    rng = np.random.default_rng(0)
+    return [rng.integers(4, VOCABULARY, (batch, length), dtype="int32") for _ in range(3)]
+
+
+def with_keras_transformer(shape):
+    """Train with this package."""
+    import keras_transformer as kt
+
+    layers, width, heads, d_ff, *_ = SHAPES[shape]
+    config = kt.models.TransformerConfig(
+        VOCABULARY, num_layers=layers, num_heads=heads, d_model=width, d_ff=d_ff
+    )
+    model = kt.models.Transformer(config)
+    model.compile(
+        kt.training.paper_adam(1e-4),
+        loss=kt.training.CrossEntropy(label_smoothing=0.1),
+        jit_compile=False,
+    )
+    return _fit(model, shape, lambda s, t: {"source_ids": s, "target_ids": t})
+
+
+def with_keras_hub(shape):
+    """Train with keras-hub's encoder and decoder layers."""
+    import keras
+    import keras_hub
+
+    layers, width, heads, d_ff, _, length, _ = SHAPES[shape]
+    table = keras_hub.layers.ReversibleEmbedding(VOCABULARY, width)
+    positions = keras_hub.layers.SinePositionEncoding()
+
+    def embed(ids):
+        x = table(ids)
+        return keras.layers.Dropout(0.1)(x + positions(x))
+
+    source = keras.Input((length,), dtype="int32")
+    target = keras.Input((length,), dtype="int32")
+    memory = embed(source)
+    for _ in range(layers):
+        memory = keras_hub.layers.TransformerEncoder(d_ff, heads, dropout=0.1)(
+            memory, padding_mask=keras.ops.not_equal(source, 0)
+        )
+    x = embed(target)
+    for _ in range(layers):
+        x = keras_hub.layers.TransformerDecoder(d_ff, heads, dropout=0.1)(
+            x, memory, encoder_padding_mask=keras.ops.not_equal(source, 0)
+        )
+    model = keras.Model([source, target], table(x, reverse=True))
+
+    def loss(labels, logits):
+        # Keras has no label smoothing for integer labels; these are the same few lines of ops.
+        losses = keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        log_p = keras.ops.log_softmax(logits)
+        uniform = -keras.ops.mean(log_p, axis=-1)
+        return keras.ops.mean(0.9 * losses + 0.1 * uniform)
+
+    model.compile(keras.optimizers.Adam(1e-4, 0.9, 0.98, 1e-9), loss=loss, jit_compile=False)
+    return _fit(model, shape, lambda s, t: [s, t])
+
+
+def _fit(model, shape, inputs):
+    import tensorflow as tf
+
+    source, target, labels = (tf.constant(x) for x in batches(shape))
+    structure = (inputs(source, target), labels)
+    if isinstance(structure[0], list):
+        structure = (tuple(structure[0]), labels)
+    data = tf.data.Dataset.from_tensors(structure).repeat()
+    return lambda steps: model.fit(data, steps_per_epoch=steps, verbose=0, shuffle=False)
+
+
+def with_torch(shape):
+    """Train with torch.nn.Transformer."""
+    import math
+
+    import torch
+
+    torch.manual_seed(0)
+    torch.set_num_threads(os.cpu_count())
+    layers, width, heads, d_ff, _, length, _ = SHAPES[shape]
+    source, target, labels = (torch.from_numpy(x).long() for x in batches(shape))
+    table = torch.nn.Embedding(VOCABULARY, width)
+    model = torch.nn.Transformer(
+        width, heads, layers, layers, d_ff, dropout=0.1, batch_first=True
+    ).train()
+    angles = torch.arange(length)[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
+    positions = torch.stack([angles.sin(), angles.cos()], -1).reshape(length, width)
+    drop = torch.nn.Dropout(0.1)
+    causal = torch.nn.Transformer.generate_square_subsequent_mask(length)
+    criterion = torch.nn.CrossEntropyLoss(ignore_index=0, label_smoothing=0.1)
+    optimizer = torch.optim.Adam(
+        [*table.parameters(), *model.parameters()], 1e-4, (0.9, 0.98), 1e-9
+    )
+
+    def embed(ids):
+        return drop(table(ids) * math.sqrt(width) + positions)
+
+    def run(steps):
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            states = model(embed(source), embed(target), tgt_mask=causal, tgt_is_causal=True)
+            logits = states @ table.weight.T
+            criterion(logits.reshape(-1, VOCABULARY), labels.reshape(-1)).backward()
+            optimizer.step()
+
+    return run
+
+
+def contend(name, shape):
+    """Be one contender: train when told to, and say how long it took."""
+    make = {
+        "keras_transformer": with_keras_transformer,
+        "keras-hub": with_keras_hub,
+        "torch": with_torch,
+    }
+    run = make[name](shape)
+    before = _memory("VmRSS")
+    _reset_peak()
+    run(3)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        begin = time.perf_counter()
+        run(int(line))
+        seconds = time.perf_counter() - begin
+        peak = _memory("VmHWM")
+        print(json.dumps({"seconds": seconds, "peak": peak, "step": peak - before}), flush=True)
+
+
+def _reset_peak():
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def _memory(name):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name)) / 1024
+
+
+def sgemm_rate(size=1024):
+    """Return what the machine's matrix product reaches now, in operations a second."""
+    import numpy as np
+
+    a = np.ones((size, size), "float32")
+    a @ a
+    begin = time.perf_counter()
+    for _ in range(5):
+        a @ a
+    return 5 * 2 * size**3 / (time.perf_counter() - begin)
+
+
+def main():
+    """Run all contenders and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", choices=SHAPES, nargs="*", default=list(SHAPES))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--contend", choices=CONTENDERS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.contend:
+        contend(arguments.contend, arguments.shape[0])
+        return
+    for shape in arguments.shape:
+        compare(shape, arguments.rounds)
+
+
+def compare(shape, rounds):
+    """Let all contenders take turns at one shape, and print what each reached."""
+    *_, batch, length, steps = SHAPES[shape]
+    children = {}
+    for name in CONTENDERS:
+        child = subprocess.Popen(
+            [sys.executable, __file__, "--contend", name, "--shape", shape],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if os.environ.get("SHOW") else subprocess.DEVNULL,
+            text=True,
+        )
+        if child.stdout.readline() != "ready\n":
+            sys.exit(f"{name} does not run; pip install -e '.[bench]'")
+        children[name] = child
+    rates = {name: [] for name in CONTENDERS}
+    peaks = {}
+    machine = []
+    for _ in range(rounds):
+        machine.append(sgemm_rate())
+        for name, child in children.items():
+            child.stdin.write(f"{steps}\n")
+            child.stdin.flush()
+            answer = json.loads(child.stdout.readline())
+            rates[name].append(steps * batch * length / answer["seconds"])
+            peaks[name] = answer
+    for child in children.values():
+        child.stdin.close()
+        child.wait()
+    print(f"\n{shape}: {batch} x {length} tokens, {work(shape) / 1e9:.0f} GFLOP a step")
+    print(
+        f"{'':20}{'tokens/s':>10}{'of sgemm':>10}{'peak MB':>10}{'of it, steps':>14}{'ours is':>10}"
+    )
+    ours = rates[CONTENDERS[0]]
+    for name in CONTENDERS:
+        share = statistics.median(
+            r / (batch * length) * work(shape) / m
+            for r, m in zip(rates[name], machine, strict=True)
+        )
+        ratio = statistics.median(a / b for a, b in zip(ours, rates[name], strict=True))
+        print(
+            f"{name:20}{statistics.median(rates[name]):10,.0f}{share:10.0%}"
+            f"{peaks[name]['peak']:10,.0f}{peaks[name]['step']:14,.0f}{ratio:9.2f}x"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Strategies: on which devices a model trains, and which part of a batch each of them gets."""
+
+import json
+import os
+
+import tensorflow as tf
+
+from keras_transformer.errors import InputError
+
+STRATEGIES = ("auto", "single", "mirrored", "multiworker")
+
+
+def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
+    """Make a distribution strategy; do it before anything else touches TensorFlow's devices.
+
+    Args:
+        name: "single" for one device. "mirrored" for all GPUs of this machine, or all logical CPUs
+            where there are no GPUs. "multiworker" for all machines that the environment variable
+            TF_CONFIG lists. "auto": "multiworker" if TF_CONFIG lists several workers, "mirrored" if
+            there are several GPUs, else "single".
+
+    Raises:
+        InputError: If there is no such strategy, or TF_CONFIG is missing or wrong.
+    """
+    if name not in STRATEGIES:
+        raise InputError(f"There is no strategy {name!r}; choose one of {', '.join(STRATEGIES)}.")
+    workers = _workers()
+    if name == "auto":
+        if len(workers) > 1:
+            name = "multiworker"
+        else:
+            name = "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "single"
+    if name == "single":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    if not workers:
+        raise InputError(
+            "The strategy 'multiworker' needs the environment variable TF_CONFIG, which lists the "
+            'workers: {"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
+            '"task": {"type": "worker", "index": 0}}.'
+        )
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def worker_index() -> tuple[int, int]:
+    """Return this process's number among the workers of TF_CONFIG, and how many there are."""
+    workers = _workers()
+    if not workers:
+        return 0, 1
+    return _tf_config()["task"]["index"], len(workers)
+
+
+def _workers():
+    """Return the addresses in TF_CONFIG, checked."""
+    config = _tf_config()
+    try:
+        workers = config["cluster"]["worker"] if config else []
+        if workers:
+            task = config["task"]
+            if task["type"] != "worker" or not 0 <= task["index"] < len(workers):
+                raise InputError(
+                    f"TF_CONFIG's task {json.dumps(task)} is none of its {len(workers)} workers; "
+                    'its type has to be "worker" and its index from 0.'
+                )
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"TF_CONFIG lacks {error}: it has to hold cluster.worker, task.type and task.index, "
+            f"got {json.dumps(config)}."
+        ) from None
+    return workers
+
+
+def _tf_config():
+    text = os.environ.get("TF_CONFIG", "")
+    try:
+        return json.loads(text) if text else {}
+    except ValueError as error:
+        raise InputError(f"TF_CONFIG is not JSON ({error}): {text}") from None
+
+
+def distribute_batches(batches: tf.data.Dataset, strategy: tf.distribute.Strategy):
+    """Give each replica its part of every batch, for `fit` and `evaluate`.
+
+    Every worker reads the same `batches` and keeps its own rows, so that the update is that of the
+    whole batch. With many workers, data that is sharded before it is read is cheaper; hand that to
+    `distribute_local_batches`.
+
+    Args:
+        batches: Data set of global batches, the same in every worker.
+        strategy: Where the model was made.
+
+    Returns:
+        A data set for `fit`: each replica gets consecutive rows of each batch.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return batches
+
+    def local(context):
+        count = replicas // context.num_input_pipelines
+        return _parts(batches, replicas, context.input_pipeline_id * count, count)
+
+    return strategy.distribute_datasets_from_function(local)
+
+
+def distribute_local_batches(batches: tf.data.Dataset, strategy: tf.distribute.Strategy):
+    """Split this worker's own batches over its replicas, for `fit`.
+
+    Args:
+        batches: Data set of batches that only this worker reads.
+        strategy: Where the model was made.
+
+    Returns:
+        A data set for `fit`.
+    """
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return distribute_batches(batches, strategy)
+
+    def local(context):
+        count = strategy.num_replicas_in_sync // context.num_input_pipelines
+        return _parts(batches, count, 0, count)
+
+    return strategy.distribute_datasets_from_function(local)
+
+
+def _parts(batches, parts, begin, count):
+    """Cut each batch into `parts` runs of rows and keep `count` of them, one after the other."""
+
+    def part(i, *batch):
+        def rows(tensor):
+            size = tf.shape(tensor, tf.int64)[0]
+            return tensor[i * size // parts : (i + 1) * size // parts]
+
+        return tf.nest.map_structure(rows, batch)
+
+    def cut(*batch):
+        return tf.data.Dataset.range(begin, begin + count).map(lambda i: part(i, *batch))
+
+    return batches.flat_map(cut).prefetch(2 * count)
