@@ -10,15 +10,25 @@ from keras_transformer.training.data import (
 )
 from keras_transformer.training.losses import CrossEntropy, token_cross_entropy
 from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
+from keras_transformer.training.optimizers import OPTIMIZERS, adafactor, adamw, paper_adam
 from keras_transformer.training.run_directory import RunDirectory
-from keras_transformer.training.schedules import InverseSquareRoot, LinearDecay, paper_adam
+from keras_transformer.training.schedules import (
+    Constant,
+    InverseSquareRoot,
+    LinearDecay,
+    OneCycle,
+    WarmupCosine,
+)
 from keras_transformer.training.trainer import TrainingResult, train
 
 __all__ = [
+    "OPTIMIZERS",
     "Batching",
+    "Constant",
     "CrossEntropy",
     "InverseSquareRoot",
     "LinearDecay",
+    "OneCycle",
     "ParallelFiles",
     "Perplexity",
     "RunDirectory",
@@ -26,6 +36,9 @@ __all__ = [
     "TokenCrossEntropy",
     "TrainingConfig",
     "TrainingResult",
+    "WarmupCosine",
+    "adafactor",
+    "adamw",
     "make_batches",
     "make_training_batches",
     "paper_adam",
