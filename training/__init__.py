@@ -16,16 +16,26 @@ from keras_transformer.training.distribution import (
 )
 from keras_transformer.training.losses import CrossEntropy, token_cross_entropy
 from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
+from keras_transformer.training.optimizers import OPTIMIZERS, adafactor, adamw, paper_adam
 from keras_transformer.training.run_directory import RunDirectory
-from keras_transformer.training.schedules import InverseSquareRoot, LinearDecay, paper_adam
+from keras_transformer.training.schedules import (
+    Constant,
+    InverseSquareRoot,
+    LinearDecay,
+    OneCycle,
+    WarmupCosine,
+)
 from keras_transformer.training.trainer import TrainingResult, train
 
 __all__ = [
+    "OPTIMIZERS",
     "Batching",
+    "Constant",
     "CrossEntropy",
     "InverseSquareRoot",
     "LinearDecay",
     "LossScaleOptimizer",
+    "OneCycle",
     "ParallelFiles",
     "Perplexity",
     "RunDirectory",
@@ -33,6 +43,9 @@ __all__ = [
     "TokenCrossEntropy",
     "TrainingConfig",
     "TrainingResult",
+    "WarmupCosine",
+    "adafactor",
+    "adamw",
     "distribute_batches",
     "distribute_local_batches",
     "make_batches",

@@ -1,20 +1,41 @@
-"""Learning-rate schedules, and the paper's optimizer."""
+"""Learning-rate schedules: a rise to the peak, and what comes after it."""
+
+import math
 
 import keras
 from keras import ops
 
+from keras_transformer.training.optimizers import paper_adam  # noqa: F401  (trainer.py looks here)
+
+
+class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """What the schedules share: the count of steps, and the configuration.
+
+    A schedule keeps its constructor's arguments, and nothing else, as attributes, and gives in
+    `share_of_peak(step)` the share of the peak at `step`, a float32 of at least 1.
+    """
+
+    def __call__(self, step):
+        """Return the learning rate at `step`, a float32 scalar.
+
+        Args:
+            step: Number of updates made so far. Papers count from 1; step 0, Keras's first, gets
+                the learning rate of step 1, so that no update is wasted on a rate of 0.
+        """
+        return self.peak * self.share_of_peak(ops.maximum(ops.cast(step, "float32"), 1.0))
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return dict(vars(self))
+
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
+class InverseSquareRoot(_Schedule):
     """Linear warm-up to a peak, then decay with the inverse square root of the step.
 
     Args:
         peak: The highest learning rate, reached at step `warmup_steps`.
         warmup_steps: Number of steps of the warm-up, at least 1.
-
-    Call arguments:
-        step: Number of updates made so far. The paper counts from 1; step 0, Keras's first, gets
-            the learning rate of step 1, so that no update is wasted on a rate of 0.
 
     Raises:
         ValueError: If `peak` or `warmup_steps` is not positive.
@@ -23,10 +44,8 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, peak, warmup_steps):
-        if not peak > 0:
-            raise ValueError(f"peak must be positive, got {peak}.")
-        if warmup_steps < 1:
-            raise ValueError(f"warmup_steps must be at least 1, got {warmup_steps}.")
+        _check_peak(peak)
+        _check_warmup(warmup_steps)
         self.peak = peak
         self.warmup_steps = warmup_steps
 
@@ -41,29 +60,42 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
         """
         return cls(factor * (d_model * warmup_steps) ** -0.5, warmup_steps)
 
-    def __call__(self, step):
-        """Return the learning rate at `step`, a float32 scalar."""
-        step = ops.maximum(ops.cast(step, "float32"), 1.0)
-        rise = step / self.warmup_steps
-        fall = ops.sqrt(self.warmup_steps / step)
-        return self.peak * ops.minimum(rise, fall)
-
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return {"peak": self.peak, "warmup_steps": self.warmup_steps}
+    def share_of_peak(self, step):
+        """Rise linearly, then fall with the root."""
+        return ops.minimum(step / self.warmup_steps, ops.sqrt(self.warmup_steps / step))
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+class Constant(_Schedule):
+    """Linear warm-up to a peak, and the peak from then on.
+
+    Args:
+        peak: The highest learning rate, reached at step `warmup_steps`.
+        warmup_steps: Number of steps of the warm-up; with 1, there is none.
+
+    Raises:
+        ValueError: If `peak` or `warmup_steps` is not positive.
+    """
+
+    def __init__(self, peak, warmup_steps=1):
+        _check_peak(peak)
+        _check_warmup(warmup_steps)
+        self.peak = peak
+        self.warmup_steps = warmup_steps
+
+    def share_of_peak(self, step):
+        """Rise linearly, then stay: the formula of the rise alone would go on rising."""
+        return ops.minimum(step / self.warmup_steps, 1.0)
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class LinearDecay(_Schedule):
     """Linear warm-up to a peak, then linear decay to 0 at the last step.
 
     Args:
         peak: The highest learning rate, reached at step `warmup_steps`.
         warmup_steps: Number of steps of the warm-up, at least 1.
         steps: Number of steps in all, more than `warmup_steps`.
-
-    Call arguments:
-        step: Number of updates made so far; step 0 gets the learning rate of step 1.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -72,37 +104,119 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, peak, warmup_steps, steps):
-        if not peak > 0:
-            raise ValueError(f"peak must be positive, got {peak}.")
-        if not 1 <= warmup_steps < steps:
-            raise ValueError(
-                "warmup_steps must be at least 1 and less than steps, got "
-                f"warmup_steps={warmup_steps} and steps={steps}."
-            )
+        _check_peak(peak)
+        _check_warmup(warmup_steps, steps)
         self.peak = peak
         self.warmup_steps = warmup_steps
         self.steps = steps
 
-    def __call__(self, step):
-        """Return the learning rate at `step`, a float32 scalar."""
-        step = ops.maximum(ops.cast(step, "float32"), 1.0)
-        rise = step / self.warmup_steps
+    def share_of_peak(self, step):
+        """Rise and fall linearly."""
         fall = ops.maximum(self.steps - step, 0.0) / (self.steps - self.warmup_steps)
-        return self.peak * ops.minimum(rise, fall)
-
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return {"peak": self.peak, "warmup_steps": self.warmup_steps, "steps": self.steps}
+        return ops.minimum(step / self.warmup_steps, fall)
 
 
-def paper_adam(learning_rate, **kwargs):
-    """Make Adam as the paper has it: beta 0.9 and 0.98, epsilon 1e-9.
+@keras.saving.register_keras_serializable("keras_transformer")
+class WarmupCosine(_Schedule):
+    """Linear warm-up to a peak, then half a cosine down to the end value at the last step.
 
     Args:
-        learning_rate: A number or a schedule.
-        **kwargs: Everything else that `keras.optimizers.Adam` takes, such as `global_clipnorm`,
-            which clips by the norm of all gradients together.
+        peak: The highest learning rate, reached at step `warmup_steps`.
+        warmup_steps: Number of steps of the warm-up, at least 1.
+        steps: Number of steps in all, more than `warmup_steps`.
+        end_fraction: The share of the peak that is left at the last step and after it.
 
-    Reference: Vaswani et al. 2017, section 5.3.
+    Raises:
+        ValueError: If a value is out of its range.
+
+    Reference: Loshchilov & Hutter 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts",
+        without restarts.
     """
-    return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.98, epsilon=1e-9, **kwargs)
+
+    def __init__(self, peak, warmup_steps, steps, end_fraction=0.0):
+        _check_peak(peak)
+        _check_warmup(warmup_steps, steps)
+        _check_share("end_fraction", end_fraction)
+        self.peak = peak
+        self.warmup_steps = warmup_steps
+        self.steps = steps
+        self.end_fraction = end_fraction
+
+    def share_of_peak(self, step):
+        """Rise linearly, then fall with the cosine, which is 1 all through the warm-up."""
+        done = (step - self.warmup_steps) / (self.steps - self.warmup_steps)
+        return ops.minimum(step / self.warmup_steps, _cosine(1.0, self.end_fraction, done))
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class OneCycle(_Schedule):
+    """Half a cosine up from a start value to a peak, then half a cosine down to an end value.
+
+    The rates are those of PyTorch's `OneCycleLR`, where `start_fraction` is 1 / `div_factor` and
+    `end_fraction` is 1 / (`div_factor` * `final_div_factor`). Momentum is left alone.
+
+    Args:
+        peak: The highest learning rate.
+        steps: Number of steps in all.
+        warmup_fraction: The share of `steps` that the rise takes.
+        start_fraction: The share of the peak at the first step.
+        end_fraction: The share of the peak at the last step and after it, less than
+            `start_fraction`.
+
+    Raises:
+        ValueError: If a value is out of its range, or the rise would take a single step.
+
+    Reference: Smith & Topin 2019, "Super-Convergence".
+    """
+
+    def __init__(self, peak, steps, warmup_fraction=0.3, start_fraction=1 / 25, end_fraction=1e-4):
+        _check_peak(peak)
+        if not 1 < warmup_fraction * steps < steps:
+            raise ValueError(
+                "warmup_fraction must be less than 1 and more than one of the steps, got "
+                f"warmup_fraction={warmup_fraction} and steps={steps}."
+            )
+        _check_share("start_fraction", start_fraction)
+        if not 0 <= end_fraction < start_fraction:
+            raise ValueError(
+                "end_fraction must be at least 0 and less than start_fraction, got "
+                f"end_fraction={end_fraction} and start_fraction={start_fraction}."
+            )
+        self.peak = peak
+        self.steps = steps
+        self.warmup_fraction = warmup_fraction
+        self.start_fraction = start_fraction
+        self.end_fraction = end_fraction
+
+    def share_of_peak(self, step):
+        """Rise with one cosine, and from the top fall with the other."""
+        top = self.warmup_fraction * self.steps
+        rise = _cosine(self.start_fraction, 1.0, (step - 1) / (top - 1))
+        fall = _cosine(1.0, self.end_fraction, (step - top) / (self.steps - top))
+        return ops.minimum(rise, fall)
+
+
+def _cosine(start, end, done):
+    """Go from `start` to `end` along half a cosine as `done` goes from 0 to 1, and stay there."""
+    return end + (start - end) * 0.5 * (1 + ops.cos(math.pi * ops.clip(done, 0.0, 1.0)))
+
+
+def _check_peak(peak):
+    if not peak > 0:
+        raise ValueError(f"peak must be positive, got {peak}.")
+
+
+def _check_warmup(warmup_steps, steps=None):
+    if steps is None:
+        if warmup_steps < 1:
+            raise ValueError(f"warmup_steps must be at least 1, got {warmup_steps}.")
+    elif not 1 <= warmup_steps < steps:
+        raise ValueError(
+            "warmup_steps must be at least 1 and less than steps, got "
+            f"warmup_steps={warmup_steps} and steps={steps}."
+        )
+
+
+def _check_share(name, value):
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {value}.")
