@@ -1,24 +1,25 @@
 """Training: data, loss, metrics, schedules, and the run from text files to a trained model."""
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
+from keras_transformer.training.augmentation import token_dropout
+from keras_transformer.training.batching import Batching
 from keras_transformer.training.config import TrainingConfig
-from keras_transformer.training.data import (
-    Batching,
-    ParallelFiles,
-    make_batches,
-    make_training_batches,
-)
+from keras_transformer.training.corpus_size import CorpusSize, measure
+from keras_transformer.training.data import make_batches, make_training_batches, split_batches
 from keras_transformer.training.losses import CrossEntropy, token_cross_entropy
 from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.schedules import InverseSquareRoot, LinearDecay, paper_adam
+from keras_transformer.training.text_files import Mixture, ParallelFiles, make_corpus
 from keras_transformer.training.trainer import TrainingResult, train
 
 __all__ = [
     "Batching",
+    "CorpusSize",
     "CrossEntropy",
     "InverseSquareRoot",
     "LinearDecay",
+    "Mixture",
     "ParallelFiles",
     "Perplexity",
     "RunDirectory",
@@ -27,8 +28,12 @@ __all__ = [
     "TrainingConfig",
     "TrainingResult",
     "make_batches",
+    "make_corpus",
     "make_training_batches",
+    "measure",
     "paper_adam",
+    "split_batches",
     "token_cross_entropy",
+    "token_dropout",
     "train",
 ]
