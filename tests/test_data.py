@@ -18,10 +18,10 @@ from fixtures_data import (
 
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
-from keras_transformer.models.config import BEGIN_ID, END_ID
+from keras_transformer.models.config import BEGIN_ID, END_ID, UNKNOWN_ID
 from keras_transformer.training.batching import Batching
 from keras_transformer.training.corpus_size import measure
-from keras_transformer.training.data import make_batches, make_training_batches
+from keras_transformer.training.data import make_batches, make_training_batches, split_batches
 
 __all__ = ["write"]
 
@@ -131,8 +131,8 @@ def training(tmp_path_factory):
     plain = write_pairs(tmp_path_factory.mktemp("training"), pairs)
     size = measure(plain, TOKENIZER, batching)
 
-    def batches(count, seed=3, first_batch=0, files=plain):
-        made = make_training_batches(files, TOKENIZER, batching, seed, size, first_batch)
+    def batches(count, seed=3, first_batch=0, files=plain, **options):
+        made = make_training_batches(files, TOKENIZER, batching, seed, size, first_batch, **options)
         return list(itertools.islice(made.as_numpy_iterator(), count))
 
     batches.pairs, batches.epoch = pairs, size.batches
@@ -166,3 +166,57 @@ def test_packed_text_gives_the_same_batches(training, tmp_path):
     packed = write_pairs(tmp_path, training.pairs, ".gz")
     assert packed.check() == len(training.pairs)
     assert same_batches(training(20), training(20, files=packed))
+
+
+# --- Splitting and augmentation -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 8])
+def test_parts_of_a_batch_together_are_the_batch(training, parts):
+    batches = training(20)
+    assert len({len(labels) for _, labels in batches}) > 1
+    spec = tf.TensorSpec([None, None], tf.int32)
+    whole = tf.data.Dataset.from_generator(
+        lambda: iter(batches), output_signature=({"source_ids": spec, "target_ids": spec}, spec)
+    )
+    cut = list(split_batches(whole, parts).as_numpy_iterator())
+    assert len(cut) == parts * len(batches)
+    for i, (inputs, labels) in enumerate(batches):
+        mine = cut[i * parts :][:parts]
+        bounds = [k * len(labels) // parts for k in range(parts + 1)]
+        assert [len(y) for _, y in mine] == np.diff(bounds).tolist()
+        joined = {name: np.concatenate([x[name] for x, _ in mine]) for name in inputs}
+        assert same_batches([(joined, np.concatenate([y for _, y in mine]))], [(inputs, labels)])
+
+
+def test_tokens_are_dropped_from_the_source_alone(training):  # T18
+    plain, dropped = training(60), training(60, token_dropout=0.3)
+    changed = real = 0
+    for (inputs, labels), (new, new_labels) in zip(plain, dropped, strict=True):
+        assert np.array_equal(labels, new_labels)
+        assert np.array_equal(inputs["target_ids"], new["target_ids"])
+        one, other = inputs["source_ids"], new["source_ids"]
+        different = one != other
+        assert set(other[different].tolist()) <= {UNKNOWN_ID}
+        changed += different.sum()
+        real += (one > END_ID).sum()
+    assert changed / real == pytest.approx(0.3, abs=0.03)
+
+
+def test_dropped_tokens_are_decided_by_seed_and_batch(training):  # T18
+    whole = training(30, token_dropout=0.5)
+    assert same_batches(whole, training(30, token_dropout=0.5))
+    assert same_batches(whole[11:], training(19, first_batch=11, token_dropout=0.5))
+    # The same text twice is not changed twice alike.
+    epoch = training.epoch
+    sources = [
+        {row[0] for row in rows(training(epoch, first_batch=i * epoch, token_dropout=0.5))}
+        for i in range(2)
+    ]
+    assert sources[0] != sources[1]
+
+
+def test_evaluation_changes_no_token(training, tmp_path):  # T18
+    files = write_pairs(tmp_path, training.pairs)
+    batches = make_batches(files, TOKENIZER, Batching(64, 16)).as_numpy_iterator()
+    assert not any((inputs["source_ids"] == UNKNOWN_ID).any() for inputs, _ in batches)
