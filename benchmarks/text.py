@@ -29,7 +29,7 @@ def main():
         sys.exit("The peer is missing: pip install 'keras-transformer[bench]'")
 
     from keras_transformer.training import spoken_english
-    from keras_transformer.training.data import read_lines
+    from keras_transformer.training.text_files import read_lines
 
     if options.files:
         lines = [line for path in options.files for line in read_lines(path)]

@@ -59,8 +59,8 @@ def vocab(
     """Learn a WordPiece vocabulary from text."""
     _check_files_exist(*input)
     from keras_transformer.text.learner import learn_vocabulary
-    from keras_transformer.training.data import read_lines
     from keras_transformer.training.files import replacing
+    from keras_transformer.training.text_files import read_lines
 
     _check_file_free(output, overwrite)
     console = _console()
@@ -167,9 +167,9 @@ def train(
     _check_files_exist(
         *(path for path in (source, target, valid_source, valid_target, vocab) if path)
     )
-    from keras_transformer.training.data import ParallelFiles
     from keras_transformer.training.new_run import new_run
     from keras_transformer.training.run_directory import RunDirectory
+    from keras_transformer.training.text_files import ParallelFiles
     from keras_transformer.training.trainer import train as train_run
 
     console = _console()
@@ -244,8 +244,8 @@ def translate(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from keras_transformer.export.runtime import load
-    from keras_transformer.training.data import read_lines
     from keras_transformer.training.files import replacing
+    from keras_transformer.training.text_files import read_lines
     from keras_transformer.translation import translate as translate_texts
 
     runtime = load(model)
@@ -306,7 +306,7 @@ def evaluate(
         raise InputError(
             f"There is no tokeniser {tokenize!r}; choose one of {', '.join(TOKENIZERS)}."
         )
-    from keras_transformer.training.data import ParallelFiles, read_lines
+    from keras_transformer.training.text_files import ParallelFiles, read_lines
 
     files = ParallelFiles(source, target)
     files.check()
@@ -350,7 +350,8 @@ def _perplexity(model: Path, runtime, files, console) -> float | None:
 
     if not (model / "config.json").is_file():
         return None
-    from keras_transformer.training.data import make_batches, measure
+    from keras_transformer.training.corpus_size import measure
+    from keras_transformer.training.data import make_batches
     from keras_transformer.training.evaluation import Evaluator
 
     batching = RunDirectory.open(model).training_config().batching

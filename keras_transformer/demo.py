@@ -57,8 +57,8 @@ def run_demo(output: Path, overwrite: bool, console: Console) -> None:
     from keras_transformer.export.bundle import export_run
     from keras_transformer.export.runtime import load
     from keras_transformer.training import spoken_english
-    from keras_transformer.training.data import ParallelFiles, read_lines
     from keras_transformer.training.new_run import new_run
+    from keras_transformer.training.text_files import ParallelFiles, read_lines
     from keras_transformer.training.text_metrics import score_texts
     from keras_transformer.training.trainer import train
     from keras_transformer.translation import translate
@@ -146,6 +146,6 @@ def _command(name):
 def _first_lines(files, count):
     from itertools import islice
 
-    from keras_transformer.training.data import read_lines
+    from keras_transformer.training.text_files import read_lines
 
     return [list(islice(read_lines(path), count)) for path in (files.source, files.target)]

@@ -33,7 +33,7 @@ TRAINING = {
 
 def write_text(folder, name, count, seed=0):
     """Write parallel text, and return its files."""
-    from keras_transformer.training.data import ParallelFiles
+    from keras_transformer.training.text_files import ParallelFiles
 
     rng = random.Random(f"{name} {seed}")
     lines = [" ".join(rng.choices(WORDS, k=rng.randint(1, 5))) for _ in range(count)]

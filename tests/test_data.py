@@ -1,167 +1,29 @@
 """Tests of keras_transformer.training.data."""
 
-import functools
-import gzip
-import io
 import itertools
-import random
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from fixtures_data import (
+    TOKENIZER,
+    expected_rows,
+    ids,
+    random_pairs,
+    rows,
+    same_batches,
+    write,
+    write_pairs,
+)
 
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
-from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
-from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
-from keras_transformer.training.data import (
-    Batching,
-    ParallelFiles,
-    make_batches,
-    make_training_batches,
-    measure,
-    read_lines,
-)
+from keras_transformer.models.config import BEGIN_ID, END_ID, UNKNOWN_ID
+from keras_transformer.training.batching import Batching
+from keras_transformer.training.corpus_size import measure
+from keras_transformer.training.data import make_batches, make_training_batches, split_batches
 
-TOKENIZER = WordPieceTokenizer([*SPECIAL_TOKENS, *"abcdefgh", *("##" + c for c in "abcdefgh")])
-
-
-def write_pairs(folder, pairs, ending=""):
-    sides = list(zip(*pairs, strict=True)) or [(), ()]
-    files = [folder / f"{name}.txt{ending}" for name in ("source", "target")]
-    for path, lines in zip(files, sides, strict=True):
-        content = "".join(f"{line}\n" for line in lines).encode()
-        path.write_bytes(gzip.compress(content) if ending else content)
-    return ParallelFiles(*files)
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Writes parallel text, given as pairs of lines."""
-    return functools.partial(write_pairs, tmp_path)
-
-
-def random_pairs(seed, count=300, longest=40):
-    """Pairs of all lengths, 0 included, in letters that are a piece each."""
-    rng = random.Random(seed)
-
-    def text():
-        return "".join(rng.choices("abcdefgh ", k=rng.choice([*range(12), longest])))
-
-    return [(text(), text()) for _ in range(count)]
-
-
-def ids(text):
-    return TOKENIZER.tokenize([text]).to_list()[0]
-
-
-def rows(batches):
-    """What a data set delivers, without padding: (source, decoder's input, labels) of each pair."""
-
-    def real(row):
-        row = row.tolist()
-        length = len(row) - next((i for i, x in enumerate(reversed(row)) if x != PADDING_ID), 0)
-        return tuple(row[:length])
-
-    return [
-        tuple(real(side) for side in triple)
-        for inputs, labels in batches
-        for triple in zip(inputs["source_ids"], inputs["target_ids"], labels, strict=True)
-    ]
-
-
-def expected_rows(pairs, max_length):
-    """What should be delivered, pair by pair."""
-    sides = (TOKENIZER.tokenize(list(texts)).to_list() for texts in zip(*pairs, strict=True))
-    return [
-        ((*source, END_ID), (BEGIN_ID, *target), (*target, END_ID))
-        for source, target in zip(*sides, strict=True)
-        if source and target and max(len(source), len(target)) < max_length
-    ]
-
-
-def same_batches(one, other):
-    """Whether two lists of batches are equal to the last id."""
-    return len(one) == len(other) and all(
-        np.array_equal(a_labels, b_labels)
-        and all(np.array_equal(a_inputs[name], b_inputs[name]) for name in a_inputs)
-        for (a_inputs, a_labels), (b_inputs, b_labels) in zip(one, other, strict=True)
-    )
-
-
-# --- Reading --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (b"a b\nc\n", ["a b", "c"]),
-        (b"a\nb", ["a", "b"]),
-        (b"a\r\nb\r\n", ["a", "b"]),
-        (b"\n\n a \n", ["", "", " a "]),
-        ("é\u2028ü\x85\x1c\v\fx\n".encode(), ["é\u2028ü\x85\x1c\v\fx"]),
-        (b"", []),
-    ],
-)
-@pytest.mark.parametrize("kind", ["plain", "gz", "-"])
-def test_lines_are_read(tmp_path, monkeypatch, content, expected, kind):
-    path = tmp_path / ("text.gz" if kind == "gz" else "text")
-    path.write_bytes(gzip.compress(content) if kind == "gz" else content)
-    if kind == "-":
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), "ascii"))
-        path = "-"
-    assert list(read_lines(path)) == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("bad.txt", b"a\nb \xff c\n", r"bad\.txt, line 2: not UTF-8 .* byte 2.*iconv"),
-        ("latin.txt", "Männer\n".encode("latin-1"), r"latin\.txt, line 1: not UTF-8"),
-        ("bad.gz", gzip.compress(b"\xff"), r"bad\.gz, line 1: not UTF-8"),
-        ("no.gz", b"not packed", r"no\.gz can't be read"),
-        ("cut.gz", gzip.compress(b"a\n" * 1000)[:20], r"cut\.gz can't be read"),
-        ("broken.gz", gzip.compress(b"ab\n" * 9)[:10] + b"\xff" * 20, r"broken\.gz can't be read"),
-        ("missing.txt", None, r"There is no file .*missing\.txt"),
-    ],
-)
-def test_what_can_not_be_read_is_named(tmp_path, name, content, message):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        list(read_lines(tmp_path / name))
-
-
-def test_a_folder_can_not_be_read(tmp_path):
-    with pytest.raises(InputError, match=tmp_path.name):
-        list(read_lines(tmp_path))
-
-
-def test_parallel_files_are_counted(write):
-    files = write([("a", "b"), ("", ""), ("c", "d")])
-    assert files.check() == 3
-    assert list(files.lines()) == ["a", "", "c", "b", "", "d"]
-
-
-@pytest.mark.parametrize("short", ["source", "target"])
-def test_different_lengths_are_refused_with_both_counts(write, short):
-    files = write([("a", "b")] * 2005)
-    path = getattr(files, short)
-    path.write_text("a\n" * 1002)
-    with pytest.raises(InputError) as raised:
-        files.check()
-    message = str(raised.value)
-    assert f"{short}.txt has 1,002 lines" in message
-    assert "has 2,005: line 1,003 is missing in" in message
-
-
-def test_empty_files_are_refused(write):
-    with pytest.raises(InputError, match=r"source\.txt and .*target\.txt are empty"):
-        write([]).check()
-
-
-# --- Batches --------------------------------------------------------------------------------------
+__all__ = ["write"]
 
 
 def test_the_decoder_sees_the_target_shifted_right(write):  # T03
@@ -269,8 +131,8 @@ def training(tmp_path_factory):
     plain = write_pairs(tmp_path_factory.mktemp("training"), pairs)
     size = measure(plain, TOKENIZER, batching)
 
-    def batches(count, seed=3, first_batch=0, files=plain):
-        made = make_training_batches(files, TOKENIZER, batching, seed, size.batches, first_batch)
+    def batches(count, seed=3, first_batch=0, files=plain, **options):
+        made = make_training_batches(files, TOKENIZER, batching, seed, size, first_batch, **options)
         return list(itertools.islice(made.as_numpy_iterator(), count))
 
     batches.pairs, batches.epoch = pairs, size.batches
@@ -306,8 +168,55 @@ def test_packed_text_gives_the_same_batches(training, tmp_path):
     assert same_batches(training(20), training(20, files=packed))
 
 
-def test_a_carriage_return_inside_a_line_is_refused(tmp_path):
-    (tmp_path / "a").write_bytes(b"one\r\ntwo\r\n")
-    (tmp_path / "b").write_bytes(b"eins\nz\rwei\n")
-    with pytest.raises(InputError, match="b, line 2: a carriage return"):
-        ParallelFiles(tmp_path / "a", tmp_path / "b").check()
+# --- Splitting and augmentation -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 8])
+def test_parts_of_a_batch_together_are_the_batch(training, parts):
+    batches = training(20)
+    assert len({len(labels) for _, labels in batches}) > 1
+    spec = tf.TensorSpec([None, None], tf.int32)
+    whole = tf.data.Dataset.from_generator(
+        lambda: iter(batches), output_signature=({"source_ids": spec, "target_ids": spec}, spec)
+    )
+    cut = list(split_batches(whole, parts).as_numpy_iterator())
+    assert len(cut) == parts * len(batches)
+    for i, (inputs, labels) in enumerate(batches):
+        mine = cut[i * parts :][:parts]
+        bounds = [k * len(labels) // parts for k in range(parts + 1)]
+        assert [len(y) for _, y in mine] == np.diff(bounds).tolist()
+        joined = {name: np.concatenate([x[name] for x, _ in mine]) for name in inputs}
+        assert same_batches([(joined, np.concatenate([y for _, y in mine]))], [(inputs, labels)])
+
+
+def test_tokens_are_dropped_from_the_source_alone(training):  # T18
+    plain, dropped = training(60), training(60, token_dropout=0.3)
+    changed = real = 0
+    for (inputs, labels), (new, new_labels) in zip(plain, dropped, strict=True):
+        assert np.array_equal(labels, new_labels)
+        assert np.array_equal(inputs["target_ids"], new["target_ids"])
+        one, other = inputs["source_ids"], new["source_ids"]
+        different = one != other
+        assert set(other[different].tolist()) <= {UNKNOWN_ID}
+        changed += different.sum()
+        real += (one > END_ID).sum()
+    assert changed / real == pytest.approx(0.3, abs=0.03)
+
+
+def test_dropped_tokens_are_decided_by_seed_and_batch(training):  # T18
+    whole = training(30, token_dropout=0.5)
+    assert same_batches(whole, training(30, token_dropout=0.5))
+    assert same_batches(whole[11:], training(19, first_batch=11, token_dropout=0.5))
+    # The same text twice is not changed twice alike.
+    epoch = training.epoch
+    sources = [
+        {row[0] for row in rows(training(epoch, first_batch=i * epoch, token_dropout=0.5))}
+        for i in range(2)
+    ]
+    assert sources[0] != sources[1]
+
+
+def test_evaluation_changes_no_token(training, tmp_path):  # T18
+    files = write_pairs(tmp_path, training.pairs)
+    batches = make_batches(files, TOKENIZER, Batching(64, 16)).as_numpy_iterator()
+    assert not any((inputs["source_ids"] == UNKNOWN_ID).any() for inputs, _ in batches)

@@ -17,7 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.training import trainer
-from keras_transformer.training.data import make_batches, measure
+from keras_transformer.training.corpus_size import measure
+from keras_transformer.training.data import make_batches
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.schedules import paper_adam

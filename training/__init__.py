@@ -13,7 +13,10 @@ from keras_transformer.training.distribution import (
     distribute_batches,
     distribute_local_batches,
     make_strategy,
-)
+from keras_transformer.training.augmentation import token_dropout
+from keras_transformer.training.batching import Batching
+from keras_transformer.training.corpus_size import CorpusSize, measure
+from keras_transformer.training.data import make_batches, make_training_batches, split_batches
 from keras_transformer.training.losses import CrossEntropy, token_cross_entropy
 from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
 from keras_transformer.training.optimizers import OPTIMIZERS, adafactor, adamw, paper_adam
@@ -25,6 +28,8 @@ from keras_transformer.training.schedules import (
     OneCycle,
     WarmupCosine,
 )
+from keras_transformer.training.schedules import InverseSquareRoot, LinearDecay, paper_adam
+from keras_transformer.training.text_files import Mixture, ParallelFiles, make_corpus
 from keras_transformer.training.trainer import TrainingResult, train
 
 __all__ = [
@@ -36,6 +41,8 @@ __all__ = [
     "LinearDecay",
     "LossScaleOptimizer",
     "OneCycle",
+    "CorpusSize",
+    "Mixture",
     "ParallelFiles",
     "Perplexity",
     "RunDirectory",
@@ -50,8 +57,12 @@ __all__ = [
     "distribute_local_batches",
     "make_batches",
     "make_strategy",
+    "make_corpus",
     "make_training_batches",
+    "measure",
     "paper_adam",
+    "split_batches",
     "token_cross_entropy",
+    "token_dropout",
     "train",
 ]

@@ -1,12 +1,14 @@
 """The settings of a training run: one frozen dataclass, kept in the run directory."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.data import Batching, ParallelFiles
+from keras_transformer.training.batching import Batching
 from keras_transformer.training.schedules import InverseSquareRoot, LinearDecay
+from keras_transformer.training.text_files import Corpus, ParallelFiles, make_corpus
 
 SCHEDULES = ("inverse-square-root", "linear")
 
@@ -19,8 +21,8 @@ class TrainingConfig:
         InputError: If a value is out of its range; the message names it.
     """
 
-    source: str  # parallel text files, plain or gzip
-    target: str
+    source: str | list[str]  # parallel text files, plain or gzip; patterns; a list for several
+    target: str | list[str]
     valid_source: str
     valid_target: str
     steps: int  # number of updates
@@ -34,6 +36,9 @@ class TrainingConfig:
     seed: int = 1  # of the weights, of dropout and of the order of the data
     validate_every: int = 500  # steps
     checkpoint_every: int = 500  # steps
+    weights: list[float] | None = None  # share of each source in the pairs; None: as many as it has
+    token_dropout: float = 0.0  # probability that a token of the source becomes unknown
+    data_service: str | None = None  # tf.data service that makes the batches: grpc://host:port
     patience: int = 0  # stop after so many validations without a better one; 0 is off
 
     def __post_init__(self):
@@ -52,6 +57,13 @@ class TrainingConfig:
         self._check("clip_norm", self.clip_norm >= 0, "must be positive, or 0 for none")
         self._check("seed", 0 <= self.seed < 1 << 32, "must be from 0 to 4294967295")
         self._check("patience", self.patience >= 0, "must be positive, or 0 for none")
+        self._check("token_dropout", 0 <= self.token_dropout < 1, "must be in [0, 1)")
+        self._check(
+            "data_service",
+            self.data_service is None or re.fullmatch(r"grpc://[^/]+:\d+", self.data_service),
+            "must be an address such as grpc://host:5050",
+        )
+        make_corpus(_as_list(self.source), _as_list(self.target), self.weights)  # refuses misfits
         Batching(self.batch_tokens, self.max_length)  # refuses a batch too small for a sentence
 
     def _check(self, name, holds, rule):
@@ -59,9 +71,9 @@ class TrainingConfig:
             raise InputError(f"{name} {rule}, got {getattr(self, name)!r}.")
 
     @property
-    def train_files(self) -> ParallelFiles:
+    def train_files(self) -> Corpus:
         """The text to train on."""
-        return ParallelFiles(Path(self.source), Path(self.target))
+        return make_corpus(_as_list(self.source), _as_list(self.target), self.weights)
 
     @property
     def valid_files(self) -> ParallelFiles:
@@ -76,6 +88,10 @@ class TrainingConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, ready for JSON."""
         return dataclasses.asdict(self)
+
+
+def _as_list(names):
+    return [names] if isinstance(names, str) else names
 
 
 def make_schedule(config: TrainingConfig):

@@ -9,8 +9,9 @@ from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig
 from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
 from keras_transformer.training.config import TrainingConfig, paper_peak
-from keras_transformer.training.data import ParallelFiles, measure, read_lines
+from keras_transformer.training.corpus_size import remember
 from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.text_files import Corpus, ParallelFiles, read_lines
 
 SAMPLES = 50  # source sentences kept in the run
 DEFAULT_EPOCHS = 10
@@ -18,7 +19,7 @@ DEFAULT_EPOCHS = 10
 
 def new_run(
     output,
-    train: ParallelFiles,
+    train: Corpus,
     valid: ParallelFiles,
     *,
     preset: str = "tiny",
@@ -67,10 +68,9 @@ def new_run(
     # will decide: the size of the vocabulary, and the number of steps in an epoch.
     config = TransformerConfig.preset(preset, 1000, **(model or {}))
     settings: dict[str, Any] = {
-        "source": str(train.source.resolve()),
-        "target": str(train.target.resolve()),
-        "valid_source": str(valid.source.resolve()),
-        "valid_target": str(valid.target.resolve()),
+        **_text_fields(train),
+        "valid_source": _absolute(valid.source),
+        "valid_target": _absolute(valid.target),
         "learning_rate": paper_peak(config.d_model),
         "max_length": config.max_length,
         **(training or {}),
@@ -97,18 +97,38 @@ def new_run(
         except (OSError, ValueError) as error:
             raise InputError(f"The vocabulary can't be read: {error}") from None
 
-    batches = measure(train, tokenizer, batching).batches
-    measure(valid, tokenizer, batching)  # it refuses text of which nothing can be used
+    # Measuring refuses text of which nothing can be used.
+    sizes = {
+        "training": remember(train, tokenizer, batching),
+        "validation": remember(valid, tokenizer, batching),
+    }
     if steps is None:
-        steps = (epochs or DEFAULT_EPOCHS) * batches
+        steps = (epochs or DEFAULT_EPOCHS) * sizes["training"]["size"]["batches"]
+    first_lines = read_lines(valid.pairs[0][0])
     return RunDirectory.create(
         output,
         TransformerConfig.preset(preset, len(tokenizer), **(model or {})),
         TrainingConfig(**_with_steps(settings, steps)),
         tokenizer,
-        [line for line, _ in zip(read_lines(valid.source), range(SAMPLES), strict=False)],
+        [line for line, _ in zip(first_lines, range(SAMPLES), strict=False)],
         overwrite,
+        sizes,
     )
+
+
+def _text_fields(train):
+    if isinstance(train, ParallelFiles):
+        return {"source": _absolute(train.source), "target": _absolute(train.target)}
+    return {
+        "source": [_absolute(part.source) for part in train.parts],
+        "target": [_absolute(part.target) for part in train.parts],
+        "weights": None if train.weights is None else list(train.weights),
+    }
+
+
+def _absolute(path):
+    # Links are not followed: what a link leads to may lack the ending .gz.
+    return str(path.absolute())
 
 
 def _with_steps(settings, steps):

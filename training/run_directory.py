@@ -2,6 +2,7 @@
 
     config.json          the model's configuration and the training's
     vocab.txt            the pieces in the order of their ids
+    data.json            what was counted in the text, to be counted again only if it changes
     best.weights.h5      the weights with the lowest validation loss
     checkpoints/         the newest state, to go on from: weights, optimizer, position
     samples.txt          a few source sentences, for sample translations and for export
@@ -37,6 +38,7 @@ class RunDirectory:
         self.path = Path(path)
         self.config_path = self.path / "config.json"
         self.vocabulary_path = self.path / "vocab.txt"
+        self.sizes_path = self.path / "data.json"
         self.best_path = self.path / "best.weights.h5"
         self.samples_path = self.path / "samples.txt"
         self.metrics_path = self.path / "metrics.jsonl"
@@ -72,6 +74,7 @@ class RunDirectory:
         tokenizer: WordPieceTokenizer,
         samples: list[str],
         overwrite: bool = False,
+        sizes: dict[str, Any] | None = None,
     ) -> "RunDirectory":
         """Write a new run that has not been trained yet.
 
@@ -82,6 +85,7 @@ class RunDirectory:
             tokenizer: Its vocabulary becomes the run's.
             samples: A few source sentences.
             overwrite: Whether a run that is there may be replaced.
+            sizes: What was counted in the text, from `corpus_size.remember`, by name.
 
         Raises:
             InputError: If the folder is not free.
@@ -93,6 +97,8 @@ class RunDirectory:
             run.save_config(model, training)
             tokenizer.save(run.vocabulary_path)
             run.samples_path.write_text("".join(f"{line}\n" for line in samples), "utf-8")
+            if sizes:
+                run.save_sizes(sizes)
         return cls(path)
 
     @classmethod
@@ -168,6 +174,18 @@ class RunDirectory:
         if not self.samples_path.is_file():
             return []
         return self.samples_path.read_text("utf-8").removesuffix("\n").split("\n")
+
+    def sizes(self) -> dict[str, Any]:
+        """Read what was counted in the text, by name; nothing if it can't be read."""
+        try:
+            sizes = json.loads(self.sizes_path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return sizes if isinstance(sizes, dict) else {}
+
+    def save_sizes(self, sizes: dict[str, Any]) -> None:
+        """Write what was counted in the text."""
+        write_json(self.sizes_path, sizes)
 
     def load_model(self) -> Transformer:
         """Build the model and load its best weights, or the newest if none were validated.

@@ -8,7 +8,8 @@ from rich.console import Console
 from keras_transformer.models import Transformer
 from keras_transformer.training.callbacks import Checkpoint, Report, StopOnInterrupt, Validate
 from keras_transformer.training.config import TrainingConfig, make_schedule
-from keras_transformer.training.data import CorpusSize, make_batches, make_training_batches, measure
+from keras_transformer.training.corpus_size import CorpusSize, measured
+from keras_transformer.training.data import make_batches, make_training_batches
 from keras_transformer.training.evaluation import Evaluator
 from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
@@ -63,10 +64,11 @@ def train(run: RunDirectory, console: Console | None = None) -> TrainingResult:
     compile_model(model, config)
     state = run.checkpoints.restore(model) if done else {}
 
-    config.train_files.check()
-    config.valid_files.check()
-    size = measure(config.train_files, tokenizer, config.batching)
-    valid_size = measure(config.valid_files, tokenizer, config.batching)
+    sizes = run.sizes()
+    size = measured(sizes, "training", config.train_files, tokenizer, config.batching)
+    valid_size = measured(sizes, "validation", config.valid_files, tokenizer, config.batching)
+    if sizes != run.sizes():
+        run.save_sizes(sizes)
     _describe(console, model, "training", size)
     _describe(console, model, "validation", valid_size)
 
@@ -87,7 +89,13 @@ def train(run: RunDirectory, console: Console | None = None) -> TrainingResult:
         state,
     )
     batches = make_training_batches(
-        config.train_files, tokenizer, config.batching, config.seed, size.batches, done
+        config.train_files,
+        tokenizer,
+        config.batching,
+        config.seed,
+        size,
+        done,
+        token_dropout=config.token_dropout,
     )
     try:
         model.fit(
@@ -134,7 +142,7 @@ def _describe(console, model, name, size: CorpusSize):
         console.print(f"Model of {model.count_params():,} parameters")
     console.print(
         f"{name}: {size.pairs:,} pairs, {size.target_tokens:,} target tokens, "
-        f"{size.batches:,} batches"
+        f"{size.batches:,} batches, {size.padding:.0%} padding"
     )
     if size.too_long:
         console.print(

@@ -1,0 +1,242 @@
+"""Parallel text on disk: one pair of files, many by a pattern, or a mixture with weights.
+
+Nothing here holds more than a line at a time, and nothing needs TensorFlow.
+"""
+
+import contextlib
+import dataclasses
+import gzip
+import itertools
+import math
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from keras_transformer.errors import InputError
+
+BYTE_ORDER_MARK = "\ufeff"
+
+FilePair = tuple[Path, Path]  # source and target
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelFiles:
+    """Text files, plain or gzip, whose lines belong together.
+
+    Each side is a file or a pattern such as `data/train-*.en.gz`. The files that the two patterns
+    match are put together in sorted order. A name that exists is taken as it is, whatever is in it.
+
+    Args:
+        source: The file or files with the source texts, UTF-8, one a line.
+        target: The file or files with the target texts.
+    """
+
+    source: Path
+    target: Path
+
+    @property
+    def pairs(self) -> list[FilePair]:
+        """The files, source and target.
+
+        Raises:
+            InputError: If there are none, or not as many sources as targets.
+        """
+        sources, targets = _matches(self.source), _matches(self.target)
+        if len(sources) != len(targets):
+            raise InputError(
+                f"{self.source} and {self.target} are different numbers of files, "
+                f"{len(sources):,} and {len(targets):,}: they are put together in sorted order."
+            )
+        return list(zip(sources, targets, strict=True))
+
+    @property
+    def groups(self) -> list[list[FilePair]]:
+        """The files that are shuffled together: all."""
+        return [self.pairs]
+
+    @property
+    def shares(self) -> list[float]:
+        """The share that each group has of the pairs that are trained on."""
+        return [1.0]
+
+    def check(self) -> int:
+        """Read all files to the end and return the number of lines of one side.
+
+        Raises:
+            InputError: If a file is missing, unreadable or not UTF-8, if all are empty, or if one
+                has more lines than the other. The message names the file and the line.
+        """
+        count = sum(_check(*pair) for pair in self.pairs)
+        if not count:
+            raise InputError(f"{self.source} and {self.target} are empty.")
+        return count
+
+    def lines(self) -> Iterator[str]:
+        """Yield every line of the sources, then every line of the targets."""
+        for side in zip(*self.pairs, strict=True):
+            for path in side:
+                yield from read_lines(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """Several parallel texts to be trained on together.
+
+    Args:
+        parts: The texts.
+        weights: How many pairs to take of each part, relative to the others. None: all files are
+            one text, of which each line comes once an epoch.
+
+    Raises:
+        InputError: If there are no parts, not as many weights as parts, or a weight is not
+            positive.
+    """
+
+    parts: tuple[ParallelFiles, ...]
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self):
+        """Refuse weights that can't be used."""
+        if not self.parts:
+            raise InputError("A mixture needs a text; give --source and --target.")
+        if self.weights is None:
+            return
+        if len(self.weights) != len(self.parts):
+            raise InputError(
+                f"The numbers of texts and weights differ, {len(self.parts)} and "
+                f"{len(self.weights)}; give one weight a text, in the same order, or none."
+            )
+        for weight in self.weights:
+            if not (weight > 0 and math.isfinite(weight)):
+                raise InputError(f"A weight must be positive, got {weight!r}; leave the text out.")
+
+    @property
+    def pairs(self) -> list[FilePair]:
+        """The files of all parts, as `ParallelFiles.pairs`."""
+        return [pair for part in self.parts for pair in part.pairs]
+
+    @property
+    def groups(self) -> list[list[FilePair]]:
+        """The files that are shuffled together: those of a part, or all without weights."""
+        return [self.pairs] if self.weights is None else [part.pairs for part in self.parts]
+
+    @property
+    def shares(self) -> list[float]:
+        """The share that each group has of the pairs that are trained on."""
+        weights = self.weights or (1.0,)
+        return [weight / sum(weights) for weight in weights]
+
+    def check(self) -> int:
+        """Check every part, and return the number of lines in all."""
+        return sum(part.check() for part in self.parts)
+
+    def lines(self) -> Iterator[str]:
+        """Yield every line of every part, once, whatever the weights."""
+        for part in self.parts:
+            yield from part.lines()
+
+
+Corpus = ParallelFiles | Mixture
+
+
+def make_corpus(
+    sources: Sequence[Path | str],
+    targets: Sequence[Path | str],
+    weights: Sequence[float] | None = None,
+) -> Corpus:
+    """Put names together as they are given on the command line.
+
+    Args:
+        sources: Files or patterns.
+        targets: As many files or patterns.
+        weights: One a text, or None or nothing for none.
+
+    Returns:
+        `ParallelFiles` if there is one text, otherwise a `Mixture`.
+
+    Raises:
+        InputError: If there are not as many sources as targets, or the weights do not fit.
+    """
+    if len(sources) != len(targets):
+        raise InputError(
+            f"The numbers of sources and targets differ, {len(sources)} and {len(targets)}; give "
+            "each source text its target text, in the same order."
+        )
+    parts = tuple(ParallelFiles(Path(s), Path(t)) for s, t in zip(sources, targets, strict=True))
+    mixture = Mixture(parts, tuple(weights) if weights else None)
+    return parts[0] if len(parts) == 1 else mixture
+
+
+def read_lines(path) -> Iterator[str]:
+    """Yield the lines of a text file, plain or gzip, without their ends.
+
+    A byte-order mark at the beginning of the file is left out.
+
+    Args:
+        path: The file, or "-" for standard input. A name that ends in `.gz` is unpacked.
+
+    Raises:
+        InputError: If the file is missing, unreadable or not UTF-8.
+    """
+    path = Path(path)
+    number = 0
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file, 1):
+                text = line.rstrip(b"\r\n").decode("utf-8")
+                yield text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}, line {number:,}: not UTF-8 ({error.reason} at byte {error.start}). "
+            "Convert the file, for example with: iconv -f ISO-8859-1 -t UTF-8."
+        ) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} can't be read: {error}.") from None
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """Find the files of a pattern, in sorted order."""
+    found = [Path(pattern.anchor)]
+    for name in pattern.relative_to(pattern.anchor).parts:  # what exists is no pattern
+        found = [
+            path
+            for folder in found
+            for path in ([folder / name] if (folder / name).exists() else folder.glob(name))
+        ]
+    if not found and any(character in str(pattern) for character in "*?["):
+        raise InputError(f"No file matches {pattern}.")
+    if not found:
+        raise InputError(f"There is no file {pattern}.")
+    return sorted(found)
+
+
+def _check(source: Path, target: Path) -> int:
+    """Read a pair of files and return the number of lines."""
+    count = 0
+    missing = object()
+    lines = itertools.zip_longest(read_lines(source), read_lines(target), fillvalue=missing)
+    for pair in lines:
+        if missing in pair:
+            short, long = (source, target) if pair[0] is missing else (target, source)
+            rest = sum(1 for _ in lines)
+            raise InputError(
+                f"{short} has {count:,} lines, but {long} has {count + 1 + rest:,}: line "
+                f"{count + 1:,} is missing in {short}. Lines of the two files belong together."
+            )
+        count += 1
+        for path, line in zip((source, target), pair, strict=True):
+            if "\r" in str(line):
+                raise InputError(
+                    f"{path}, line {count:,}: a carriage return inside the line. End lines "
+                    "with a line feed alone, or with both."
+                )
+    return count
+
+
+def _open(path):
+    if str(path) == "-":
+        return contextlib.nullcontext(sys.stdin.buffer)
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
