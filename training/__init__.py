@@ -2,21 +2,16 @@
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.loss_scale import LossScaleOptimizer
+from keras_transformer.training.augmentation import token_dropout
+from keras_transformer.training.batching import Batching
 from keras_transformer.training.config import TrainingConfig
-from keras_transformer.training.data import (
-    Batching,
-    ParallelFiles,
-    make_batches,
-    make_training_batches,
-)
+from keras_transformer.training.corpus_size import CorpusSize, measure
+from keras_transformer.training.data import make_batches, make_training_batches, split_batches
 from keras_transformer.training.distribution import (
     distribute_batches,
     distribute_local_batches,
     make_strategy,
-from keras_transformer.training.augmentation import token_dropout
-from keras_transformer.training.batching import Batching
-from keras_transformer.training.corpus_size import CorpusSize, measure
-from keras_transformer.training.data import make_batches, make_training_batches, split_batches
+)
 from keras_transformer.training.losses import CrossEntropy, token_cross_entropy
 from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
 from keras_transformer.training.optimizers import OPTIMIZERS, adafactor, adamw, paper_adam
@@ -28,7 +23,6 @@ from keras_transformer.training.schedules import (
     OneCycle,
     WarmupCosine,
 )
-from keras_transformer.training.schedules import InverseSquareRoot, LinearDecay, paper_adam
 from keras_transformer.training.text_files import Mixture, ParallelFiles, make_corpus
 from keras_transformer.training.trainer import TrainingResult, train
 
@@ -36,13 +30,13 @@ __all__ = [
     "OPTIMIZERS",
     "Batching",
     "Constant",
+    "CorpusSize",
     "CrossEntropy",
     "InverseSquareRoot",
     "LinearDecay",
     "LossScaleOptimizer",
-    "OneCycle",
-    "CorpusSize",
     "Mixture",
+    "OneCycle",
     "ParallelFiles",
     "Perplexity",
     "RunDirectory",
@@ -56,8 +50,8 @@ __all__ = [
     "distribute_batches",
     "distribute_local_batches",
     "make_batches",
-    "make_strategy",
     "make_corpus",
+    "make_strategy",
     "make_training_batches",
     "measure",
     "paper_adam",

@@ -15,7 +15,7 @@ from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.metrics import TokenCount
 from keras_transformer.training.run_directory import RunDirectory
-from keras_transformer.training.schedules import paper_adam
+from keras_transformer.training.optimizers import paper_adam
 from keras_transformer.translation import translate
 from keras_transformer.translator import Translator
 
