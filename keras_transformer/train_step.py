@@ -31,8 +31,18 @@ class Model(keras.Model):
     """
 
     accumulate = 1
+    prepare_inputs = None
+    last_batch = None  # what the last step was made of, for whoever has to explain it
 
-    def compile(self, optimizer="rmsprop", *, accumulate=1, jit_compile="auto", **kwargs):
+    def compile(
+        self,
+        optimizer="rmsprop",
+        *,
+        accumulate=1,
+        prepare_inputs=None,
+        jit_compile="auto",
+        **kwargs,
+    ):
         """Configure the model for training.
 
         Args:
@@ -40,6 +50,9 @@ class Model(keras.Model):
                 clipping is applied to the gradient of the whole batch.
             accumulate: Number K of micro-batches that each batch is cut into, on each replica.
                 Only one of them is in memory at a time; the update is that of the whole batch.
+            prepare_inputs: Function of this model and the inputs of a micro-batch that returns the
+                inputs to train on, such as `kt.training.ScheduledSampling`. No gradient flows
+                through it.
             jit_compile: Whether to compile with XLA, which compiles anew for each shape of a
                 batch; "auto" means no.
             **kwargs: What else `keras.Model.compile` takes.
@@ -55,13 +68,18 @@ class Model(keras.Model):
             optimizer = LossScaleOptimizer(optimizer)
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         self.accumulate = accumulate
+        self.prepare_inputs = prepare_inputs
         _check(self)
         if _counts(self.loss):
             _innermost(optimizer)._all_reduce_sum_gradients = lambda pairs: pairs  # they are sums
 
     def get_compile_config(self):
         """Return what `compile` was given, for saving."""
-        return {**super().get_compile_config(), "accumulate": self.accumulate}
+        return {
+            **super().get_compile_config(),
+            "accumulate": self.accumulate,
+            "prepare_inputs": keras.saving.serialize_keras_object(self.prepare_inputs),
+        }
 
     def compile_from_config(self, config):
         """Compile as a saved model was."""
@@ -70,7 +88,11 @@ class Model(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def train_step(self, data):
-        """Make one update; called in each replica with its part of the batch."""
+        """Make one update; called in each replica with its part of the batch.
+
+        Beside the metrics, `fit` reports `gradient_norm`, before clipping, and `tokens`, the number
+        of real tokens in the step.
+        """
         if not _counts(self.loss):
             return super().train_step(data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -85,7 +107,7 @@ class Model(keras.Model):
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         norm = tf.linalg.global_norm(gradients) / self.optimizer.scale_loss(1.0)
         self.optimizer.apply(gradients, self.trainable_variables)
-        return {"gradient_norm": norm}
+        return {"gradient_norm": norm, "tokens": count}
 
     def test_step(self, data):
         """Evaluate one batch; called in each replica with its part."""
@@ -130,6 +152,8 @@ class Model(keras.Model):
             # Each replica and micro-batch drops out other units; the first as Keras would.
             for state, value in zip(seeds, first, strict=True):
                 state.assign(value + _other_stream(replica * self.accumulate + i, value.dtype))
+            if self.prepare_inputs is not None:
+                x = keras.tree.map_structure(tf.stop_gradient, self.prepare_inputs(self, x))
             with tf.GradientTape() as tape:
                 y_pred = self(x, training=True)
                 total, count = self.loss.sum_and_count(y, y_pred)
@@ -209,6 +233,7 @@ def _make_function(model, step):
                 if logs is None:
                     raise
                 break
+            model.last_batch = data
             logs = one_step(data)
         return logs
 

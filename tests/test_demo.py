@@ -2,6 +2,7 @@
 
 import io
 import re
+import signal
 
 import pytest
 from fixtures_run import quiet
@@ -49,8 +50,8 @@ def test_ctrl_c_ends_the_demo_and_says_how_to_go_on(tmp_path, monkeypatch):
     from keras_transformer.training import trainer
 
     monkeypatch.setattr(demo, "SIZES", {"train": 200, "validation": 20, "test": 10})
-    stopped = trainer.TrainingResult(3, {}, {}, interrupted=True)
-    monkeypatch.setattr(trainer, "train", lambda run, console: stopped)
+    stopped = trainer.TrainingResult(3, {}, {}, signal.SIGINT)
+    monkeypatch.setattr(trainer, "train", lambda *args, **kwargs: stopped)
     said = io.StringIO()
     with pytest.raises(SystemExit) as stop:
         demo.run_demo(tmp_path / "demo", False, Console(file=said, soft_wrap=True))

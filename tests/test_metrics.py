@@ -7,7 +7,6 @@ import pytest
 from keras import ops
 
 from keras_transformer.training import Perplexity, TokenAccuracy, TokenCrossEntropy
-from keras_transformer.training.metrics import TokenCount
 
 METRICS = pytest.mark.parametrize(
     "make",
@@ -100,13 +99,3 @@ def test_config_gives_back_the_metric(make):
         None,
         0.1,
     )
-
-
-def test_tokens_are_counted_without_padding():
-    metric = TokenCount()
-    assert value_of(metric, (LABELS, None), (LABELS[1:], None)) == 5
-    metric.reset_state()
-    assert value_of(metric, (np.zeros((2, 3)), None)) == 0
-    again = TokenCount.from_config(TokenCount(name="other", ignore_id=3).get_config())
-    assert (again.name, again.ignore_id) == ("other", 3)
-    assert value_of(again, (LABELS, None)) == 5

@@ -1,5 +1,8 @@
 """What happens between two steps: reports, validation, checkpoints, stopping."""
 
+import collections
+import contextlib
+import json
 import math
 import signal
 import sys
@@ -9,13 +12,23 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from keras_transformer.errors import InputError
+from keras_transformer.training.batching import Batching
 from keras_transformer.training.evaluation import Evaluator
-from keras_transformer.training.journal import Journal
+from keras_transformer.training.journal import SMOOTHING, Journal
 from keras_transformer.training.run_directory import RunDirectory
+
+SKIPPED_IN_A_ROW = 30  # float16's scale falls from 2^15 below 2^-14 in so many steps
+
+
+def steps_made(model) -> int:
+    """Return the number of steps made, those before a resume and those skipped included."""
+    optimizer = model.optimizer
+    return int(optimizer.iterations) + int(getattr(optimizer, "skipped_steps", 0))
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -23,8 +36,50 @@ class StepCallback(keras.callbacks.Callback):
 
     @property
     def step(self) -> int:
-        """The number of updates made."""
-        return int(self.model.optimizer.iterations)
+        """The number of steps made."""
+        return steps_made(self.model)
+
+
+class StopOnNaN(StepCallback):
+    """Ends training when a gradient is no longer finite, before anything is saved.
+
+    In float16 the update was left out then, and the scale of the loss lowered; only many such steps
+    in a row end the training.
+
+    Args:
+        decode: Turns a batch's `source_ids` into texts, for the message.
+    """
+
+    def __init__(self, decode: Callable[[Any], list[str]]):
+        super().__init__()
+        self.decode = decode
+        self.skipped = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Look at the gradient's norm, which is not finite if any part of it is not."""
+        norm = float(logs["gradient_norm"])
+        if math.isfinite(norm):
+            self.skipped = 0
+            return
+        self.skipped += 1
+        if hasattr(self.model.optimizer, "skipped_steps") and self.skipped < SKIPPED_IN_A_ROW:
+            return
+        inputs, _ = first_local(self.model, self.model.last_batch)
+        texts = self.decode(inputs["source_ids"][:2])
+        rows, width = inputs["source_ids"].shape
+        raise InputError(
+            f"The gradient became {norm} at step {self.step:,}, on a batch of {rows} pairs of up "
+            f"to {width} tokens that begins with {json.dumps(texts, ensure_ascii=False)}; the last "
+            "checkpoint is kept. A lower --learning-rate or a longer --warmup usually helps."
+        )
+
+
+def first_local(model, batch):
+    """Return the part of a batch that the first replica of this process got."""
+    strategy = model.distribute_strategy
+    return keras.tree.map_structure(
+        lambda value: strategy.experimental_local_results(value)[0], batch
+    )
 
 
 class Report(StepCallback):
@@ -34,17 +89,30 @@ class Report(StepCallback):
 
     Args:
         steps: The step at which the run ends.
-        journal: Where values are noted.
+        journal: Where values are noted; None for nowhere.
         every: Steps between two reports.
         console: Where to write.
+        batching: Whose buckets examples are counted by.
+        state: What a checkpoint remembers; the smoothed loss is kept here.
     """
 
-    def __init__(self, steps: int, journal: Journal, every: int, console: Console):
+    def __init__(
+        self,
+        steps: int,
+        journal: Journal | None,
+        every: int,
+        console: Console,
+        batching: Batching,
+        state: dict,
+    ):
         super().__init__()
         self.steps = steps
         self.journal = journal
         self.every = every
         self.console = console
+        self.batching = batching
+        self.state = state
+        self.examples: collections.Counter = collections.Counter()
         self.bar = Progress(
             TextColumn("Training"),
             BarColumn(),
@@ -61,43 +129,59 @@ class Report(StepCallback):
         """Start the clock."""
         self.task = self.bar.add_task("", total=self.steps, completed=self.step, values="")
         self.bar.start()
+        self.examples.update({int(k): v for k, v in self.state.get("examples", {}).items()})
         self.last = (self.step, time.perf_counter())
+        self.tokens = 0.0
 
     def on_train_batch_end(self, batch, logs=None):
         """Count the step, and report if it is time."""
         step = self.step
         self.bar.update(self.task, completed=step)
-        if not math.isfinite(logs["loss"]):
-            raise InputError(
-                f"The loss became {logs['loss']} at step {step:,}; the last checkpoint is kept. "
-                "A lower --learning-rate or a longer --warmup usually helps."
-            )
+        self._count_examples()
+        self.tokens += float(logs["tokens"])
         if step % self.every and step != self.steps:
             return
-        steps_done = step - self.last[0]
+        loss = float(logs["loss"])
         seconds = time.perf_counter() - self.last[1]
-        tokens_per_second = logs["tokens"] / seconds
-        learning_rate = float(self.model.optimizer.learning_rate)
-        self.bar.update(
-            self.task, values=f"loss {logs['loss']:.3f}, {tokens_per_second:,.0f} tokens/s"
-        )
+        tokens_per_second = self.tokens / seconds
+        learning_rate = float(_innermost(self.model.optimizer).learning_rate)
+        smoothed = SMOOTHING * self.state.get("smoothed_loss", loss) + (1 - SMOOTHING) * loss
+        self.state["smoothed_loss"] = smoothed
+        values = {
+            "train/loss": loss,
+            "train/loss_smoothed": smoothed,
+            "train/learning_rate": learning_rate,
+            "train/gradient_norm": float(logs["gradient_norm"]),
+            "train/tokens_per_second": tokens_per_second,
+        }
+        if hasattr(self.model.optimizer, "skipped_steps"):
+            values["train/loss_scale"] = float(self.model.optimizer.dynamic_scale)
+            values["train/skipped_steps"] = int(self.model.optimizer.skipped_steps)
+        self.bar.update(self.task, values=f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s")
         if not self.console.is_terminal:
-            left = (self.steps - step) * seconds / steps_done
+            left = (self.steps - step) * seconds / max(1, step - self.last[0])
             self.console.print(
-                f"step {step:,}/{self.steps:,}  loss {logs['loss']:.4f}  "
+                f"step {step:,}/{self.steps:,}  loss {loss:.4f}  "
                 f"learning rate {learning_rate:.2e}  {tokens_per_second:,.0f} tokens/s  "
                 f"{left / 60:.1f} min left"
             )
-        self.journal.scalars(
-            step,
-            **{
-                "train/loss": logs["loss"],
-                "train/learning_rate": learning_rate,
-                "train/tokens_per_second": tokens_per_second,
-            },
-        )
+        if self.journal:
+            self.journal.scalars(step, **values)
+            self.journal.examples(step, dict(sorted(self.examples.items())))
+        self.examples.clear()
+        self.state["examples"] = {}
         self.model.reset_metrics()  # the loss reported next is that of the steps to come
         self.last = (step, time.perf_counter())
+        self.tokens = 0.0
+
+    def _count_examples(self):
+        inputs, labels = self.model.last_batch
+        strategy = self.model.distribute_strategy
+        sources = strategy.experimental_local_results(inputs["source_ids"])
+        width = max(sources[0].shape[1], strategy.experimental_local_results(labels)[0].shape[1])
+        bucket = self.batching.lengths[self.batching.bucket_of(width)]
+        self.examples[bucket] += sum(part.shape[0] for part in sources)
+        self.state["examples"] = dict(self.examples)
 
     def on_train_end(self, logs=None):
         """Stop the bar."""
@@ -117,9 +201,9 @@ class Validate(StepCallback):
         evaluator: Computes loss, perplexity and token accuracy.
         batches: Validation data.
         config: The training's configuration.
-        journal: Where values are noted.
+        journal: Where values are noted; None for a worker that is not the first.
         console: Where to write.
-        translate_samples: Gives sample sources and their translations, or None.
+        show_samples: Called with the journal and the step, to show what the model does.
         report: Is told how long validation took.
         state: What a checkpoint remembers; `best` and `bad` are kept here.
     """
@@ -130,9 +214,9 @@ class Validate(StepCallback):
         evaluator: Evaluator,
         batches,
         config,
-        journal: Journal,
+        journal: Journal | None,
         console: Console,
-        translate_samples: Callable[[], tuple[list[str], list[str]]],
+        show_samples: Callable[[Journal, int], None],
         report: Report,
         state: dict,
     ):
@@ -143,7 +227,7 @@ class Validate(StepCallback):
         self.config = config
         self.journal = journal
         self.console = console
-        self.translate_samples = translate_samples
+        self.show_samples = show_samples
         self.report = report
         self.state = state
 
@@ -153,13 +237,17 @@ class Validate(StepCallback):
         if step % self.config.validate_every and step != self.config.steps:
             return
         begin = time.perf_counter()
-        values = self.evaluator(self.batches)
+        with averaged_weights(self.model):
+            values = self.evaluator(self.batches)
+            better = values["loss"] < self.state.get("best", {}).get("loss", math.inf)
+            if self.journal:
+                named = {f"validation/{name}": value for name, value in values.items()}
+                self.journal.scalars(step, **named)
+                self.show_samples(self.journal, step)
+                if better:
+                    self.run.save_best(self.model)
         self.state.update(validated=step, last=values)
-        self.journal.scalars(step, **{f"validation/{name}": v for name, v in values.items()})
-        self.journal.translations(step, *self.translate_samples())
-        better = values["loss"] < self.state.get("best", {}).get("loss", math.inf)
         if better:
-            self.run.save_best(self.model)
             self.state.update(best={"step": step, **values}, bad=0)
         else:
             self.state["bad"] = self.state.get("bad", 0) + 1
@@ -177,55 +265,133 @@ class Validate(StepCallback):
             self.model.stop_training = True
 
 
+@contextlib.contextmanager
+def averaged_weights(model):
+    """Put the optimizer's moving average of the weights in their place, if it keeps one."""
+    optimizer = _innermost(model.optimizer)
+    if not optimizer.use_ema:
+        yield
+        return
+    variables = model.trainable_variables
+    trained = [variable.numpy() for variable in variables]
+    for variable, average in zip(
+        variables, optimizer._model_variables_moving_average, strict=True
+    ):
+        variable.assign(average.numpy())
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, trained, strict=True):
+            variable.assign(value)
+
+
+def _innermost(optimizer):
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 class Checkpoint(StepCallback):
     """Saves what the run can go on from.
 
     Args:
         run: The run directory.
         every: Steps between two checkpoints.
+        keep: How many are kept.
         state: What else to remember.
     """
 
-    def __init__(self, run: RunDirectory, every: int, state: dict):
+    def __init__(self, run: RunDirectory, every: int, keep: int, state: dict):
         super().__init__()
         self.run = run
         self.every = every
+        self.keep = keep
         self.state = state
+        self.saved = -1
 
     def on_train_batch_end(self, batch, logs=None):
         """Save if it is time."""
         if self.step % self.every == 0:
             self.save()
 
-    def on_train_end(self, logs=None):
-        """Save the last step, also when training was stopped."""
+    def on_epoch_end(self, epoch, logs=None):
+        """Save the last step, also when training was stopped.
+
+        Later, Keras would have put the optimizer's average in the place of the weights.
+        """
         self.save()
 
     def save(self):
         """Write a checkpoint, unless this step has one."""
-        if self.run.steps_done() != self.step:
-            self.run.checkpoints.save(self.model, self.state)
+        step = self.step
+        if step != self.saved:
+            self.run.checkpoints.save(self.model, step, self.state, self.keep)
+            self.saved = step
 
 
-class StopOnInterrupt(StepCallback):
-    """Ends training after the current step on Ctrl-C; a second one ends it at once."""
+class StopOnSignal(StepCallback):
+    """Ends training after the current step on Ctrl-C or SIGTERM; a second one ends it at once."""
 
-    interrupted = False
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    previous: Any = None
+    def __init__(self):
+        super().__init__()
+        self.signal = None
+        self.previous: dict[int, Any] = {}
 
     def on_train_begin(self, logs=None):
-        """Take over Ctrl-C, which only the main thread may do."""
+        """Take over the signals, which only the main thread may do."""
         if threading.current_thread() is threading.main_thread():
-            self.previous = signal.signal(signal.SIGINT, self._stop)
+            self.previous = {one: signal.signal(one, self._stop) for one in self.SIGNALS}
 
     def _stop(self, number, frame):
-        print("\nStopping after this step; press Ctrl-C again to stop at once.", file=sys.stderr)
-        self.interrupted = True
+        self.signal = signal.Signals(number)
+        hint = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else ""
+        print(f"\nStopping after this step{hint}.", file=sys.stderr)
         self.model.stop_training = True
-        signal.signal(signal.SIGINT, self.previous)
+        self._give_back()
 
     def on_train_end(self, logs=None):
-        """Give Ctrl-C back."""
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
+        """Give the signals back."""
+        self._give_back()
+
+    def _give_back(self):
+        for one, handler in self.previous.items():
+            signal.signal(one, handler)
+        self.previous = {}
+
+
+class Profile(StepCallback):
+    """Records what TensorFlow does during some steps, for TensorBoard's profiler.
+
+    Args:
+        begin: The first step that is recorded.
+        end: The last one.
+        folder: TensorBoard's folder.
+    """
+
+    def __init__(self, begin: int, end: int, folder):
+        super().__init__()
+        self.begin = begin
+        self.end = end
+        self.folder = str(folder)
+        self.running = False
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Start before the first step."""
+        if self.step + 1 == self.begin:
+            tf.profiler.experimental.start(self.folder)
+            self.running = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Stop after the last step."""
+        if self.running and self.step >= self.end:
+            self.stop()
+
+    def on_train_end(self, logs=None):
+        """Stop if training ended before."""
+        self.stop()
+
+    def stop(self):
+        """Write what was recorded."""
+        if self.running:
+            tf.profiler.experimental.stop()
+            self.running = False

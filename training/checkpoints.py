@@ -1,13 +1,14 @@
 """Checkpoints: the state that a run goes on from.
 
-Each is a folder `step-00000300` that appears in one move, with the weights (dropout's random state
-included), the optimizer's variables and what else the training has to remember.
+Each is a folder `step-00000300` that appears in one move, flushed to the disk, with the weights,
+the optimizer's variables (the loss scale among them), the random state, the metrics and what else
+the training has to remember. A checksum of every file tells a whole checkpoint from a damaged one.
 """
 
 import contextlib
+import hashlib
 import json
 import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,68 +19,94 @@ from keras_transformer.training.files import replacing
 
 
 class Checkpoints:
-    """The checkpoints of one run; only the newest is kept.
+    """The checkpoints of one run.
 
     Args:
         folder: Where they are.
     """
 
     WEIGHTS = "model.weights.h5"
-    OPTIMIZER = "optimizer.npz"
+    VARIABLES = "variables.npz"
     STATE = "state.json"
+    CHECKSUMS = "checksums.json"
 
     def __init__(self, folder):
         self.folder = Path(folder)
+        self.damaged: dict[Path, str] = {}  # what is wrong with those that `newest` passed over
+
+    def all(self) -> list[Path]:
+        """Return the folders of all checkpoints, oldest first."""
+        return sorted(self.folder.glob("step-*"))
 
     def newest(self) -> Path | None:
-        """Return the folder of the newest checkpoint, or None."""
-        return max(self.folder.glob("step-*"), default=None)
+        """Return the folder of the newest checkpoint that is whole, or None."""
+        for path in reversed(self.all()):
+            if path not in self.damaged and (problem := self._problem(path)):
+                self.damaged[path] = problem
+            if path not in self.damaged:
+                return path
+        return None
 
     @staticmethod
     def step_of(path: Path) -> int:
         """Return the step of a checkpoint's folder."""
         return int(path.name.removeprefix("step-"))
 
-    def save(self, model, state: dict[str, Any]) -> Path:
-        """Write the state after the optimizer's last step, and remove older ones.
+    def _problem(self, path):
+        """Say what is wrong with a checkpoint; the empty string if nothing is."""
+        try:
+            expected = json.loads((path / self.CHECKSUMS).read_text("utf-8"))
+            for name in (self.WEIGHTS, self.VARIABLES, self.STATE):
+                if _checksum(path / name) != expected[name]:
+                    return f"{name} is not what was written"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def save(self, model, step: int, state: dict[str, Any], keep: int = 1) -> Path:
+        """Write the state after a step, and remove all but the newest checkpoints.
 
         Args:
             model: A compiled model whose optimizer is built.
+            step: The number of steps made.
             state: What else to remember, ready for JSON.
+            keep: How many checkpoints to keep, this one included.
         """
-        step = int(model.optimizer.iterations)
         path = self.folder / f"step-{step:08d}"
         with replacing(path) as new:
             new.mkdir()
             with without_optimizer(model):
                 model.save_weights(new / self.WEIGHTS)
-            variables = [np.asarray(v) for v in _state(model)]
-            np.savez(new / self.OPTIMIZER, *variables)
+            np.savez(new / self.VARIABLES, *(np.asarray(v) for v in _variables(model)))
             (new / self.STATE).write_text(json.dumps(state), encoding="utf-8")
-        for other in self.folder.glob("step-*"):
-            if other != path:
-                shutil.rmtree(other)
+            sums = {file.name: _checksum(file) for file in sorted(new.iterdir())}
+            (new / self.CHECKSUMS).write_text(json.dumps(sums, indent=2), encoding="utf-8")
+        self.damaged.pop(path, None)
+        for other in self.all()[:-keep]:
+            shutil.rmtree(other)
         return path
 
     def restore(self, model) -> dict[str, Any]:
-        """Load the newest checkpoint into a compiled model, and return the remembered state.
+        """Load the newest whole checkpoint into a compiled model, and return its state.
 
         Raises:
-            InputError: If there is none, or it is damaged.
+            InputError: If there is none, or it is of another model.
         """
         path = self.newest()
         if path is None:
-            raise InputError(f"{self.folder} holds no checkpoint.")
+            found = "".join(f"\n  {p}: {problem}" for p, problem in self.damaged.items())
+            raise InputError(f"{self.folder} holds no checkpoint that is whole.{found}")
         try:
             model.optimizer.build(model.trainable_variables)
             with without_optimizer(model):
                 model.load_weights(path / self.WEIGHTS)
-            with (path / self.OPTIMIZER).open("rb") as file, np.load(file) as saved:
-                for variable, name in zip(_state(model), saved.files, strict=True):
+            with np.load(path / self.VARIABLES) as saved:
+                for variable, name in zip(_variables(model), saved.files, strict=True):
                     variable.assign(saved[name])
             return json.loads((path / self.STATE).read_text("utf-8"))
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is damaged or of another model: {error}") from None
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).split("\n", maxsplit=1)[0]
+            raise InputError(f"{path} is of another model: {reason}") from None
 
 
 @contextlib.contextmanager
@@ -99,6 +126,20 @@ def without_optimizer(model):
         object.__setattr__(model, "optimizer", optimizer)
 
 
-def _state(model):
-    """Return what a file of weights lacks: the optimizer's variables and dropout's random state."""
-    return [*model.optimizer.variables, *model.non_trainable_variables]
+def _variables(model):
+    """Return what a file of weights lacks: optimizer, dropout's random state, metrics."""
+    return [
+        *model.optimizer.variables,
+        *model.non_trainable_variables,
+        # Those of many workers add up over all of them, which one alone can't read.
+        *(model.metrics_variables if _is_alone(model) else ()),
+    ]
+
+
+def _is_alone(model):
+    return getattr(model.distribute_strategy.extended, "_num_workers", 1) == 1
+
+
+def _checksum(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

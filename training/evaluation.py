@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from keras_transformer.training.distribution import distribute_batches
 from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
 
 
@@ -9,26 +10,32 @@ class Evaluator:
     """Computes loss, perplexity and token accuracy; every real token counts once.
 
     Args:
-        model: A `Transformer`.
+        model: A `Transformer`; its strategy's replicas share the work.
         label_smoothing: Of the loss. Perplexity is without.
     """
 
     def __init__(self, model, label_smoothing: float = 0.0):
-        self.metrics = [TokenCrossEntropy(label_smoothing), Perplexity(), TokenAccuracy()]
-        ids = tf.TensorSpec([None, None], tf.int32)
+        self.strategy = model.distribute_strategy
+        with self.strategy.scope():
+            self.metrics = [TokenCrossEntropy(label_smoothing), Perplexity(), TokenAccuracy()]
 
-        @tf.function(input_signature=[{"source_ids": ids, "target_ids": ids}, ids])
         def update(inputs, labels):
             logits = model(inputs, training=False)
             for metric in self.metrics:
                 metric.update_state(labels, logits)
 
-        self._update = update
+        @tf.function(reduce_retracing=True)
+        def update_all(inputs, labels):
+            self.strategy.run(update, args=(inputs, labels))
+
+        self._update = update_all
+        # Outside of the replicas, a metric is summed over all of them.
+        self._results = tf.function(lambda: {m.name: m.result() for m in self.metrics})
 
     def __call__(self, batches: tf.data.Dataset) -> dict[str, float]:
         """Return `loss`, `perplexity` and `token_accuracy` over all `batches`."""
         for metric in self.metrics:
             metric.reset_state()
-        for inputs, labels in batches:
+        for inputs, labels in distribute_batches(batches, self.strategy):
             self._update(inputs, labels)
-        return {metric.name: float(metric.result()) for metric in self.metrics}
+        return {name: float(value) for name, value in self._results().items()}

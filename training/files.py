@@ -16,8 +16,8 @@ from keras_transformer.errors import InputError
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path, and put what was made there in the place of `path` at the end.
 
-    It serves files and folders. If the block raises, `path` stays as it was and nothing is left
-    behind.
+    It serves files and folders, and flushes them to the disk first, so that not even a loss of power
+    leaves half of one. If the block raises, `path` stays as it was and nothing is left behind.
 
     Args:
         path: The file or folder to write. Its folder is made if need be.
@@ -37,12 +37,35 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         new = scratch / path.name
         yield new
+        _flush(new)
         if path.is_dir():  # a folder can't be replaced in one move while it holds something
             new.stat()  # if nothing was made, this raises while the old is still there
             os.replace(path, scratch / f"{path.name}.old")
         os.replace(new, path)
+        _flush_one(path.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed inside `replacing` left behind in a folder."""
+    for scratch in sorted(Path(folder).rglob(".writing-*")):
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _flush(path):
+    """Make sure that a file, or a folder with all that is in it, is on the disk."""
+    for inner in path.rglob("*") if path.is_dir() else ():
+        _flush_one(inner)
+    _flush_one(path)
+
+
+def _flush_one(path):
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def write_json(path: Path, value: Any) -> None:

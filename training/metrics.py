@@ -91,24 +91,3 @@ class TokenAccuracy(_TokenMean):
         hit = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
         both = ops.logical_and(hit, real)
         return ops.sum(ops.cast(both, "float32")), ops.sum(ops.cast(real, "float32"))
-
-
-@keras.saving.register_keras_serializable("keras_transformer")
-class TokenCount(keras.metrics.Sum):
-    """Number of real target tokens seen since the last reset.
-
-    Args:
-        ignore_id: Label of padding.
-    """
-
-    def __init__(self, name="tokens", ignore_id=0, **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.ignore_id = ignore_id
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        """Count the labels `(B, T)` that are not padding."""
-        super().update_state(ops.cast(ops.not_equal(y_true, self.ignore_id), "float32"))
-
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "ignore_id": self.ignore_id}

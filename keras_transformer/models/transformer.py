@@ -85,6 +85,7 @@ class Transformer(Model):
         self.config = config
         self.dtype_policy = layers["decoder"].dtype_policy
         # Kept out of Keras's tracking: they own no weights, only new paths through the same layers.
+        object.__setattr__(self, "_parts", layers)
         object.__setattr__(self, "encoder", _encoder_graph(layers))
         object.__setattr__(self, "decoder_step", _decoder_step_graph(config, layers))
 
@@ -99,6 +100,14 @@ class Transformer(Model):
             List of N tuples of zeros, each `(B, H, length, d_k)`, for `decoder_step`.
         """
         return self.get_layer("decoder").empty_caches(batch_size, length)
+
+    def embed_source(self, ids):
+        """Return embeddings with positions of source ids: `(B, S)` -> `(B, S, D)`."""
+        return _embed(self._parts, "source_embedding", ids)
+
+    def embed_target(self, ids):
+        """Return embeddings with positions of target ids: `(B, T)` -> `(B, T, D)`."""
+        return _embed(self._parts, "target_embedding", ids)
 
     def get_config(self):
         """Return the configuration as plain values."""

@@ -1,0 +1,177 @@
+"""How much memory a training step takes: by formula before it, measured after it.
+
+All figures are bytes. N tokens are trained on at once: rows times length, of one micro-batch on one
+device.
+"""
+
+import dataclasses
+import resource
+import sys
+
+import tensorflow as tf
+from rich.table import Table
+
+from keras_transformer.models import TransformerConfig
+
+FLOAT = 4  # weights, gradients and the optimizer's state are float32 under every precision
+COPIES = {"adam": 2, "adamw": 2, "adafactor": 1}  # of the weights, in the optimizer's state
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """The memory of a training step on one device, in bytes.
+
+    Args:
+        parameters: The weights.
+        gradients: One number a weight; twice that while micro-batches are added up.
+        optimizer: The optimizer's state, and the moving average of the weights if one is kept.
+        activations: What the backward pass needs of the forward pass.
+        logits: The scores of the vocabulary and their exponentials, float32, which the gradient of
+            the loss replaces.
+    """
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+
+    @property
+    def total(self) -> int:
+        """The sum of all."""
+        return sum(dataclasses.astuple(self))
+
+
+def estimate_memory(
+    model: TransformerConfig,
+    rows: int,
+    length: int,
+    *,
+    precision: str = "float32",
+    optimizer: str = "adam",
+    ema: bool = False,
+    accumulate: int = 1,
+) -> Memory:
+    """Compute the memory of a training step by formula.
+
+    Mixed precision halves the activations, not the weights, gradients and optimizer's state, which
+    stay float32: 16 bytes a weight with Adam. Accumulation and smaller batches divide activations
+    and logits. Recomputation keeps one tensor a block and the inside of one block.
+
+    Args:
+        model: Configuration of the model.
+        rows: Pairs in a batch on one device.
+        length: Tokens in the source, and in the target.
+        precision: The dtype policy.
+        optimizer: "adam", "adamw" or "adafactor".
+        ema: Whether a moving average of the weights is kept.
+        accumulate: Number of micro-batches.
+    """
+    weights = count_parameters(model) * FLOAT
+    tokens = -(-rows // accumulate) * length  # N
+    size = FLOAT if precision == "float32" else 2
+    width, d_ff, layers = model.d_model, model.d_ff, model.num_layers
+    # Add & Norm: the dropped-out output, the sum, the normed sum, and the dropout's mask.
+    add_and_norm = tokens * (3 * width * size + width)
+    # Queries, keys, values and what comes out of the heads; the weights before and after the cast.
+    scores = tokens * length * model.num_heads
+    attention = 4 * tokens * width * size + scores * (FLOAT + (size if size != FLOAT else 0))
+    feed_forward = 2 * tokens * d_ff * size
+    encoder_block = attention + feed_forward + 2 * add_and_norm
+    decoder_block = 2 * attention + feed_forward + 3 * add_and_norm
+    if model.recompute:
+        activations = 2 * layers * tokens * width * size + max(encoder_block, decoder_block)
+    else:
+        activations = layers * (encoder_block + decoder_block)
+    embeddings = 2 * tokens * (2 * width * size + width)
+    return Memory(
+        parameters=weights,
+        gradients=weights * (2 if accumulate > 1 else 1),
+        optimizer=weights * (COPIES[optimizer] + int(ema)),
+        activations=activations + embeddings,
+        logits=2 * tokens * model.vocabulary_size * FLOAT,
+    )
+
+
+def count_parameters(model: TransformerConfig) -> int:
+    """Count a model's weights from its configuration."""
+    width, d_ff = model.d_model, model.d_ff
+    attention = 4 * (width * width + width)
+    feed_forward = 2 * width * d_ff + d_ff + width
+    norm = 2 * width
+    encoder_block = attention + feed_forward + 2 * norm
+    decoder_block = 2 * attention + feed_forward + 3 * norm
+    tables = 1 if model.tie_embeddings else 3
+    positions = 2 * model.max_length * width if model.positions == "learned" else 0
+    return (
+        model.num_layers * (encoder_block + decoder_block)
+        + tables * model.vocabulary_size * width
+        + positions
+        + (2 * norm if model.norm_first else 0)
+    )
+
+
+def memory_table(model: TransformerConfig, rows: int, length: int, **settings) -> Table:
+    """Compare a training step with itself under each technique that saves memory.
+
+    Args:
+        model: Configuration of the model.
+        rows: Pairs in a batch.
+        length: Tokens in each side.
+        **settings: As for `estimate_memory`.
+    """
+    table = Table("", "weights", "gradients", "optimizer", "activations", "logits", "total")
+    half = max(1, rows // 2)
+    variants = {
+        "as asked for": (model, rows, {}),
+        "half the batch": (model, half, {}),
+        "4 micro-batches": (model, rows, {"accumulate": 4}),
+        "mixed_bfloat16": (model, rows, {"precision": "mixed_bfloat16"}),
+        "recompute": (dataclasses.replace(model, recompute=True), rows, {}),
+        "adafactor": (model, rows, {"optimizer": "adafactor"}),
+    }
+    for name, (config, batch, changes) in variants.items():
+        memory = estimate_memory(config, batch, length, **{**settings, **changes})
+        table.add_row(name, *(in_words(x) for x in (*dataclasses.astuple(memory), memory.total)))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def describe_memory(console, model, config, strategy) -> None:
+    """Print the memory that a run's largest batches will take on each device."""
+    length = config.max_length
+    rows = -(-config.batch_tokens // length // strategy.num_replicas_in_sync)
+    memory = estimate_memory(
+        model,
+        max(1, rows),
+        length,
+        precision=config.precision,
+        optimizer=config.optimizer,
+        ema=bool(config.ema),
+        accumulate=config.accumulate,
+    )
+    console.print(
+        f"memory: {in_words(memory.parameters)} weights, {in_words(memory.gradients)} gradients, "
+        f"{in_words(memory.optimizer)} optimizer, {in_words(memory.activations)} activations and "
+        f"{in_words(memory.logits)} logits of the longest batch; {in_words(memory.total)} in all"
+    )
+
+
+def measured_peak() -> str:
+    """Say how much memory was in use at most: on a GPU, or else by this whole process."""
+    if tf.config.list_physical_devices("GPU"):
+        peak = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+        return f"memory: {in_words(peak)} measured at the peak, on the first GPU"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak *= 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes
+    return f"memory: {in_words(peak)} measured at the peak, by the process with all its libraries"
+
+
+def in_words(count: float) -> str:
+    """Write a number of bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
