@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from keras_transformer.cli_checks import check_file_free, check_files_exist, check_model_exists
+from keras_transformer.cli_training import average, data_service, memory, train, tune
 from keras_transformer.errors import InputError
 
 app = typer.Typer(
@@ -57,12 +59,12 @@ def vocab(
     overwrite: Annotated[bool, typer.Option(help="Replace the output file.")] = False,
 ) -> None:
     """Learn a WordPiece vocabulary from text."""
-    _check_files_exist(*input)
+    check_files_exist(*input)
     from keras_transformer.text.learner import learn_vocabulary
     from keras_transformer.training.files import replacing
     from keras_transformer.training.text_files import read_lines
 
-    _check_file_free(output, overwrite)
+    check_file_free(output, overwrite)
     console = _console()
     lines = (line for path in input for line in read_lines(path))
     try:
@@ -85,145 +87,8 @@ def vocab(
     console.print(f"{output}: {len(pieces):,} pieces")
 
 
-@app.command()
-def train(
-    source: Annotated[Path | None, typer.Option(help="Source text, plain or .gz.")] = None,
-    target: Annotated[Path | None, typer.Option(help="Target text, line by line.")] = None,
-    valid_source: Annotated[Path | None, typer.Option(help="Source text to validate on.")] = None,
-    valid_target: Annotated[Path | None, typer.Option(help="Target text to validate on.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Go on with this run, to the steps first asked for.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of updates in all.")] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the text, instead of --steps. [default: 10]")
-    ] = None,
-    preset: Annotated[str, typer.Option(help="Model: tiny, small, base or big.")] = "tiny",
-    vocab: Annotated[
-        Path | None, typer.Option(help="Vocabulary; learned from the training text if not given.")
-    ] = None,
-    vocab_size: Annotated[int, typer.Option(help="Pieces to learn.")] = 8000,
-    split_digits: Annotated[bool, typer.Option(help="Learn digits as single pieces.")] = False,
-    num_layers: Annotated[int | None, typer.Option(help="Layers, if not the preset's.")] = None,
-    num_heads: Annotated[int | None, typer.Option(help="Attention heads, likewise.")] = None,
-    d_model: Annotated[int | None, typer.Option(help="Width, likewise.")] = None,
-    d_ff: Annotated[int | None, typer.Option(help="Feed-forward width, likewise.")] = None,
-    dropout: Annotated[
-        float | None, typer.Option(help="On sub-layers and embeddings, if not the preset's.")
-    ] = None,
-    pre_norm: Annotated[
-        bool, typer.Option("--pre-norm", help="Norm before each sub-layer, not after.")
-    ] = False,
-    max_length: Annotated[int, typer.Option(help="Longest sentence in tokens.")] = 256,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens in one side of a batch.")] = 4096,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Peak; by default the paper's for the model's width.")
-    ] = None,
-    warmup: Annotated[
-        int | None, typer.Option(help="Warm-up steps. [default: a quarter of all, at most 4000]")
-    ] = None,
-    schedule: Annotated[
-        Literal["inverse-square-root", "linear"],
-        typer.Option(help="After the warm-up: inverse-square-root, or linear, down to 0."),
-    ] = "inverse-square-root",
-    label_smoothing: Annotated[float, typer.Option(help="Share spread over all tokens.")] = 0.1,
-    clip_norm: Annotated[float, typer.Option(help="Global norm of gradients; 0 is off.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of weights, dropout and order.")] = 1,
-    validate_every: Annotated[
-        int | None,
-        typer.Option(help="Steps between validations. [default: a fifth of all, at most 1000]"),
-    ] = None,
-    checkpoint_every: Annotated[
-        int | None,
-        typer.Option(help="Steps between checkpoints. [default: as --validate-every]"),
-    ] = None,
-    patience: Annotated[
-        int, typer.Option(help="Stop after so many validations without a better one; 0 is off.")
-    ] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a run in --output.")] = False,
-) -> None:
-    """Train a model on parallel text, or go on with a run."""
-    if resume is not None:
-        if any(path is not None for path in (source, target, valid_source, valid_target, output)):
-            raise InputError(
-                "--resume takes its files and folder from the run; give --steps at most."
-            )
-        if epochs is not None:
-            raise InputError("--resume goes on to a number of --steps, not of --epochs.")
-    else:
-        required = {
-            "--source": source,
-            "--target": target,
-            "--valid-source": valid_source,
-            "--valid-target": valid_target,
-            "--output": output,
-        }
-        if missing := [name for name, value in required.items() if value is None]:
-            raise InputError(f"{', '.join(missing)} is missing (or --resume a run).")
-    if steps is not None and steps < 1:
-        raise InputError(f"--steps must be at least 1, got {steps}.")
-
-    _check_files_exist(
-        *(path for path in (source, target, valid_source, valid_target, vocab) if path)
-    )
-    from keras_transformer.training.new_run import new_run
-    from keras_transformer.training.run_directory import RunDirectory
-    from keras_transformer.training.text_files import ParallelFiles
-    from keras_transformer.training.trainer import train as train_run
-
-    console = _console()
-    if resume is not None:
-        run = RunDirectory.open(resume)
-        if steps is not None:
-            run.extend(steps)
-    else:
-        model = {
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            "d_model": d_model,
-            "d_ff": d_ff,
-            "dropout": dropout,
-            "embedding_dropout": dropout,
-            "max_length": max_length,
-            "norm_first": pre_norm,
-        }
-        training = {
-            "batch_tokens": batch_tokens,
-            "learning_rate": learning_rate,
-            "warmup_steps": warmup,
-            "schedule": schedule,
-            "label_smoothing": label_smoothing,
-            "clip_norm": clip_norm,
-            "seed": seed,
-            "validate_every": validate_every,
-            "checkpoint_every": validate_every if checkpoint_every is None else checkpoint_every,
-            "patience": patience,
-        }
-        assert source and target and valid_source and valid_target and output  # checked above
-        run = new_run(
-            output,
-            ParallelFiles(source, target),
-            ParallelFiles(valid_source, valid_target),
-            preset=preset,
-            steps=steps,
-            epochs=epochs,
-            vocabulary=vocab,
-            vocabulary_size=vocab_size,
-            split_digits=split_digits,
-            overwrite=overwrite,
-            model={k: v for k, v in model.items() if v is not None},
-            training={k: v for k, v in training.items() if v is not None},
-            console=console,
-        )
-    result = train_run(run, console)
-    if result.interrupted:
-        console.print(
-            f"Stopped and saved at step {result.step:,}. Go on by: keras-transformer train "
-            f"--resume {run.path}"
-        )
-        raise typer.Exit(130)
-    console.print(f"{run.path}: trained to step {result.step:,}")
+for command in (train, average, tune, memory, data_service):
+    app.command()(command)
 
 
 @app.command()
@@ -234,11 +99,11 @@ def translate(
     batch_size: Annotated[int, typer.Option(help="Lines translated at once.", min=1)] = 32,
 ) -> None:
     """Translate text line by line."""
-    _check_model_exists(model)
+    check_model_exists(model)
     if input != "-":
-        _check_files_exist(Path(input))
+        check_files_exist(Path(input))
     if output != "-":
-        _check_file_free(Path(output), overwrite=True)
+        check_file_free(Path(output), overwrite=True)
     from contextlib import nullcontext
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -298,8 +163,8 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Lines translated at once.", min=1)] = 32,
 ) -> None:
     """Translate a text and compare the result with a reference."""
-    _check_model_exists(model)
-    _check_files_exist(source, target)
+    check_model_exists(model)
+    check_files_exist(source, target)
     from keras_transformer.training.text_metrics import TOKENIZERS, score_texts
 
     if tokenize not in TOKENIZERS:
@@ -403,27 +268,6 @@ def doctor() -> None:
     from keras_transformer.doctor import report
 
     raise typer.Exit(report(Console(highlight=False)))
-
-
-def _check_files_exist(*paths: Path) -> None:
-    """Refuse a wrong name before TensorFlow is loaded, which takes seconds."""
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"There is no file {path}.")
-
-
-def _check_model_exists(path: Path) -> None:
-    if not path.exists():
-        raise InputError(f"There is no file or folder {path}.")
-
-
-def _check_file_free(path: Path, overwrite: bool) -> None:
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a file.")
-    if path.exists() and not path.is_file():  # /dev/null would become an ordinary file
-        raise InputError(f"{path} is no ordinary file; give another name.")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists; replace it by --overwrite or choose another name.")
 
 
 def _LineRate():

@@ -274,9 +274,7 @@ def averaged_weights(model):
         return
     variables = model.trainable_variables
     trained = [variable.numpy() for variable in variables]
-    for variable, average in zip(
-        variables, optimizer._model_variables_moving_average, strict=True
-    ):
+    for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
         variable.assign(average.numpy())
     try:
         yield

@@ -74,7 +74,9 @@ class TrainingConfig:
             ("optimizer", tuple(OPTIMIZERS)),
             ("precision", PRECISIONS),
         ):
-            self._check(name, getattr(self, name) in choices, f"must be one of {', '.join(choices)}")
+            self._check(
+                name, getattr(self, name) in choices, f"must be one of {', '.join(choices)}"
+            )
         if self.schedule not in ("inverse-square-root", "constant"):  # they end at the last step
             self._check("warmup_steps", self.warmup_steps < self.steps, "must be less than steps")
         self._check("weight_decay", self.weight_decay >= 0, "must be positive, or 0 for none")

@@ -52,6 +52,41 @@ def worker_index() -> tuple[int, int]:
     return _tf_config()["task"]["index"], len(workers)
 
 
+def workers_lost(strategy: tf.distribute.Strategy) -> tuple[type[Exception], ...]:
+    """Return the errors that tell of another worker that died; none without other workers."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return ()
+    return (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.InternalError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.UnknownError,
+    )
+
+
+def all_agree(strategy: tf.distribute.Strategy, agree: bool) -> bool:
+    """Wait for all workers, and return whether all of them agree."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return agree
+    return sum_over_workers(strategy, float(not agree)) == 0
+
+
+def sum_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
+    """Add up a number over all replicas of all workers."""
+
+    @tf.function
+    def total():
+        def each():
+            context = tf.distribute.get_replica_context()
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(value, tf.float64))
+
+        return strategy.experimental_local_results(strategy.run(each))[0]
+
+    return float(total())
+
+
 def _workers():
     """Return the addresses in TF_CONFIG, checked."""
     config = _tf_config()

@@ -16,7 +16,7 @@ from keras_transformer.errors import InputError
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path, and put what was made there in the place of `path` at the end.
 
-    It serves files and folders, and flushes them to the disk first, so that not even a loss of power
+    It serves files and folders. All is flushed to the disk first, so that not even a loss of power
     leaves half of one. If the block raises, `path` stays as it was and nothing is left behind.
 
     Args:

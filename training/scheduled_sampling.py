@@ -54,7 +54,9 @@ class ScheduledSampling:
         step = model.optimizer.iterations
         true = mixed = inputs["target_ids"]
         # The same batch at the same step is always treated the same, so that a run can be repeated.
-        seed = ops.stack([ops.cast(step, "int64"), ops.sum(ops.cast(inputs["source_ids"], "int64"))])
+        seed = ops.stack(
+            [ops.cast(step, "int64"), ops.sum(ops.cast(inputs["source_ids"], "int64"))]
+        )
         keep = _uniform(ops.shape(true), seed) < self.share_at(step)
         keep = ops.logical_or(keep, ops.equal(true, PADDING_ID))
         for _ in range(self.passes):

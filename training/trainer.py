@@ -25,7 +25,7 @@ from keras_transformer.training.corpus_size import CorpusSize, measured
 from keras_transformer.training.data import make_batches, make_training_batches
 from keras_transformer.training.distribution import (
     distribute_local_batches,
-    make_strategy,
+    sum_over_workers,
     worker_index,
 )
 from keras_transformer.training.evaluation import Evaluator
@@ -208,9 +208,7 @@ class _SampleShow:
         ids = self.tokenizer.tokenize([self.samples[0], outputs[0]])
         source = append_end(ids[:1].to_tensor(), self.model.config.max_length)
         target = np.concatenate([[BEGIN_ID], ids[1].numpy()])[None].astype("int32")
-        maps = attention_maps(
-            self.model, {"source_ids": source, "target_ids": tf.constant(target)}
-        )
+        maps = attention_maps(self.model, {"source_ids": source, "target_ids": tf.constant(target)})
         journal.attention(step, maps, self._pieces(source[0]), self._pieces(target[0]))
 
     def _pieces(self, ids):
@@ -231,15 +229,7 @@ def _check_same_step(strategy, step):
     if not _is_multiworker(strategy):
         return
 
-    @tf.function
-    def total():
-        def each():
-            context = tf.distribute.get_replica_context()
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(float(step)))
-
-        return strategy.experimental_local_results(strategy.run(each))[0]
-
-    if float(total()) != step * strategy.num_replicas_in_sync:
+    if sum_over_workers(strategy, step) != step * strategy.num_replicas_in_sync:
         raise InputError(
             f"This worker goes on from step {step:,}, but others do not. The run has to be in a "
             "folder that all workers share."

@@ -1,0 +1,398 @@
+"""The commands that train: `train`, `average`, `tune`, `memory` and `data-service`."""
+
+import glob
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from keras_transformer.cli_checks import check_files_exist
+from keras_transformer.errors import InputError
+
+RESTARTS = "KERAS_TRANSFORMER_RESTARTS"
+MOST_RESTARTS = 20
+
+Strategy = Literal["auto", "single", "mirrored", "multiworker"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+Optimizer = Literal["adam", "adamw", "adafactor"]
+
+
+def train(
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="Source text, plain or .gz, or a pattern in quotes; repeatable."),
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Target text, line by line; repeatable likewise.")
+    ] = None,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of each --source in the pairs; by default as many as it has."),
+    ] = None,
+    valid_source: Annotated[Path | None, typer.Option(help="Source text to validate on.")] = None,
+    valid_target: Annotated[Path | None, typer.Option(help="Target text to validate on.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this run, to the steps first asked for.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of updates in all.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the text, instead of --steps. [default: 10]")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Model: tiny, small, base or big.")] = "tiny",
+    vocab: Annotated[
+        Path | None, typer.Option(help="Vocabulary; learned from the training text if not given.")
+    ] = None,
+    vocab_size: Annotated[int, typer.Option(help="Pieces to learn.")] = 8000,
+    split_digits: Annotated[bool, typer.Option(help="Learn digits as single pieces.")] = False,
+    num_layers: Annotated[int | None, typer.Option(help="Layers, if not the preset's.")] = None,
+    num_heads: Annotated[int | None, typer.Option(help="Attention heads, likewise.")] = None,
+    d_model: Annotated[int | None, typer.Option(help="Width, likewise.")] = None,
+    d_ff: Annotated[int | None, typer.Option(help="Feed-forward width, likewise.")] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="On sub-layers and embeddings, if not the preset's.")
+    ] = None,
+    embedding_dropout: Annotated[
+        float | None, typer.Option(help="On embeddings, if not as --dropout.")
+    ] = None,
+    attention_dropout: Annotated[float, typer.Option(help="On attention weights.")] = 0.0,
+    ffn_dropout: Annotated[float, typer.Option(help="Inside the feed-forward network.")] = 0.0,
+    token_dropout: Annotated[
+        float, typer.Option(help="Probability that a token of the source becomes unknown.")
+    ] = 0.0,
+    pre_norm: Annotated[
+        bool, typer.Option("--pre-norm", help="Norm before each sub-layer, not after.")
+    ] = False,
+    max_length: Annotated[int, typer.Option(help="Longest sentence in tokens.")] = 256,
+    batch_tokens: Annotated[
+        int, typer.Option(help="Tokens in one side of a batch, over all devices.")
+    ] = 4096,
+    accumulate: Annotated[
+        int, typer.Option(help="Micro-batches that a batch is cut into, to save memory.")
+    ] = 1,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Compute activations twice, to save memory.")
+    ] = False,
+    precision: Annotated[Precision, typer.Option(help="Of the computation.")] = "float32",
+    strategy: Annotated[
+        Strategy,
+        typer.Option(
+            help="single: one device. mirrored: all GPUs of this machine. multiworker: the "
+            "machines that TF_CONFIG lists. auto: what there is."
+        ),
+    ] = "auto",
+    data_service: Annotated[
+        str | None, typer.Option(help="Where batches are made: grpc://HOST:PORT.")
+    ] = None,
+    optimizer: Annotated[Optimizer, typer.Option(help="The optimizer.")] = "adam",
+    weight_decay: Annotated[float, typer.Option(help="Of adamw.")] = 0.01,
+    ema: Annotated[
+        float, typer.Option(help="Decay of a moving average of the weights; 0 is off.")
+    ] = 0.0,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak; by default the paper's for the model's width.")
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Warm-up steps. [default: a quarter of all, at most 4000]")
+    ] = None,
+    schedule: Annotated[
+        Literal["inverse-square-root", "linear", "cosine", "one-cycle", "constant"],
+        typer.Option(help="After the warm-up; linear, cosine and one-cycle end near 0."),
+    ] = "inverse-square-root",
+    label_smoothing: Annotated[float, typer.Option(help="Share spread over all tokens.")] = 0.1,
+    clip_norm: Annotated[float, typer.Option(help="Global norm of gradients; 0 is off.")] = 1.0,
+    teacher_forcing: Annotated[
+        float,
+        typer.Option(help="Share of true tokens in the decoder's input at the last step."),
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of weights, dropout and order.")] = 1,
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="Refuse ops that may differ between two runs."),
+    ] = False,
+    validate_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between validations. [default: a fifth of all, at most 1000]"),
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between checkpoints. [default: as --validate-every]"),
+    ] = None,
+    keep_checkpoints: Annotated[int, typer.Option(help="How many to keep.")] = 2,
+    patience: Annotated[
+        int, typer.Option(help="Stop after so many validations without a better one; 0 is off.")
+    ] = 0,
+    profile: Annotated[
+        str | None, typer.Option(help="Steps to record for TensorBoard's profiler: FROM:TO.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a run in --output.")] = False,
+) -> None:
+    """Train a model on parallel text, or go on with a run."""
+    texts = {
+        "--source": source,
+        "--target": target,
+        "--valid-source": valid_source,
+        "--valid-target": valid_target,
+        "--output": output,
+    }
+    if resume is not None:
+        if any(texts.values()):
+            raise InputError(
+                "--resume takes its files and folder from the run; give --steps at most."
+            )
+        if epochs is not None:
+            raise InputError("--resume goes on to a number of --steps, not of --epochs.")
+    elif missing := [name for name, value in texts.items() if not value]:
+        raise InputError(f"{', '.join(missing)} is missing (or --resume a run).")
+    if steps is not None and steps < 1:
+        raise InputError(f"--steps must be at least 1, got {steps}.")
+    steps_recorded = _parse_profile(profile)
+    _check_patterns(*(source or []), *(target or []))
+    check_files_exist(*(path for path in (valid_source, valid_target, vocab) if path))
+
+    from keras_transformer.training.distribution import (
+        all_agree,
+        make_strategy,
+        worker_index,
+        workers_lost,
+    )
+    from keras_transformer.training.new_run import new_run
+    from keras_transformer.training.run_directory import RunDirectory
+    from keras_transformer.training.text_files import ParallelFiles, make_corpus
+    from keras_transformer.training.trainer import train as train_run
+
+    console = _console()
+    devices = make_strategy(strategy)
+    folder = resume or output
+    assert folder is not None  # checked above
+    model = {
+        "num_layers": num_layers,
+        "num_heads": num_heads,
+        "d_model": d_model,
+        "d_ff": d_ff,
+        "dropout": dropout,
+        "embedding_dropout": dropout if embedding_dropout is None else embedding_dropout,
+        "attention_dropout": attention_dropout,
+        "ffn_dropout": ffn_dropout,
+        "max_length": max_length,
+        "norm_first": pre_norm,
+        "recompute": recompute,
+    }
+    training = {
+        "batch_tokens": batch_tokens,
+        "accumulate": accumulate,
+        "precision": precision,
+        "data_service": data_service,
+        "token_dropout": token_dropout,
+        "optimizer": optimizer,
+        "weight_decay": weight_decay,
+        "ema": ema,
+        "learning_rate": learning_rate,
+        "warmup_steps": warmup,
+        "schedule": schedule,
+        "label_smoothing": label_smoothing,
+        "clip_norm": clip_norm,
+        "teacher_forcing": teacher_forcing,
+        "seed": seed,
+        "deterministic": deterministic,
+        "validate_every": validate_every,
+        "checkpoint_every": validate_every if checkpoint_every is None else checkpoint_every,
+        "keep_checkpoints": keep_checkpoints,
+        "patience": patience,
+    }
+
+    def set_up() -> None:
+        if resume is not None:
+            run = RunDirectory.open(resume)
+            if steps is not None and steps != run.training_config().steps:
+                run.extend(steps)
+            return
+        assert source and target and valid_source and valid_target  # checked above
+        new_run(
+            folder,
+            make_corpus(source, target, weight or None),
+            ParallelFiles(valid_source, valid_target),
+            preset=preset,
+            steps=steps,
+            epochs=epochs,
+            vocabulary=vocab,
+            vocabulary_size=vocab_size,
+            split_digits=split_digits,
+            overwrite=overwrite,
+            model={k: v for k, v in model.items() if v is not None},
+            training={k: v for k, v in training.items() if v is not None},
+            console=console,
+        )
+
+    try:
+        # The first worker writes the run; the others wait until it is there.
+        problem = None
+        if worker_index()[0] == 0:
+            try:
+                set_up()
+            except InputError as error:
+                problem = error
+        if not all_agree(devices, problem is None):
+            raise problem or InputError("The first worker could not set up the run; see there.")
+        run = RunDirectory.open(folder)
+        result = train_run(run, console, devices, steps_recorded)
+    except workers_lost(devices) as error:
+        _start_again(folder, strategy, error, console)
+        return
+    if result.signal is not None:
+        console.print(
+            f"Stopped and saved at step {result.step:,}. Go on by: keras-transformer train "
+            f"--resume {run.path}"
+        )
+        raise typer.Exit(128 + result.signal)
+    console.print(f"{run.path}: trained to step {result.step:,}")
+
+
+def _start_again(folder, strategy, error, console) -> None:
+    """Put a new process in the place of this one, to join the others at the last checkpoint."""
+    count = int(os.environ.get(RESTARTS, "0")) + 1
+    reason = str(error).split("\n", maxsplit=1)[0][:300]
+    if not (folder / "config.json").is_file() or count > MOST_RESTARTS:
+        raise InputError(f"Another worker was lost: {reason}")
+    console.print(f"Another worker was lost ({reason}). Starting again from the last checkpoint.")
+    os.environ[RESTARTS] = str(count)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # or the old connections would live on
+    command = [sys.executable, "-m", "keras_transformer", "train", "--resume", str(folder)]
+    os.execv(sys.executable, [*command, "--strategy", strategy])
+
+
+def _parse_profile(text):
+    if text is None:
+        return None
+    begin, colon, end = text.partition(":")
+    if not (colon and begin.isdigit() and end.isdigit() and 1 <= int(begin) <= int(end)):
+        raise InputError(f"--profile takes FROM:TO, two steps such as 10:12, got {text!r}.")
+    return int(begin), int(end)
+
+
+def _check_patterns(*patterns: str) -> None:
+    """Refuse names and patterns that no file has, before TensorFlow is loaded."""
+    for pattern in patterns:
+        if not Path(pattern).exists() and not glob.glob(pattern):
+            raise InputError(f"There is no file {pattern}.")
+
+
+def average(
+    model: Annotated[Path, typer.Option(help="A run, trained with --keep-checkpoints.")],
+    output: Annotated[Path, typer.Option(help="Folder of the new run.")],
+    last: Annotated[
+        int | None, typer.Option(help="How many of the newest checkpoints; all by default.")
+    ] = None,
+) -> None:
+    """Average the weights of a run's newest checkpoints into a new run."""
+    check_files_exist(model)
+    from keras_transformer.training.averaging import average_run
+    from keras_transformer.training.run_directory import RunDirectory
+
+    run = average_run(RunDirectory.open(model), output, last)
+    _console().print(f"{run.path}: averaged; translate, evaluate and export take it")
+
+
+def tune(
+    source: Annotated[Path, typer.Option(help="Source text, plain or .gz.")],
+    target: Annotated[Path, typer.Option(help="Target text, line by line.")],
+    valid_source: Annotated[Path, typer.Option(help="Source text to validate on.")],
+    valid_target: Annotated[Path, typer.Option(help="Target text to validate on.")],
+    output: Annotated[Path, typer.Option(help="Folder of the search.")],
+    grid: Annotated[
+        list[str],
+        typer.Option(
+            help="NAME=VALUE,VALUE of a field of the configuration, such as "
+            "learning_rate=1e-3,2e-3 or num_layers=2,4; repeatable, for all combinations."
+        ),
+    ],
+    steps: Annotated[int, typer.Option(help="Number of updates of each run.", min=1)] = 1000,
+    preset: Annotated[str, typer.Option(help="Model: tiny, small, base or big.")] = "tiny",
+    vocab: Annotated[
+        Path | None, typer.Option(help="Vocabulary; learned from the training text if not given.")
+    ] = None,
+    vocab_size: Annotated[int, typer.Option(help="Pieces to learn.")] = 8000,
+) -> None:
+    """Train a run for every combination of settings, and rank them by validation loss."""
+    check_files_exist(source, target, valid_source, valid_target)
+    from keras_transformer.training import tune as tuning
+    from keras_transformer.training.text_files import ParallelFiles
+
+    results = tuning.tune(
+        output,
+        ParallelFiles(source, target),
+        ParallelFiles(valid_source, valid_target),
+        tuning.grid_points(grid),
+        steps=steps,
+        console=_console(),
+        preset=preset,
+        vocabulary=vocab,
+        vocabulary_size=vocab_size,
+    )
+    Console(soft_wrap=True, highlight=False).print(tuning.table(results))
+
+
+def memory(
+    preset: Annotated[str, typer.Option(help="Model: tiny, small, base or big.")] = "tiny",
+    vocab_size: Annotated[int, typer.Option(help="Pieces in the vocabulary.", min=4)] = 8000,
+    batch_tokens: Annotated[
+        int, typer.Option(help="Tokens in one side of a batch on one device.", min=1)
+    ] = 4096,
+    length: Annotated[int, typer.Option(help="Tokens in each row.", min=1)] = 64,
+    precision: Annotated[Precision, typer.Option(help="Of the computation.")] = "float32",
+    optimizer: Annotated[Optimizer, typer.Option(help="The optimizer.")] = "adam",
+    ema: Annotated[bool, typer.Option("--ema", help="Keep a moving average.")] = False,
+    accumulate: Annotated[int, typer.Option(help="Micro-batches a batch.", min=1)] = 1,
+    recompute: Annotated[bool, typer.Option("--recompute", help="Compute twice.")] = False,
+) -> None:
+    """Show by formula what a training step needs, and what each technique saves."""
+    from keras_transformer.models.config import TransformerConfig
+    from keras_transformer.training.memory import count_parameters, memory_table
+
+    config = TransformerConfig.preset(preset, vocab_size, recompute=recompute)
+    rows = max(1, batch_tokens // length)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(
+        f"{preset}: {count_parameters(config):,} parameters, {rows} rows of {length} tokens"
+    )
+    console.print(
+        memory_table(
+            config,
+            rows,
+            length,
+            precision=precision,
+            optimizer=optimizer,
+            ema=ema,
+            accumulate=accumulate,
+        )
+    )
+
+
+def data_service(
+    kind: Annotated[Literal["dispatcher", "worker"], typer.Option(help="Which part of it.")],
+    port: Annotated[int, typer.Option(help="Where it listens.", min=0, max=65535)],
+    dispatcher: Annotated[
+        str | None, typer.Option(help="A worker's dispatcher: grpc://HOST:PORT.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="A worker's name for the trainers, if not this machine's.")
+    ] = None,
+) -> None:
+    """Run a part of a tf.data service, which makes batches for `train --data-service`."""
+    from keras_transformer.training.data_service import serve
+
+    server = serve(kind, port, dispatcher, host)
+    _console().print(f"{kind} listens on port {port}; Ctrl-C ends it")
+    try:
+        server.join()
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _console() -> Console:
+    return Console(stderr=True, soft_wrap=True, highlight=False)
