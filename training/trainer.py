@@ -96,6 +96,7 @@ def train(run: RunDirectory, console: Console | None = None) -> TrainingResult:
         size,
         done,
         token_dropout=config.token_dropout,
+        data_service=config.data_service,
     )
     try:
         model.fit(
