@@ -1,7 +1,9 @@
 """Tests of keras_transformer.training.run_directory and of setting up a run by new_run."""
 
 import dataclasses
+import gzip
 import json
+from pathlib import Path
 
 import pytest
 from fixtures_run import everything, make_run, quiet, write_text
@@ -10,8 +12,10 @@ from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
 from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.corpus_size import measured
 from keras_transformer.training.new_run import new_run
 from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.text_files import Mixture, ParallelFiles
 
 TOKENIZER = WordPieceTokenizer([*SPECIAL_TOKENS, "a", "##b", "c"])
 MODEL = TransformerConfig(7, num_layers=1, num_heads=2, d_model=8, d_ff=8, max_length=12)
@@ -50,7 +54,18 @@ def test_what_is_created_is_read_again(run):
 
 def test_every_setting_survives(tmp_path):
     model = dataclasses.replace(MODEL, norm_first=True, dropout=0.25, positions="learned")
-    training = dataclasses.replace(TRAINING, clip_norm=0.0, seed=9, patience=3, schedule="linear")
+    training = dataclasses.replace(
+        TRAINING,
+        source=["a", "b*"],
+        target=["c", "d*"],
+        weights=[1.0, 2.5],
+        token_dropout=0.1,
+        data_service="grpc://host:5050",
+        clip_norm=0.0,
+        seed=9,
+        patience=3,
+        schedule="linear",
+    )
     RunDirectory.create(tmp_path / "run", model, training, TOKENIZER, [])
     run = RunDirectory.open(str(tmp_path / "run"))
     assert (run.model_config(), run.training_config()) == (model, training)
@@ -212,6 +227,63 @@ def test_a_new_run_learns_its_vocabulary_from_both_sides(tmp_path, texts):
     assert run.samples() == texts[1].source.read_text("utf-8").splitlines()
 
 
+def mixture_of(texts, folder, weights):
+    more = ParallelFiles(folder / "more-*.small", folder / "more-*.capital")
+    write_text(folder, "more-1", 20)
+    write_text(folder, "more-2", 30)
+    return Mixture((texts[0], more), weights)
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 2.5)])
+def test_a_run_may_have_a_mixture_of_texts(tmp_path, texts, monkeypatch, weights):
+    monkeypatch.chdir(tmp_path)
+    mixture = mixture_of(texts, tmp_path, weights)
+    relative = Mixture(
+        tuple(ParallelFiles(Path(p.source.name), Path(p.target.name)) for p in mixture.parts),
+        weights,
+    )
+    run = make_run(tmp_path / "run", relative, texts[1])
+    monkeypatch.chdir("/")
+    config = RunDirectory.open(run.path).training_config()
+    assert config.train_files == mixture
+    assert config.train_files.check() == 110
+    size = run.sizes()["training"]["size"]
+    assert size["pairs"] == 110
+    assert [part["pairs"] for part in size["parts"]] == ([] if weights is None else [60, 50])
+
+
+def test_links_to_files_are_kept(tmp_path, texts):
+    # What a link leads to may lack the ending by which packed files are known.
+    packed = tmp_path / "blob"
+    packed.write_bytes(gzip.compress(texts[0].source.read_bytes()))
+    (tmp_path / "link.gz").symlink_to(packed)
+    files = ParallelFiles(tmp_path / "link.gz", texts[0].target)
+    run = make_run(tmp_path / "run", files, texts[1])
+    assert run.training_config().train_files.check() == 60
+
+
+def test_a_setting_of_a_former_version_is_read(run):
+    def forget(fields):
+        for name in ("weights", "token_dropout", "data_service"):
+            del fields["training"][name]
+
+    assert damaged_config(run, forget).training_config() == TRAINING
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"training": 1}', b"\xff", None])
+def test_sizes_that_can_not_be_read_are_measured_again(tmp_path, texts, content):
+    run = make_run(tmp_path / "run", *texts)
+    config = run.training_config()
+    known = run.sizes()
+    run.sizes_path.unlink()
+    if content is not None:
+        run.sizes_path.write_bytes(content)
+    again = run.sizes()
+    for name, files in (("training", config.train_files), ("validation", config.valid_files)):
+        measured(again, name, files, run.tokenizer(), config.batching)
+    assert json.loads(json.dumps(again)) == known
+
+
 def test_a_given_vocabulary_is_taken(tmp_path, texts):
     TOKENIZER.save(tmp_path / "pieces.txt")
     with pytest.raises(InputError, match=r"The vocabulary can't be read: .*nothing.txt"):
@@ -258,6 +330,9 @@ def test_epochs_are_counted_in_batches(tmp_path, texts):
         ({"training": {"patience": -1}}, "patience must be .*, got -1"),
         ({"training": {"validate_every": 0}}, "validate_every must be at least 1, got 0"),
         ({"training": {"warmup_steps": 0}}, "warmup_steps must be at least 1, got 0"),
+        ({"training": {"token_dropout": 1.0}}, r"token_dropout must be in \[0, 1\), got 1.0"),
+        ({"training": {"data_service": "host"}}, "data_service must be an address such as grpc:"),
+        ({"training": {"weights": [1.0, 2.0]}}, "numbers of texts and weights differ, 1 and 2"),
         ({"training": {"schedule": "zigzag"}}, "schedule must be one of .*, got 'zigzag'"),
     ],
 )

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
-from keras_transformer.training import trainer
+from keras_transformer.training import corpus_size, trainer
 from keras_transformer.training.corpus_size import measure
 from keras_transformer.training.data import make_batches
 from keras_transformer.training.losses import CrossEntropy
@@ -103,6 +103,7 @@ def test_a_run_folder_holds_what_it_promises(trained):
     assert names == {
         "config.json",
         "vocab.txt",
+        "data.json",
         "best.weights.h5",
         "checkpoints",
         "samples.txt",
@@ -158,6 +159,7 @@ def test_a_console_that_is_no_terminal_gets_plain_lines(trained):
         "Model of ",
         "training: 800 pairs, ",
         "validation: 60 pairs, ",
+        "% padding",
         f"step {STEPS}/{STEPS}  loss ",
         "tokens/s",
         " min left",
@@ -330,6 +332,30 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, files
     assert [p.name for p in run.checkpoints.folder.iterdir()] == ["step-00000001"]
     assert not run.best_path.exists()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_text_is_measured_again_only_if_it_changed(tmp_path, files, monkeypatch):
+    settings = {"checkpoint_every": 2, "validate_every": 2}
+    run = make_run(tmp_path / "run", *files, steps=2, training=settings)
+    counted = []
+
+    def count(corpus, *args):
+        counted.append(corpus)
+        return measure(corpus, *args)
+
+    monkeypatch.setattr(corpus_size, "measure", count)
+    trainer.train(run, quiet())
+    assert counted == []
+    with files[0].source.open("a") as source, files[0].target.open("a") as target:
+        source.write("red\n")
+        target.write("RED\n")
+    trainer.train(asked_for(run, steps=4), quiet())
+    trainer.train(asked_for(run, steps=6), quiet())
+    assert counted == [files[0]]
+    with files[1].source.open("a") as source:
+        source.write("red\n")
+    with pytest.raises(InputError, match="line 11 is missing"):
+        trainer.train(asked_for(run, steps=8), quiet())
 
 
 def test_pairs_that_are_left_out_are_told(trained):

@@ -13,6 +13,7 @@ from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.training.augmentation import token_dropout as drop_tokens
 from keras_transformer.training.batching import ALONE, Batching, Worker, bucketed, text_lines
 from keras_transformer.training.corpus_size import CorpusSize
+from keras_transformer.training.data_service import on_data_service
 from keras_transformer.training.text_files import Corpus
 
 SHUFFLE_LINES = 100_000
@@ -50,6 +51,7 @@ def make_training_batches(
     *,
     worker: Worker = ALONE,
     token_dropout: float = 0.0,
+    data_service: str | None = None,
 ) -> tf.data.Dataset:
     """Make batches without end, shuffled anew in each epoch.
 
@@ -67,6 +69,8 @@ def make_training_batches(
         worker: Its index, and the number of workers that share the corpus. Each gets files of its
             own, or lines of its own where there are fewer files than workers.
         token_dropout: Probability that a token of the source is replaced by the unknown token.
+        data_service: Address of a tf.data service that makes the batches, such as
+            `grpc://host:5050`; `training.data_service` tells what is lost.
 
     Returns:
         Data set as `make_batches` returns.
@@ -99,6 +103,8 @@ def make_training_batches(
     if len(streams) > 1:
         turns = tf.data.Dataset.range(first_batch, tf.int64.max).map(turn)
         batches = tf.data.Dataset.choose_from_datasets(streams, turns)
+    if data_service is not None:
+        batches = on_data_service(batches, data_service)
     if token_dropout:
         batches = _with_token_dropout(batches, token_dropout, seed, worker, first_batch)
     return batches.prefetch(8)

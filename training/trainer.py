@@ -150,6 +150,7 @@ def train(
         done,
         worker=worker,
         token_dropout=config.token_dropout,
+        data_service=config.data_service,
     )
     try:
         model.fit(
