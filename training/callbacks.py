@@ -28,7 +28,8 @@ SKIPPED_IN_A_ROW = 30  # float16's scale falls from 2^15 below 2^-14 in so many 
 def steps_made(model) -> int:
     """Return the number of steps made, those before a resume and those skipped included."""
     optimizer = model.optimizer
-    return int(optimizer.iterations) + int(getattr(optimizer, "skipped_steps", 0))
+    counters = [optimizer.iterations, getattr(optimizer, "skipped_steps", None)]
+    return sum(int(counter.numpy()) for counter in counters if counter is not None)
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -155,8 +156,8 @@ class Report(StepCallback):
             "train/tokens_per_second": tokens_per_second,
         }
         if hasattr(self.model.optimizer, "skipped_steps"):
-            values["train/loss_scale"] = float(self.model.optimizer.dynamic_scale)
-            values["train/skipped_steps"] = int(self.model.optimizer.skipped_steps)
+            values["train/loss_scale"] = float(self.model.optimizer.dynamic_scale.numpy())
+            values["train/skipped_steps"] = int(self.model.optimizer.skipped_steps.numpy())
         self.bar.update(self.task, values=f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s")
         if not self.console.is_terminal:
             left = (self.steps - step) * seconds / max(1, step - self.last[0])

@@ -77,7 +77,7 @@ class Checkpoints:
             new.mkdir()
             with without_optimizer(model):
                 model.save_weights(new / self.WEIGHTS)
-            np.savez(new / self.VARIABLES, *(np.asarray(v) for v in _variables(model)))
+            np.savez(new / self.VARIABLES, *(v.numpy() for v in _variables(model)))
             (new / self.STATE).write_text(json.dumps(state), encoding="utf-8")
             sums = {file.name: _checksum(file) for file in sorted(new.iterdir())}
             (new / self.CHECKSUMS).write_text(json.dumps(sums, indent=2), encoding="utf-8")
@@ -97,7 +97,8 @@ class Checkpoints:
             found = "".join(f"\n  {p}: {problem}" for p, problem in self.damaged.items())
             raise InputError(f"{self.folder} holds no checkpoint that is whole.{found}")
         try:
-            model.optimizer.build(model.trainable_variables)
+            with model.distribute_strategy.scope():
+                model.optimizer.build(model.trainable_variables)
             with without_optimizer(model):
                 model.load_weights(path / self.WEIGHTS)
             with np.load(path / self.VARIABLES) as saved:
