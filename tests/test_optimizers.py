@@ -287,6 +287,19 @@ def test_config_gives_back_each(name):
 
 
 @EACH
+def test_training_goes_on_from_a_saved_model(name, reload, rng):
+    model = keras.Sequential([keras.layers.Input([3]), keras.layers.Dense(2)])
+    model.compile(OPTIMIZERS[name](Constant(0.1, 5), use_ema=True), "mse", jit_compile=False)
+    x, y = rng.normal(size=(8, 3)), np.ones([8, 2])
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    loaded = reload(model)
+    for each in (model, loaded):
+        each.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        assert_close(a, b, 0)
+
+
+@EACH
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_weights_after_fit_are_their_moving_average(name, policy):
     layer = keras.layers.Dense(1, use_bias=False, dtype=policy)
