@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.ready-bench
+FIGURES_READY := $(VENV)/.ready-figures
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench experiments clean
 
 install: $(READY)
 
@@ -17,6 +18,10 @@ $(READY): setup.cfg pyproject.toml
 
 $(BENCH_READY): $(READY)
 	$(BIN)/pip install -qq --editable '.[bench]'
+	touch $@
+
+$(FIGURES_READY): $(READY)
+	$(BIN)/pip install -qq --editable '.[figures]'
 	touch $@
 
 # Train, evaluate and export a small model on generated text, and run what was exported.
@@ -34,6 +39,13 @@ lint: $(READY)
 
 bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/text.py
+
+# What docs/experiments.md shows, in about ten minutes.
+experiments: $(FIGURES_READY)
+	$(BIN)/python experiments/schedules.py
+	$(BIN)/python experiments/warmup.py
+	$(BIN)/python experiments/dropout.py
+	$(BIN)/python experiments/label_smoothing.py
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache

@@ -14,11 +14,13 @@ PACKAGES = {
     "tensorflow-text": ("the tokeniser in the graph", "pip install 'tensorflow-text>=2.21,<2.22'"),
     "keras": ("layers and models", "pip install 'keras>=3.15,<4'"),
     "ai-edge-litert": ("running .tflite files", "pip install 'ai-edge-litert>=2.3,<3'"),
+    "h5py": ("files of weights", "pip install 'h5py>=3.11,<4'"),
     "tensorboard": ("curves", "pip install 'tensorboard>=2.21,<2.22'"),
     "sacrebleu": ("BLEU and chrF", "pip install 'sacrebleu>=2.4,<3'"),
     "keras-nlp": ("make bench only", "pip install 'keras-transformer[bench]'"),
+    "matplotlib": ("make experiments only", "pip install 'keras-transformer[figures]'"),
 }
-OPTIONAL = {"keras-nlp"}
+OPTIONAL = {"keras-nlp", "matplotlib"}
 
 
 def report(console: Console) -> int:

@@ -29,8 +29,10 @@ def test_what_the_page_of_mechanisms_names_exists(row):
     _, _, where, shown = row
     names = re.findall(r"`(keras_transformer\.[\w.]+)`", where)
     tests = re.findall(r"`(tests/test_\w+\.py)::(test_\w+)`", shown)
+    experiments = re.findall(r"`(experiments/\w+\.py)`", shown)
     assert names
-    assert tests
+    assert tests or experiments
+    assert len(tests) + len(experiments) == shown.count("`") / 2  # nothing else is named there
     for name in names:
         parts = name.split(".")
         for i in range(len(parts), 0, -1):
@@ -43,6 +45,8 @@ def test_what_the_page_of_mechanisms_names_exists(row):
             found = getattr(found, part)
     for path, test in tests:
         assert test in _tests_in(ROOT / path), f"{path} has no {test}"
+    for path in experiments:
+        assert (ROOT / path).is_file()
 
 
 def test_the_keras_script_in_the_readme_runs(tmp_path):
@@ -75,6 +79,17 @@ def test_commands_in_the_readme_name_options_that_exist():
         shown = CliRunner().invoke(app, [name, "--help"]).output
         for option in re.findall(r"--[a-z-]+", options):
             assert option in shown, f"{name} has no {option}"
+
+
+def test_every_experiment_has_its_command_and_a_small_figure_on_the_page():
+    page = (ROOT / "docs" / "experiments.md").read_text("utf-8")
+    paths = (ROOT / "experiments").glob("*.py")
+    scripts = [path for path in paths if path.stem != "common"]
+    assert scripts
+    for path in scripts:
+        assert f"python experiments/{path.name}" in page
+        assert f"](figures/{path.stem}.png)" in page
+        assert (ROOT / "docs" / "figures" / f"{path.stem}.png").stat().st_size < 100_000
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")))

@@ -6,6 +6,7 @@ averages the weights while they are trained and puts the average in their place 
 """
 
 import keras
+from keras import ops
 
 
 def paper_adam(learning_rate, **kwargs):
@@ -39,34 +40,84 @@ def adamw(learning_rate, weight_decay=0.01, **kwargs):
 
 
 def adafactor(learning_rate, **kwargs):
-    """Make Adafactor with the paper's settings.
+    """Make Adafactor with the paper's settings, which needs hardly more memory than the weights.
 
     Its learning rate is relative: a variable moves by that share of its own size. Step t takes the
-    smaller of the learning rate and 1 / sqrt(t), with a schedule too. No momentum is kept, and the
-    squares of a matrix's gradients are kept by their means over rows and over columns. Keras 3.15
-    stores their product as well, so that it needs about as much memory as one more copy of the
-    weights; Adam needs two.
+    smaller of the learning rate and 1 / sqrt(t), with a schedule too. No momentum is kept, and of
+    the squares of a matrix's gradients only their means over rows and over columns.
 
     Args:
         learning_rate: A number or a schedule; the paper has 1e-2.
         **kwargs: Everything else that `keras.optimizers.Adafactor` takes. Its `weight_decay`
-            shrinks every variable.
+            spares biases and norms as `adamw` does.
 
     Reference: Shazeer & Stern 2018, "Adafactor", algorithms 4 and 5.
     """
-    return keras.optimizers.Adafactor(learning_rate, **kwargs)
+    return Adafactor(learning_rate, **kwargs)
 
 
-@keras.saving.register_keras_serializable("keras_transformer")
-class AdamW(keras.optimizers.AdamW):
-    """Keras's AdamW, which leaves alone whatever has fewer than two axes: biases and norms.
+class _DecayOfMatrices:
+    """Weight decay that leaves alone whatever has fewer than two axes: biases and norms.
 
     Keras can be told which variables to leave alone, too (`exclude_from_weight_decay`), but does
     not save what it was told; a rule needs no saving.
     """
 
     def _use_weight_decay(self, variable):
-        return len(variable.shape) >= 2 and super()._use_weight_decay(variable)
+        return len(variable.shape) >= 2 and super()._use_weight_decay(variable)  # type: ignore[misc]
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class AdamW(_DecayOfMatrices, keras.optimizers.AdamW):
+    """Keras's AdamW, without decay on biases and norms; see `adamw`."""
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class Adafactor(_DecayOfMatrices, keras.optimizers.Adafactor):
+    """Keras's Adafactor with the memory and the range of the paper's; see `adafactor`.
+
+    Keras 3.15 multiplies the two factors out. It stores their product, which is as large as the
+    weights, and where a row and a column without gradient cross, the product is too small for
+    float32: the whole matrix becomes NaN. Here the gradient is divided by one after the other.
+    """
+
+    def build(self, variables):
+        """Make the means of the squares: one for a vector, one a factor for a matrix."""
+        if self.built:
+            return
+        keras.optimizers.Optimizer.build(self, variables)  # not Adafactor's, which makes its own
+        self._squares = []
+        for variable in variables:
+            shape = tuple(variable.shape)
+            factors = [shape[:-1], shape[:-2] + shape[-1:]] if len(shape) >= 2 else [shape]
+            self._squares.append(
+                [self.add_variable(s, dtype=variable.dtype, name=variable.name) for s in factors]
+            )
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Move one variable."""
+        # A table's gradient may be a list of rows, some of them twice; the sum makes it one matrix.
+        gradient = ops.zeros(variable.shape, variable.dtype) + ops.cast(gradient, variable.dtype)
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        rate = ops.minimum(ops.cast(learning_rate, variable.dtype), ops.rsqrt(step))
+        size = ops.maximum(self._rms(variable), self.epsilon_2)
+        keep = 1 - ops.power(step, self.beta_2_decay)
+
+        squares = self._squares[self._get_variable_index(variable)]
+        new = ops.square(gradient) + self.epsilon_1
+        if len(squares) == 2:
+            rows, columns = squares
+            self.assign(rows, keep * rows + (1 - keep) * ops.mean(new, axis=-1))
+            self.assign(columns, keep * columns + (1 - keep) * ops.mean(new, axis=-2))
+            update = gradient * ops.expand_dims(ops.rsqrt(rows), -1)
+            update *= ops.expand_dims(ops.rsqrt(columns), -2)
+            update *= ops.expand_dims(ops.sqrt(ops.mean(rows, axis=-1, keepdims=True)), -1)
+        else:
+            (full,) = squares
+            self.assign(full, keep * full + (1 - keep) * new)
+            update = gradient * ops.rsqrt(full)
+        update /= ops.maximum(self._rms(update) / self.clip_threshold, 1.0)
+        self.assign_sub(variable, rate * size * update)
 
 
 # The makers by the names that a configuration has for them.
