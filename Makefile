@@ -34,6 +34,7 @@ lint: $(READY)
 
 bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/text.py
+	$(BIN)/python benchmarks/input.py
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache
