@@ -39,6 +39,7 @@ lint: $(READY)
 
 bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/text.py
+	$(BIN)/python benchmarks/input.py
 
 # What docs/experiments.md shows, in about ten minutes.
 experiments: $(FIGURES_READY)

@@ -174,13 +174,14 @@ def test_a_mixture_goes_on_where_it_stopped(mixture):
 def test_workers_share_a_mixture(mixture):
     corpus, texts = mixture
     kinds = []
-    for i in range(2):
-        batches = take(corpus, 300, worker=(i, 2))
+    for i, seed in ((0, 3), (1, 3), (0, 4)):
+        batches = take(corpus, 300, seed=seed, worker=(i, 2))
         of_mine = expected_rows(texts["b"][i::2], 16)  # there are two files of "b"
         assert set(from_text(batches, "b")) == set(of_mine)
         kinds.append([int(labels[0, 0]) for _, labels in batches])
-    # They do not take their batches from the same text at the same time.
+    # They do not take their batches from the same text at the same time; the seed decides.
     assert kinds[0] != kinds[1]
+    assert kinds[0] != kinds[2]
 
 
 def test_a_mixture_without_weights_is_one_corpus(mixture):

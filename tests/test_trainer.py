@@ -20,8 +20,9 @@ from keras_transformer.training import corpus_size, trainer
 from keras_transformer.training.corpus_size import measure
 from keras_transformer.training.data import make_batches
 from keras_transformer.training.losses import CrossEntropy
+from keras_transformer.training.optimizers import paper_adam
 from keras_transformer.training.run_directory import RunDirectory
-from keras_transformer.training.schedules import paper_adam
+from keras_transformer.training.text_files import Mixture, ParallelFiles
 
 __all__ = ["trained"]
 
@@ -356,6 +357,23 @@ def test_text_is_measured_again_only_if_it_changed(tmp_path, files, monkeypatch)
         source.write("red\n")
     with pytest.raises(InputError, match="line 11 is missing"):
         trainer.train(asked_for(run, steps=8), quiet())
+
+
+def test_a_mixture_is_trained_on_and_gone_on_with(tmp_path, files):
+    write_text(tmp_path, "more-1", 20)
+    more = ParallelFiles(tmp_path / "more-*.small", tmp_path / "more-*.capital")
+    settings = {"checkpoint_every": 3, "validate_every": 3, "token_dropout": 0.2}
+    runs = [
+        make_run(
+            tmp_path / name, Mixture((files[0], more), (1, 2)), files[1], steps=6, training=settings
+        )
+        for name in ("whole", "halves")
+    ]
+    trainer.train(runs[0], quiet())
+    for steps in (3, 6):
+        trainer.train(asked_for(runs[1], steps=steps), quiet())
+    one, other = (arrays(run.checkpoints.newest() / "model.weights.h5") for run in runs)
+    assert [name for name in one if not np.array_equal(one[name], other[name])] == []
 
 
 def test_pairs_that_are_left_out_are_told(trained):

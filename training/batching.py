@@ -76,12 +76,12 @@ def text_lines(pairs: list[FilePair], worker: Worker = ALONE, order=None) -> tf.
     if by_file:
         pairs = pairs[index::count]
 
+    def without_mark(line):
+        return tf.strings.regex_replace(line, f"^{BYTE_ORDER_MARK}", "")
+
     def read(path, compression):
         lines = tf.data.TextLineDataset(path, compression)
-        first = lines.take(1).map(
-            lambda line: tf.strings.regex_replace(line, "^" + BYTE_ORDER_MARK, "")
-        )
-        return first.concatenate(lines.skip(1))
+        return lines.take(1).map(without_mark).concatenate(lines.skip(1))
 
     def read_pair(source, target):
         lines = tf.data.Dataset.zip((read(*source), read(*target)))

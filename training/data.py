@@ -110,17 +110,21 @@ def make_training_batches(
     return batches.prefetch(8)
 
 
-def split_batches(batches: tf.data.Dataset, parts: int) -> tf.data.Dataset:
+def split_batches(
+    batches: tf.data.Dataset, parts: int, kept: range | None = None
+) -> tf.data.Dataset:
     """Cut each batch into smaller ones, for the replicas that share it.
 
     Args:
         batches: Data set of batches, of any structure, with B rows.
         parts: How many of each. Part i has the rows from i * B // parts to (i + 1) * B // parts:
             where B is less than `parts`, some have none.
+        kept: Which parts to keep, without gaps; None for all.
 
     Returns:
-        Data set with `parts` elements for each of `batches`, in order.
+        Data set with an element for each part kept of each of `batches`, in order.
     """
+    kept = range(parts) if kept is None else kept
 
     def split(*batch):
         rows = tf.shape(tf.nest.flatten(batch)[0], tf.int64)[0]
@@ -129,7 +133,7 @@ def split_batches(batches: tf.data.Dataset, parts: int) -> tf.data.Dataset:
             begin, end = i * rows // parts, (i + 1) * rows // parts
             return tf.nest.map_structure(lambda x: x[begin:end], batch)
 
-        return tf.data.Dataset.range(parts).map(part)
+        return tf.data.Dataset.range(kept.start, kept.stop).map(part)
 
     return batches.flat_map(split)
 

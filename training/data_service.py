@@ -66,7 +66,8 @@ def serve(
         host: Of a worker, the name under which trainers reach it; this machine's if None.
 
     Returns:
-        The server, which runs until it is deleted; call its `join()` to wait for ever.
+        The server, which runs until it is deleted. To wait for ever take
+        `threading.Event().wait()`, which Ctrl-C ends, and not the server's `join()`.
 
     Raises:
         InputError: If the arguments do not fit, or the port is taken.

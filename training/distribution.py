@@ -6,6 +6,7 @@ import os
 import tensorflow as tf
 
 from keras_transformer.errors import InputError
+from keras_transformer.training.data import split_batches
 
 STRATEGIES = ("auto", "single", "mirrored", "multiworker")
 
@@ -134,8 +135,9 @@ def distribute_batches(batches: tf.data.Dataset, strategy: tf.distribute.Strateg
         return batches
 
     def local(context):
-        count = replicas // context.num_input_pipelines
-        return _parts(batches, replicas, context.input_pipeline_id * count, count)
+        count = replicas // context.num_input_pipelines  # replicas of a worker
+        first = context.input_pipeline_id * count
+        return split_batches(batches, replicas, range(first, first + count)).prefetch(2 * count)
 
     return strategy.distribute_datasets_from_function(local)
 
@@ -155,22 +157,6 @@ def distribute_local_batches(batches: tf.data.Dataset, strategy: tf.distribute.S
 
     def local(context):
         count = strategy.num_replicas_in_sync // context.num_input_pipelines
-        return _parts(batches, count, 0, count)
+        return split_batches(batches, count).prefetch(2 * count)
 
     return strategy.distribute_datasets_from_function(local)
-
-
-def _parts(batches, parts, begin, count):
-    """Cut each batch into `parts` runs of rows and keep `count` of them, one after the other."""
-
-    def part(i, *batch):
-        def rows(tensor):
-            size = tf.shape(tensor, tf.int64)[0]
-            return tensor[i * size // parts : (i + 1) * size // parts]
-
-        return tf.nest.map_structure(rows, batch)
-
-    def cut(*batch):
-        return tf.data.Dataset.range(begin, begin + count).map(lambda i: part(i, *batch))
-
-    return batches.flat_map(cut).prefetch(2 * count)

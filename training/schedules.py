@@ -5,8 +5,6 @@ import math
 import keras
 from keras import ops
 
-from keras_transformer.training.optimizers import paper_adam  # noqa: F401  (trainer.py looks here)
-
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """What the schedules share: the count of steps, and the configuration.
