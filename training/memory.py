@@ -7,6 +7,7 @@ device.
 import dataclasses
 import resource
 import sys
+from typing import Any
 
 import tensorflow as tf
 from rich.table import Table
@@ -122,7 +123,7 @@ def memory_table(model: TransformerConfig, rows: int, length: int, **settings) -
     """
     table = Table("", "weights", "gradients", "optimizer", "activations", "logits", "total")
     half = max(1, rows // 2)
-    variants = {
+    variants: dict[str, tuple[TransformerConfig, int, dict[str, Any]]] = {
         "as asked for": (model, rows, {}),
         "half the batch": (model, half, {}),
         "4 micro-batches": (model, rows, {"accumulate": 4}),

@@ -19,7 +19,7 @@ def attention_maps(model, inputs):
     """
     source_ids, target_ids = inputs["source_ids"], inputs["target_ids"]
     source_mask = attend_to(padding_mask(source_ids, PADDING_ID))
-    maps = {"encoder": [], "decoder": [], "cross": []}
+    maps: dict[str, list] = {"encoder": [], "decoder": [], "cross": []}
     # `call` and not `__call__`, which passes on either tensors or flags, not both.
 
     encoder = model.get_layer("encoder")
