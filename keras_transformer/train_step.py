@@ -37,6 +37,7 @@ class Model(keras.Model):
     def compile(
         self,
         optimizer="rmsprop",
+        loss=None,
         *,
         accumulate=1,
         prepare_inputs=None,
@@ -48,6 +49,7 @@ class Model(keras.Model):
         Args:
             optimizer: A Keras optimizer, made inside `strategy.scope()` if there is a strategy. Its
                 clipping is applied to the gradient of the whole batch.
+            loss: A loss, such as `kt.training.CrossEntropy`.
             accumulate: Number K of micro-batches that each batch is cut into, on each replica.
                 Only one of them is in memory at a time; the update is that of the whole batch.
             prepare_inputs: Function of this model and the inputs of a micro-batch that returns the
@@ -66,7 +68,7 @@ class Model(keras.Model):
             optimizer, keras.optimizers.LossScaleOptimizer
         ):
             optimizer = LossScaleOptimizer(optimizer)
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        super().compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs)
         self.accumulate = accumulate
         self.prepare_inputs = prepare_inputs
         _check(self)

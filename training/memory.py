@@ -15,7 +15,7 @@ from rich.table import Table
 from keras_transformer.models import TransformerConfig
 
 FLOAT = 4  # weights, gradients and the optimizer's state are float32 under every precision
-COPIES = {"adam": 2, "adamw": 2, "adafactor": 1}  # of the weights, in the optimizer's state
+COPIES = {"adam": 2, "adamw": 2, "adafactor": 0}  # of the weights, in the optimizer's state
 
 
 @dataclasses.dataclass(frozen=True)

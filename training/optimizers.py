@@ -6,6 +6,7 @@ averages the weights while they are trained and puts the average in their place 
 """
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -19,7 +20,7 @@ def paper_adam(learning_rate, **kwargs):
 
     Reference: Vaswani et al. 2017, section 5.3; Kingma & Ba 2015, "Adam".
     """
-    return keras.optimizers.Adam(learning_rate, beta_1=0.9, beta_2=0.98, epsilon=1e-9, **kwargs)
+    return Adam(learning_rate, beta_1=0.9, beta_2=0.98, epsilon=1e-9, **kwargs)
 
 
 def adamw(learning_rate, weight_decay=0.01, **kwargs):
@@ -56,6 +57,39 @@ def adafactor(learning_rate, **kwargs):
     return Adafactor(learning_rate, **kwargs)
 
 
+class _AdamInOneOp:
+    """Adam's update of a variable as one of TensorFlow's ops, which reads each number once.
+
+    Keras makes it of a dozen ops, each of which goes through all of the weights.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Move one variable, and its means of the gradient and of its square."""
+        if self.amsgrad:
+            super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
+            return
+        number = self._get_variable_index(variable)
+        step = tf.cast(self.iterations.value + 1, variable.dtype)
+        betas = tf.cast([self.beta_1, self.beta_2], variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[number].value.handle,
+            v=self._velocities[number].value.handle,
+            beta1_power=tf.pow(betas[0], step),
+            beta2_power=tf.pow(betas[1], step),
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=betas[0],
+            beta2=betas[1],
+            epsilon=tf.cast(self.epsilon, variable.dtype),
+            grad=tf.cast(tf.convert_to_tensor(gradient), variable.dtype),
+        )
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class Adam(_AdamInOneOp, keras.optimizers.Adam):
+    """Keras's Adam, faster; see `paper_adam`."""
+
+
 class _DecayOfMatrices:
     """Weight decay that leaves alone whatever has fewer than two axes: biases and norms.
 
@@ -68,8 +102,8 @@ class _DecayOfMatrices:
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class AdamW(_DecayOfMatrices, keras.optimizers.AdamW):
-    """Keras's AdamW, without decay on biases and norms; see `adamw`."""
+class AdamW(_DecayOfMatrices, _AdamInOneOp, keras.optimizers.AdamW):
+    """Keras's AdamW, faster, without decay on biases and norms; see `adamw`."""
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
