@@ -77,8 +77,11 @@ class Model(keras.Model):
 
     def get_compile_config(self):
         """Return what `compile` was given, for saving."""
+        config = super().get_compile_config()
+        if not config:  # it was not compiled
+            return config
         return {
-            **super().get_compile_config(),
+            **config,
             "accumulate": self.accumulate,
             "prepare_inputs": keras.saving.serialize_keras_object(self.prepare_inputs),
         }

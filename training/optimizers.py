@@ -57,16 +57,26 @@ def adafactor(learning_rate, **kwargs):
     return Adafactor(learning_rate, **kwargs)
 
 
-class _AdamInOneOp:
-    """Adam's update of a variable as one of TensorFlow's ops, which reads each number once.
+@keras.saving.register_keras_serializable("keras_transformer")
+class Adam(keras.optimizers.Adam):
+    """Keras's Adam with each variable's update as one of TensorFlow's ops; see `paper_adam`.
 
     Keras makes it of a dozen ops, each of which goes through all of the weights.
     """
 
+    def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros"):
+        """Make a variable where the one is that it belongs to, as the op demands."""
+        # Strategies see to it themselves.
+        here = None if tf.distribute.has_strategy() else reference_variable.value.device
+        with tf.device(here):
+            return super().add_variable_from_reference(
+                reference_variable, name=name, initializer=initializer
+            )
+
     def update_step(self, gradient, variable, learning_rate):
         """Move one variable, and its means of the gradient and of its square."""
         if self.amsgrad:
-            super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
+            super().update_step(gradient, variable, learning_rate)
             return
         number = self._get_variable_index(variable)
         step = tf.cast(self.iterations.value + 1, variable.dtype)
@@ -85,11 +95,6 @@ class _AdamInOneOp:
         )
 
 
-@keras.saving.register_keras_serializable("keras_transformer")
-class Adam(_AdamInOneOp, keras.optimizers.Adam):
-    """Keras's Adam, faster; see `paper_adam`."""
-
-
 class _DecayOfMatrices:
     """Weight decay that leaves alone whatever has fewer than two axes: biases and norms.
 
@@ -102,7 +107,7 @@ class _DecayOfMatrices:
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class AdamW(_DecayOfMatrices, _AdamInOneOp, keras.optimizers.AdamW):
+class AdamW(_DecayOfMatrices, Adam, keras.optimizers.AdamW):
     """Keras's AdamW, faster, without decay on biases and norms; see `adamw`."""
 
 

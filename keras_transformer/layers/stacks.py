@@ -1,5 +1,7 @@
 """Stacks of blocks: the encoder and the decoder."""
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -14,11 +16,12 @@ class _Stack(keras.layers.Layer):
 
     block_class: type
 
-    def __init__(self, num_layers, recompute=False, **kwargs):
+    def __init__(self, num_layers, recompute=False, devices=(), **kwargs):
         block_arguments = {k: kwargs.pop(k) for k in list(kwargs) if k not in LAYER_ARGUMENTS}
         super().__init__(**kwargs)
         self.num_layers = num_layers
         self.recompute = recompute
+        self.devices = tuple(devices)
         self.blocks = [
             self.block_class(**block_arguments, dtype=self.dtype_policy, name=f"block_{i}")
             for i in range(num_layers)
@@ -34,10 +37,17 @@ class _Stack(keras.layers.Layer):
 
     def build(self, inputs_shape):
         """Build every block."""
-        for block in self.blocks:
-            block.build(inputs_shape)
+        for i, block in enumerate(self.blocks):
+            with self._device(i):
+                block.build(inputs_shape)
         if self.final_norm is not None:
             self.final_norm.build(inputs_shape)
+
+    def _device(self, i):
+        """Return a scope in which block i lives and computes."""
+        if not self.devices:
+            return contextlib.nullcontext()
+        return keras.device(self.devices[i * len(self.devices) // self.num_layers])
 
     def _caller(self, block, training):
         """Return the block, or in training what forgets its activations if that is asked for."""
@@ -64,6 +74,9 @@ class Encoder(_Stack):
         num_layers: Number of blocks N.
         recompute: Whether training computes each block's activations again for the gradient instead
             of keeping them: less memory, a third more work, the same result.
+        devices: Names of devices, such as "GPU:0" and "GPU:1", that the blocks are spread over in
+            order, each with its weights and the optimizer's state (model parallelism). It is not
+            part of the configuration: another machine may have others.
         **kwargs: What `EncoderBlock` takes: `num_heads`, `d_model`, `d_ff` and the rest.
 
     Call arguments:
@@ -79,8 +92,9 @@ class Encoder(_Stack):
     def call(self, inputs, attention_mask=None, training=None):
         """Run the blocks in order."""
         x = inputs
-        for block in self.blocks:
-            x = self._caller(block, training)(x, attention_mask=attention_mask)
+        for i, block in enumerate(self.blocks):
+            with self._device(i):
+                x = self._caller(block, training)(x, attention_mask=attention_mask)
         return self._finish(x)
 
 
@@ -92,6 +106,9 @@ class Decoder(_Stack):
         num_layers: Number of blocks N.
         recompute: Whether training computes each block's activations again for the gradient instead
             of keeping them: less memory, a third more work, the same result.
+        devices: Names of devices, such as "GPU:0" and "GPU:1", that the blocks are spread over in
+            order, each with its weights and the optimizer's state (model parallelism). It is not
+            part of the configuration: another machine may have others.
         **kwargs: What `DecoderBlock` takes: `num_heads`, `d_model`, `d_ff` and the rest.
 
     Call arguments:
@@ -124,15 +141,16 @@ class Decoder(_Stack):
         x = inputs
         new_caches = []
         for i, block in enumerate(self.blocks):
-            x = self._caller(block, training)(
-                x,
-                memory=memory,
-                attention_mask=attention_mask,
-                memory_mask=memory_mask,
-                memory_cache=None if memory_caches is None else memory_caches[i],
-                cache=None if caches is None else caches[i],
-                cache_index=cache_index,
-            )
+            with self._device(i):
+                x = self._caller(block, training)(
+                    x,
+                    memory=memory,
+                    attention_mask=attention_mask,
+                    memory_mask=memory_mask,
+                    memory_cache=None if memory_caches is None else memory_caches[i],
+                    cache=None if caches is None else caches[i],
+                    cache_index=cache_index,
+                )
             if cache_index is not None:
                 x, cache = x
                 new_caches.append(cache)

@@ -39,6 +39,8 @@ class Transformer(Model):
 
     Args:
         config: A `TransformerConfig`, or its fields as a dict.
+        devices: Names of devices that the blocks of both stacks are spread over, so that each
+            device holds a part of the weights; none for one device.
         **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
 
     Call arguments:
@@ -57,10 +59,10 @@ class Transformer(Model):
         model.fit({"source_ids": source, "target_ids": target[:, :-1]}, target[:, 1:])
     """
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config, devices=(), **kwargs):
         config = config if isinstance(config, TransformerConfig) else TransformerConfig(**config)
         dtype = kwargs.pop("dtype", None)
-        layers = _make_layers(config, dtype)
+        layers = _make_layers(config, dtype, devices)
 
         source_ids = keras.Input((None,), dtype="int32", name="source_ids")
         target_ids = keras.Input((None,), dtype="int32", name="target_ids")
@@ -140,7 +142,7 @@ class CausalMask(keras.layers.Layer):
         return keras.KerasTensor((1, ids.shape[1], ids.shape[1]), dtype="bool")
 
 
-def _make_layers(config, dtype):
+def _make_layers(config, dtype, devices):
     """Create every layer of the model, by name."""
     block = {
         "num_heads": config.num_heads,
@@ -153,6 +155,7 @@ def _make_layers(config, dtype):
         "norm_first": config.norm_first,
         "epsilon": config.layer_norm_epsilon,
         "recompute": config.recompute,
+        "devices": devices,
     }
 
     def embedding(name):
