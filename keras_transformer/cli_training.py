@@ -3,6 +3,7 @@
 import glob
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -389,9 +390,11 @@ def data_service(
     server = serve(kind, port, dispatcher, host)
     _console().print(f"{kind} listens on port {port}; Ctrl-C ends it")
     try:
-        server.join()
+        threading.Event().wait()  # the server's join() would not notice Ctrl-C
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+    finally:
+        del server  # which ends it
 
 
 def _console() -> Console:

@@ -16,6 +16,7 @@ from keras_transformer.training.losses import CrossEntropy, token_cross_entropy
 from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
 from keras_transformer.training.optimizers import OPTIMIZERS, adafactor, adamw, paper_adam
 from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.scheduled_sampling import ScheduledSampling
 from keras_transformer.training.schedules import (
     Constant,
     InverseSquareRoot,
@@ -40,6 +41,7 @@ __all__ = [
     "ParallelFiles",
     "Perplexity",
     "RunDirectory",
+    "ScheduledSampling",
     "TokenAccuracy",
     "TokenCrossEntropy",
     "TrainingConfig",
