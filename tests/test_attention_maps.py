@@ -28,7 +28,9 @@ def arrays(maps):
 
 
 @NORM_FIRST
-def test_maps_are_the_weights_that_the_model_itself_mixes_by(rng, monkeypatch, norm_first):  # C18
+def test_maps_are_the_weights_that_the_model_itself_mixes_by(
+    rng, monkeypatch, norm_first
+):  # C18, E07
     model = made(rng, norm_first=norm_first)
     seen = []
     ordinary = attention.scaled_dot_product_attention

@@ -150,7 +150,7 @@ def damage(path, how):
 
 @ALL_FILES
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_checkpoint_is_passed_over(checkpoints, model, name, how):  # E07
+def test_a_damaged_checkpoint_is_passed_over(checkpoints, model, name, how):  # T16
     if name == "checksums.json" and how in ("one byte less", "the last bit flipped"):
         pytest.skip("the last byte is a brace, or what follows the last one")
     for step in (1, 2):
@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_is_passed_over(checkpoints, model, name, how):  # 
         assert name in problem
 
 
-def test_if_none_is_whole_all_are_named(checkpoints, model):  # E07
+def test_if_none_is_whole_all_are_named(checkpoints, model):  # T16
     for step in (1, 2):
         damage(checkpoints.save(model, step, {}, 2) / "state.json", "empty")
     before = everything(checkpoints.folder)
@@ -179,7 +179,7 @@ def test_if_none_is_whole_all_are_named(checkpoints, model):  # E07
 
 
 @pytest.mark.parametrize("keep", [1, 2])
-def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(checkpoints, model, keep):  # E07
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(checkpoints, model, keep):  # T16
     for step in (100, 200):
         checkpoints.save(model, step, {}, 2)
     damage(checkpoints.folder / "step-00000200" / "state.json", "empty")
@@ -206,7 +206,7 @@ def test_a_checkpoint_of_another_model_is_refused(checkpoints, model, other):
 @pytest.mark.parametrize("step", [1, 2])
 def test_a_failure_while_saving_leaves_the_old_as_it_was(
     checkpoints, monkeypatch, part, step
-):  # E07
+):  # T16
     model = made()
     model.optimizer.build(model.trainable_variables)
     checkpoints.save(model, 1, STATE, 2)

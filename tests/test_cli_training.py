@@ -199,7 +199,7 @@ def test_one_machine_trains_whatever_tf_config_says(texts, call, untrained, monk
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_prints_how_to_go_on(here, texts, number, status):  # E07
+def test_a_signal_saves_and_prints_how_to_go_on(here, texts, number, status):
     command = [sys.executable, "-m", "keras_transformer", "train", *TEXT.split(), *SMALL.split()]
     options = "--output run --steps 100000 --vocab-size 90 --validate-every 5000"
     with subprocess.Popen([*command, *options.split()], stderr=subprocess.PIPE, text=True) as child:
@@ -221,7 +221,7 @@ def test_a_signal_saves_and_prints_how_to_go_on(here, texts, number, status):  #
 # --- average and tune -----------------------------------------------------------------------------
 
 
-def test_average_makes_a_run_of_the_mean(here, trained, call):  # T16
+def test_average_makes_a_run_of_the_mean(here, trained, call):
     status, output, error = call(["average", "--model", trained.run.path, "--output", "mean"])
     assert (status, output, error) == (
         0,
@@ -294,7 +294,15 @@ def test_memory_takes_its_options(call):
 # --- data-service ---------------------------------------------------------------------------------
 
 
-def test_data_service_runs_until_ctrl_c(here):
+@pytest.fixture
+def listening():
+    """Lets children hear Ctrl-C, which those of a shell's background jobs would ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_data_service_runs_until_ctrl_c(here, listening):
     command = [sys.executable, "-m", "keras_transformer", "data-service"]
     with subprocess.Popen(
         [*command, "--kind", "dispatcher", "--port", "0"], stderr=subprocess.PIPE, text=True
@@ -303,8 +311,10 @@ def test_data_service_runs_until_ctrl_c(here):
         port = int(re.search(r"^dispatcher listens on port (\d+); Ctrl-C ends it$", said)[1])
         socket.create_connection(("localhost", port), 10).close()
         child.send_signal(signal.SIGINT)
-        child.wait(20)
-        error = child.stderr.read()
+        try:
+            error = child.communicate(timeout=30)[1]
+        finally:
+            child.kill()
     assert child.returncode == 130
     assert "Traceback" not in error
 

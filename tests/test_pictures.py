@@ -34,7 +34,7 @@ def cells(picture, heads, rows, columns):
     )
 
 
-def test_each_cell_is_as_dark_as_its_weight():
+def test_each_cell_is_as_dark_as_its_weight():  # E07
     weights = np.array([[[1, 0, 0], [0, 0.5, 0.5]], [[0, 0, 1], [0.25, 0, 0.75]]])
     picture = attention_picture(weights, ["a", "b"], ["c", "d", "e"])
     assert picture.dtype == np.uint8

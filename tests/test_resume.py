@@ -148,7 +148,7 @@ def test_fewer_steps_than_done_are_refused(trained, tmp_path, steps):
 # --- Damage ---------------------------------------------------------------------------------------
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_said(trained, tmp_path):  # E07
+def test_a_damaged_checkpoint_is_passed_over_and_said(trained, tmp_path):  # T16
     run = RunDirectory(shutil.copytree(trained.run.path, tmp_path / "run"))
     newest = run.checkpoints.newest()
     (newest / "variables.npz").write_bytes(b"garbage")
@@ -163,7 +163,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(trained, tmp_path):  # E07
     assert "is damaged" not in trained.printed
 
 
-def test_without_a_whole_checkpoint_nothing_is_trained(trained, tmp_path):  # E07
+def test_without_a_whole_checkpoint_nothing_is_trained(trained, tmp_path):  # T16
     run = RunDirectory(shutil.copytree(trained.run.path, tmp_path / "run"))
     for path in run.checkpoints.all():
         (path / "state.json").unlink()
@@ -190,7 +190,7 @@ trainer.train(RunDirectory.open(sys.argv[1]))
 """
 
 
-def test_a_process_killed_while_it_saves_leaves_the_old_checkpoint_whole(tmp_path, files):  # E07
+def test_a_process_killed_while_it_saves_leaves_the_old_checkpoint_whole(tmp_path, files):  # T16
     # Determinism can't be switched off again, so that it is tried in the other process.
     settings = {"validate_every": 100, "checkpoint_every": 2, "deterministic": True}
     run = make_run(tmp_path / "run", *files, steps=6, training=settings)

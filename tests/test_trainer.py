@@ -399,7 +399,7 @@ def test_determinism_is_asked_for(compiled, monkeypatch, deterministic):
     assert asked == [True] * deterministic
 
 
-def test_the_average_of_the_weights_is_validated_and_kept(tmp_path, files):  # C43
+def test_the_average_of_the_weights_is_validated_and_kept(tmp_path, files):
     run = quick(tmp_path / "run", files, ema=0.9, steps=5)
     trainer.train(run, quiet())
     best, last = (

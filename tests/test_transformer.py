@@ -370,9 +370,7 @@ def test_model_is_saved_and_loaded(reload, kind):  # M01
 
 def test_training_goes_on_after_loading(reload):
     model = made(num_layers=1, **STILL)
-    model.compile(
-        paper_adam(0.01), loss=CrossEntropy(0.1), metrics=[TokenAccuracy()], run_eagerly=True
-    )
+    model.compile(paper_adam(0.01), CrossEntropy(0.1), metrics=[TokenAccuracy()], run_eagerly=True)
     data = {"source_ids": SOURCE, "target_ids": TARGET}
     model.fit(data, LABELS, verbose=0)
     again = reload(model)
@@ -448,7 +446,7 @@ def test_mixed_precision_is_near_float32(model, policy, bound):  # L12
 
 def test_mixed_precision_trains():
     model = made("mixed_float16", num_layers=1)
-    model.compile(keras.optimizers.Adam(0.03), loss=CrossEntropy(), run_eagerly=True)
+    model.compile(keras.optimizers.Adam(0.03), CrossEntropy(), run_eagerly=True)
     data = {"source_ids": SOURCE, "target_ids": TARGET}
     losses = [model.train_on_batch(data, LABELS) for _ in range(8)]
     assert losses[-1] < 0.7 * losses[0]
