@@ -231,7 +231,7 @@ def train(
     try:
         # The first worker writes the run; the others wait until it is there.
         problem = None
-        if worker_index()[0] == 0:
+        if worker_index(devices)[0] == 0:
             try:
                 set_up()
             except InputError as error:
@@ -388,7 +388,8 @@ def data_service(
     from keras_transformer.training.data_service import serve
 
     server = serve(kind, port, dispatcher, host)
-    _console().print(f"{kind} listens on port {port}; Ctrl-C ends it")
+    listens = server.target.rpartition(":")[2] if kind == "dispatcher" else port
+    _console().print(f"{kind} listens on port {listens}; Ctrl-C ends it")
     try:
         threading.Event().wait()  # the server's join() would not notice Ctrl-C
     except KeyboardInterrupt:

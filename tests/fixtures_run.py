@@ -3,11 +3,15 @@
 The task is to write a few words in capitals. Use `shutil.copytree` before changing anything.
 """
 
+import dataclasses
 import functools
 import io
+import json
 import random
 from types import SimpleNamespace
 
+import h5py
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -121,3 +125,57 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
     return _exported(tmp_path_factory)
+
+
+# --- What a run has written -----------------------------------------------------------------------
+
+
+def lines_of(run):
+    """Return the lines of metrics.jsonl."""
+    return [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+
+
+def column(run, name):
+    """Return the values noted under a name, by step."""
+    return {line["step"]: line[name] for line in lines_of(run) if name in line}
+
+
+def without_speed(run):
+    """Return the lines of metrics.jsonl without what depends on the clock."""
+    return [
+        {name: value for name, value in line.items() if name != "train/tokens_per_second"}
+        for line in lines_of(run)
+    ]
+
+
+def arrays(path):
+    """Return every array of a file of weights, by name."""
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, x: found.update({name: x[()]}) if isinstance(x, h5py.Dataset) else None
+        )
+    return found
+
+
+def state_of(run):
+    """Return everything that the newest checkpoint holds, by name."""
+    newest = run.checkpoints.newest()
+    with np.load(newest / "variables.npz") as variables:
+        state = {**arrays(newest / "model.weights.h5"), **variables}
+    return {**state, "state.json": json.loads((newest / "state.json").read_text())}
+
+
+def differences(run, other):
+    """Return the names of what differs between the newest checkpoints of two runs."""
+    one, two = state_of(run), state_of(other)
+    return sorted(one.keys() ^ two.keys()) + [
+        name for name in one if not np.array_equal(one[name], two[name])
+    ]
+
+
+def asked_for(run, **changes):
+    """Change what a run is asked for, as `--steps` does."""
+    config = dataclasses.replace(run.training_config(), **changes)
+    run.save_config(run.model_config(), config)
+    return run

@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.cli and keras_transformer.doctor."""
+"""Tests of keras_transformer.cli and keras_transformer.doctor.
+
+The commands that train are tested in test_cli_training.py.
+"""
 
 import gzip
 import importlib.metadata
@@ -6,56 +9,25 @@ import io
 import json
 import os
 import re
-import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from fixtures_run import STEPS, everything, exported, make_run, quiet, trained, write_text
+from fixtures_cli import assert_refused, bad, call, exported, here, original, trained
+from fixtures_run import quiet
 from rich.console import Console
 
 from keras_transformer import cli, doctor
 from keras_transformer.text import SPECIAL_TOKENS
 
-__all__ = ["exported", "trained"]
+__all__ = ["bad", "call", "exported", "here", "original", "trained"]
 
-COMMANDS = ["vocab", "train", "translate", "evaluate", "export", "demo", "doctor"]
-SMALL = "--num-layers 1 --num-heads 2 --d-model 16 --d-ff 16 --max-length 24 --batch-tokens 384"
-TEXT = (
-    "--source train.small --target train.capital "
-    "--valid-source valid.small --valid-target valid.capital"
-)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder that is the current one."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def texts(here):
-    return write_text(here, "train", 80), write_text(here, "valid", 12)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs the command line in this process: returns its status, output and standard error."""
-
-    def run(arguments, stdin=b""):
-        arguments = arguments.split() if isinstance(arguments, str) else map(str, arguments)
-        monkeypatch.setattr(sys, "argv", ["keras-transformer", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        output, error = capsys.readouterr()
-        return end.value.code or 0, output, error
-
-    return run
+COMMANDS = [
+    *("vocab", "train", "average", "tune", "memory", "data-service"),
+    *("translate", "evaluate", "export", "demo", "doctor"),
+]
 
 
 # --- Help -----------------------------------------------------------------------------------------
@@ -168,144 +140,6 @@ def test_vocab_replaces_a_file_only_if_asked(here, call):
     assert (here / "v").read_text() == "old"
     assert call("vocab --input t --output v --overwrite")[0] == 0
     assert (here / "v").read_text().startswith("[PAD]\n")
-
-
-# --- train ----------------------------------------------------------------------------------------
-
-
-def test_train_goes_on_to_more_steps(here, trained, call):  # T26
-    shutil.copytree(trained.run.path, "run")
-    before = everything(here)
-    status, output, error = call("train --resume run")
-    assert (status, output) == (2, "")
-    assert error == (
-        f"error: run has been trained for {STEPS} steps already; ask for more by --steps.\n"
-    )
-    assert everything(here) == before
-
-    last = STEPS + 3
-    status, output, error = call(f"train --resume run --steps {last}")
-    assert (status, output) == (0, "")
-    assert f"step {last}/{last}  loss " in error
-    assert error.endswith(f"\nrun: trained to step {last}\n")
-    assert os.listdir("run/checkpoints") == [f"step-{last:08d}"]
-    lines = Path("run/metrics.jsonl").read_text().splitlines()
-    assert sorted({json.loads(line)["step"] for line in lines}) == [40, 80, 120, STEPS, last]
-
-
-@pytest.fixture
-def untrained(monkeypatch):
-    """Sets runs up without training them."""
-    from keras_transformer.training import trainer
-
-    monkeypatch.setattr(
-        trainer, "train", lambda run, console: trainer.TrainingResult(1, {}, {}, False)
-    )
-
-
-def config():
-    return json.loads(Path("run/config.json").read_text())
-
-
-def test_train_options_reach_the_configuration(texts, call, untrained):
-    options = {
-        "model": {
-            "num_layers": 3,
-            "num_heads": 2,
-            "d_model": 24,
-            "d_ff": 40,
-            "dropout": 0.25,
-            "embedding_dropout": 0.25,
-            "norm_first": True,
-            "max_length": 17,
-        },
-        "training": {
-            "batch_tokens": 1000,
-            "learning_rate": 0.5,
-            "warmup_steps": 7,
-            "schedule": "linear",
-            "label_smoothing": 0.2,
-            "clip_norm": 2.5,
-            "seed": 4,
-            "validate_every": 9,
-            "checkpoint_every": 11,
-            "patience": 3,
-            "steps": 100,
-            "max_length": 17,
-        },
-    }
-    status, _, _ = call(
-        f"train {TEXT} --output run --steps 100 --vocab-size 90 --preset big "
-        "--num-layers 3 --num-heads 2 --d-model 24 --d-ff 40 --dropout 0.25 --pre-norm "
-        "--max-length 17 --batch-tokens 1000 --learning-rate 0.5 --warmup 7 --schedule linear "
-        "--label-smoothing 0.2 --clip-norm 2.5 --seed 4 --validate-every 9 --checkpoint-every 11 "
-        "--patience 3"
-    )
-    assert status == 0
-    for part, fields in options.items():
-        assert {name: config()[part][name] for name in fields} == fields
-
-
-def test_train_takes_a_vocabulary(texts, call, untrained):
-    assert call("vocab --input train.small --input train.capital --output v --size 95")[0] == 0
-    assert call(f"train {TEXT} --output run --steps 9 --vocab v")[0] == 0
-    assert Path("run/vocab.txt").read_text() == Path("v").read_text()
-    assert config()["model"]["vocabulary_size"] == 95
-
-
-def test_train_counts_epochs(texts, call, untrained):
-    steps = []
-    for epochs in (1, 4):
-        options = f"--output run --overwrite --vocab-size 90 --epochs {epochs} {SMALL}"
-        assert call(f"train {TEXT} {options}")[0] == 0
-        steps.append(config()["training"]["steps"])
-    assert steps[1] == 4 * steps[0]
-
-
-def test_train_replaces_a_run_only_if_asked(texts, call, untrained):
-    options = f"train {TEXT} --output run --vocab-size 90 --steps"
-    assert call(f"{options} 5")[0] == 0
-    status, _, error = call(f"{options} 6")
-    assert status == 2
-    assert "run holds a run already. Go on with it by --resume run" in error
-    assert config()["training"]["steps"] == 5
-    assert call(f"{options} 6 --overwrite")[0] == 0
-    assert config()["training"]["steps"] == 6
-
-
-def test_resume_goes_on_to_the_steps_first_asked_for(texts, call, monkeypatch):
-    from keras_transformer.training import trainer
-
-    seen = []
-
-    def train(run, console):
-        seen.append((run.path, run.training_config().steps))
-        return trainer.TrainingResult(seen[-1][1], {}, {}, False)
-
-    monkeypatch.setattr(trainer, "train", train)
-    make_run("run", *texts, steps=70)
-    assert call("train --resume run")[0] == 0
-    assert call("train --resume run --steps 90")[0] == 0
-    assert seen == [(Path("run"), 70), (Path("run"), 90)]
-
-
-def test_ctrl_c_saves_and_prints_how_to_go_on(here, texts):
-    command = [sys.executable, "-m", "keras_transformer", "train", *TEXT.split(), *SMALL.split()]
-    options = "--output run --steps 100000 --vocab-size 90 --validate-every 5000"
-    with subprocess.Popen([*command, *options.split()], stderr=subprocess.PIPE, text=True) as child:
-        seen = []
-        for line in child.stderr:
-            seen.append(line)
-            if line.startswith("step "):
-                child.send_signal(signal.SIGINT)
-                break
-        seen.append(child.stderr.read())
-    error = "".join(seen)
-    assert child.returncode == 130, error
-    step = int(re.search(r"Stopped and saved at step (\d+)", error)[1])
-    assert "Go on by: keras-transformer train --resume run" in error
-    assert "Traceback" not in error
-    assert os.listdir("run/checkpoints") == [f"step-{step:08d}"]
 
 
 # --- translate and evaluate -----------------------------------------------------------------------
@@ -475,34 +309,6 @@ def test_every_package_that_is_required_is_examined():
 
 # --- Bad input ------------------------------------------------------------------------------------
 
-TRAIN = f"train {TEXT} --output new --steps 5 --vocab-size 90"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory, trained, exported):
-    """A folder with everything that bad input needs."""
-    folder = tmp_path_factory.mktemp("original")
-    make_run(folder / "fresh", write_text(folder, "train", 80), write_text(folder, "valid", 12))
-    shutil.copytree(trained.run.path, folder / "run")
-    shutil.copy(exported.paths["ids_tflite"], folder)
-    (folder / "folder").mkdir()
-    for name, content in {
-        "folder/thesis.txt": b"x",
-        "empty": b"",
-        "short": b"red\n",
-        "latin": "Männer\n".encode("latin-1"),
-        "broken.gz": gzip.compress(b"ab\n" * 99)[:15] + b"\xff" * 20,
-        "broken.tflite": b"x",
-    }.items():
-        (folder / name).write_bytes(content)
-    return folder
-
-
-@pytest.fixture
-def bad(here, original):
-    """A copy of it, which is the current folder."""
-    return shutil.copytree(original, here, dirs_exist_ok=True)
-
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -517,40 +323,6 @@ def bad(here, original):
         ("vocab --input short --output latin", "latin exists"),
         ("vocab --input short --output folder --overwrite", "folder is a folder"),
         ("vocab --input short --output latin/v", "latin"),
-        ("train --source train.small --steps 5", "--target, --valid-source, --valid-target, --out"),
-        (f"{TRAIN} --steps 0", "--steps must be at least 1, got 0."),
-        (f"{TRAIN} --epochs 3", "--steps or --epochs, not both"),
-        (f"{TRAIN} --source nothing", "There is no file nothing."),
-        (f"{TRAIN} --valid-target nothing", "There is no file nothing."),
-        (f"{TRAIN} --target short", "short has 1 lines, but train.small has 80: line 2"),
-        (f"{TRAIN} --valid-source empty --valid-target empty", "empty and empty are empty"),
-        (f"{TRAIN} --source latin --target short", "latin, line 1: not UTF-8"),
-        (f"{TRAIN} --output folder --overwrite", "folder exists and is not a run"),
-        (f"{TRAIN} --output run", "run holds a run already"),
-        (f"{TRAIN} --output latin/run", "latin"),
-        (f"{TRAIN} --preset huge", "no preset 'huge'; choose one of tiny, small, base, big"),
-        (f"{TRAIN} --dropout 1.5", "dropout must be in [0, 1), got 1.5"),
-        (f"{TRAIN} --d-model 10 --num-heads 4", "got d_model=10 and num_heads=4"),
-        (f"{TRAIN} --max-length 1", "max_length must be at least 2, got 1"),
-        (f"{TRAIN} --max-length 2", "have more than 2 tokens"),
-        (f"{TRAIN} --batch-tokens 10", "batch_tokens must be at least max_length, got 10"),
-        (f"{TRAIN} --label-smoothing 1", "label_smoothing must be in [0, 1), got 1.0"),
-        (f"{TRAIN} --learning-rate 0", "learning_rate must be positive, got 0.0"),
-        (f"{TRAIN} --warmup 0", "warmup_steps must be at least 1, got 0"),
-        (f"{TRAIN} --clip-norm -1", "clip_norm must be positive, or 0 for none, got -1.0"),
-        (f"{TRAIN} --validate-every 0", "validate_every must be at least 1, got 0"),
-        (f"{TRAIN} --checkpoint-every 0", "checkpoint_every must be at least 1, got 0"),
-        (f"{TRAIN} --patience -1", "patience must be"),
-        (f"{TRAIN} --seed -1", "seed must be"),
-        (f"{TRAIN} --vocab nothing", "nothing"),
-        (f"{TRAIN} --vocab short", "short is not a WordPiece vocabulary"),
-        (f"{TRAIN} --vocab-size 20", "vocabulary_size is 20, but"),
-        ("train --resume nothing", "There is no folder nothing."),
-        ("train --resume folder", "folder is not a run"),
-        ("train --resume run --source train.small", "--resume takes its files and folder from"),
-        ("train --resume run --epochs 3", "--epochs"),
-        ("train --resume run --steps 0", "--steps must be at least 1, got 0."),
-        ("train --resume run --steps 3", f"run has been trained for {STEPS} steps already"),
         ("translate --model nothing", "There is no file or folder nothing."),
         ("translate --model folder", "folder is no model"),
         ("translate --model short", "short is no model"),
@@ -577,15 +349,7 @@ def bad(here, original):
     ],
 )
 def test_bad_input_is_one_line_and_changes_nothing(bad, call, arguments, message):
-    before = everything(bad)
-    status, output, error = call(arguments)
-    assert status == 2
-    assert output == ""
-    error = error.removeprefix("Learned a vocabulary of 90 pieces\n")
-    assert error.startswith("error: ")
-    assert message in error
-    assert error.count("\n") == 1 and error.endswith("\n")
-    assert everything(bad) == before
+    assert_refused(bad, call, arguments, message)
 
 
 def test_a_device_is_never_replaced(here, call, models):

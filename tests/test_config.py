@@ -53,7 +53,7 @@ def test_unknown_preset_is_refused():
 
 def test_json_gives_back_the_configuration():
     config = TransformerConfig(
-        11, 2, 3, 12, 16, "gelu", 0.3, 0.2, 0.4, 0.5, True, 1e-5, "learned", 7, False, False
+        11, 2, 3, 12, 16, "gelu", 0.3, 0.2, 0.4, 0.5, True, 1e-5, "learned", 7, False, False, True
     )
     fields = config.to_dict()
     assert all(fields[f.name] != f.default for f in dataclasses.fields(config))

@@ -119,3 +119,63 @@ def test_config_gives_back_the_loss(rng):
     assert again.get_config() == loss.get_config()
     logits = logits_for(rng, LABELS)
     assert float(again(LABELS, logits)) == float(loss(LABELS, logits))
+
+
+# --- The gradient in closed form ------------------------------------------------------------------
+
+
+def plain_loss(labels, logits, smoothing, ignore_id=0):
+    """The formula as it is read, for automatic differentiation in float64."""
+    probabilities = tf.nn.log_softmax(logits)
+    soft = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    soft = (1 - smoothing) * soft + smoothing / logits.shape[-1]
+    losses = -tf.reduce_sum(soft * probabilities, axis=-1)
+    return tf.reduce_sum(tf.where(labels == ignore_id, tf.zeros_like(losses), losses))
+
+
+def gradient_of(function, logits):
+    logits = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        total = function(logits) * 1.7  # what comes from above is not always 1
+    return tape.gradient(total, logits)
+
+
+@SMOOTHING
+@pytest.mark.parametrize("size", [1.0, 30.0, 1e4], ids=lambda x: f"logits of {x:g}")
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+def test_gradient_is_that_of_automatic_differentiation(rng, smoothing, size, graph):  # T01, T02
+    labels = rng.integers(0, 7, (3, 5))
+    labels[0, 2:] = 0
+    logits = rng.normal(size=(3, 5, 7), scale=size)
+    if size == 1e4:
+        logits = np.sign(logits) * 1e4  # several of the largest, with and without the label
+
+    def closed(logits):
+        return token_cross_entropy(labels, logits, smoothing)[0]
+
+    if graph:
+        closed = tf.function(closed)
+    expected = gradient_of(lambda x: plain_loss(labels, x, smoothing), logits)
+    found = gradient_of(closed, logits.astype("float32"))
+    assert_close(found, expected, 2e-6 * max(1, size / 30))
+    assert not np.any(np.array(found)[labels == 0])
+    assert np.any(found)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradient_has_the_precision_of_the_logits(rng, dtype):  # T12
+    logits = tf.cast(logits_for(rng, LABELS), dtype)
+    found = gradient_of(lambda x: token_cross_entropy(LABELS, x, 0.1)[0], logits)
+    assert found.dtype == dtype
+    exact = gradient_of(lambda x: plain_loss(LABELS, x, 0.1), tf.cast(logits, "float64"))
+    np.testing.assert_array_equal(  # rounded once, at the end
+        tf.cast(found, "float32"), tf.cast(tf.cast(tf.cast(exact, "float32"), dtype), "float32")
+    )
+
+
+def test_gradient_does_not_depend_on_the_scale_of_the_loss(rng):
+    logits = logits_for(rng, LABELS)
+    one = gradient_of(lambda x: token_cross_entropy(LABELS, x, 0.1)[0], logits)
+    scaled = gradient_of(lambda x: token_cross_entropy(LABELS, x, 0.1)[0] * 2.0**15, logits)
+    np.testing.assert_array_equal(scaled, one * 2.0**15)

@@ -163,6 +163,25 @@ def test_equal_weights_for_micro_batches_would_be_wrong():
     assert abs((a / n + b / m) / 2 - (a + b) / (n + m)) > 1e-3
 
 
+def test_batch_norm_would_break_the_equality():  # C44
+    """The negative control: its mean is that of a micro-batch, not of the batch."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 3, 6)).astype("float32"), rng.integers(1, 5, (8, 3))
+    differences = []
+    for norm in (keras.layers.LayerNormalization, keras.layers.BatchNormalization):
+        weights = []
+        for accumulate in (1, 4):
+            keras.utils.set_random_seed(0)
+            inputs = keras.Input((3, 6))
+            model = kt.models.Model(inputs, keras.layers.Dense(5)(norm()(inputs)))
+            model.compile(keras.optimizers.SGD(0.5), CrossEntropy(), accumulate=accumulate)
+            model.fit(x, y, batch_size=8, verbose=0)
+            weights.append(np.concatenate([v.numpy().ravel() for v in model.trainable_variables]))
+        differences.append(largest_difference(*weights))
+    assert differences[0] < 1e-6
+    assert differences[1] > 1e-3
+
+
 def test_the_step_is_the_one_that_keras_makes_on_one_device():
     weights, loss = [], CrossEntropy(0.1)
     for exact in (True, False):

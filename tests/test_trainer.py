@@ -1,17 +1,28 @@
-"""Tests of keras_transformer.training.trainer, and of checkpoints, callbacks and the journal."""
+"""Tests of keras_transformer.training.trainer, of its callbacks and the journal.
+
+Going on with a run is tested in test_resume.py.
+"""
 
 import dataclasses
-import json
 import math
 import os
-import shutil
 import signal
 
-import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
-from fixtures_run import STEPS, WORDS, everything, make_run, quiet, trained, write_text
+from fixtures_run import (
+    STEPS,
+    WORDS,
+    arrays,
+    asked_for,
+    column,
+    lines_of,
+    make_run,
+    quiet,
+    trained,
+    write_text,
+)
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from keras_transformer.errors import InputError
@@ -19,16 +30,19 @@ from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.training import corpus_size, trainer
 from keras_transformer.training.corpus_size import measure
 from keras_transformer.training.data import make_batches
+from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.optimizers import paper_adam
-from keras_transformer.training.run_directory import RunDirectory
-from keras_transformer.training.text_files import Mixture, ParallelFiles
+from keras_transformer.training.scheduled_sampling import ScheduledSampling
+from keras_transformer.training.schedules import InverseSquareRoot, OneCycle
 
 __all__ = ["trained"]
 
 TAGS = {
     "train/loss",
+    "train/loss_smoothed",
     "train/learning_rate",
+    "train/gradient_norm",
     "train/tokens_per_second",
     "validation/loss",
     "validation/perplexity",
@@ -36,43 +50,12 @@ TAGS = {
 }
 
 
+EXAMPLES = "train/examples_by_length"
+
+
 @pytest.fixture
 def files(tmp_path):
     return write_text(tmp_path, "train", 60), write_text(tmp_path, "valid", 10)
-
-
-def lines_of(run):
-    return [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
-
-
-def column(run, name):
-    """The values noted under a name, by step."""
-    return {line["step"]: line[name] for line in lines_of(run) if name in line}
-
-
-def arrays(path):
-    """Every array of a file of weights, the optimizer's and the random state's included."""
-    found = {}
-    with h5py.File(path) as file:
-        file.visititems(
-            lambda name, x: found.update({name: x[()]}) if isinstance(x, h5py.Dataset) else None
-        )
-    return found
-
-
-def state_of(run):
-    """Everything that a checkpoint holds."""
-    newest = run.checkpoints.newest()
-    with np.load(newest / "optimizer.npz") as optimizer:
-        state = {**arrays(newest / "model.weights.h5"), **optimizer}
-    return {**state, "state.json": json.loads((newest / "state.json").read_text())}
-
-
-def asked_for(run, **changes):
-    """Change what a run is asked for, as `--steps` does."""
-    config = dataclasses.replace(run.training_config(), **changes)
-    run.save_config(run.model_config(), config)
-    return run
 
 
 # --- A run ----------------------------------------------------------------------------------------
@@ -111,8 +94,8 @@ def test_a_run_folder_holds_what_it_promises(trained):
         "metrics.jsonl",
         "tensorboard",
     }
-    (checkpoint,) = (trained.run.path / "checkpoints").iterdir()
-    assert checkpoint.name == f"step-{STEPS:08d}"
+    checkpoints = [path.name for path in trained.run.checkpoints.all()]
+    assert checkpoints == [f"step-{STEPS // 2:08d}", f"step-{STEPS:08d}"]
     assert not [p for p in trained.run.path.rglob("*") if p.name.startswith(".")]
 
 
@@ -124,11 +107,30 @@ def test_samples_are_the_first_of_the_validation_text(trained):
 
 def test_metrics_are_lines_of_json(trained):
     lines = lines_of(trained.run)
-    assert {name for line in lines for name in line} == TAGS | {"step"}
-    assert all(math.isfinite(value) for line in lines for value in line.values())
+    assert {name for line in lines for name in line} == TAGS | {"step", EXAMPLES}
+    assert all(math.isfinite(line[name]) for line in lines for name in line if name != EXAMPLES)
     every = list(range(40, STEPS + 1, 40))
-    for tag in TAGS:
+    for tag in (*TAGS, EXAMPLES):
         assert list(column(trained.run, tag)) == every
+
+
+def test_the_smoothed_loss_follows_the_loss(trained):
+    smoothed = None
+    for step, loss in column(trained.run, "train/loss").items():
+        smoothed = loss if smoothed is None else 0.9 * smoothed + 0.1 * loss
+        assert column(trained.run, "train/loss_smoothed")[step] == pytest.approx(smoothed)
+
+
+def test_examples_are_counted_by_the_length_of_their_bucket(trained):
+    config = trained.run.training_config()
+    counts = column(trained.run, EXAMPLES)
+    assert {int(length) for by_length in counts.values() for length in by_length} <= {
+        *config.batching.lengths
+    }
+    size = measure(config.train_files, trained.run.tokenizer(), config.batching)
+    a_batch = size.pairs / size.batches
+    total = sum(sum(by_length.values()) for by_length in counts.values())
+    assert total == pytest.approx(STEPS * a_batch, rel=0.05)
 
 
 def test_the_learning_rate_follows_the_schedule(trained):
@@ -141,7 +143,8 @@ def test_the_learning_rate_follows_the_schedule(trained):
 def test_tensorboard_shows_curves_and_translations(trained):
     events = EventAccumulator(str(trained.run.tensorboard_path), size_guidance={"tensors": 0})
     events.Reload()
-    assert set(events.Tags()["tensors"]) == TAGS | {"translations"}
+    pictures = {f"attention_{name}/layer_0" for name in ("encoder", "decoder", "cross")}
+    assert set(events.Tags()["tensors"]) == TAGS | {EXAMPLES, "translations"} | pictures
     for tag in TAGS:
         seen = {e.step: tf.make_ndarray(e.tensor_proto) for e in events.Tensors(tag)}
         assert seen == {step: np.float32(x) for step, x in column(trained.run, tag).items()}
@@ -153,6 +156,14 @@ def test_tensorboard_shows_curves_and_translations(trained):
     assert rows[2].startswith(f"| {sample} | ")
     capitals = {word.upper() for word in WORDS}
     assert set(rows[2].split("|")[2].split()) & capitals
+    for tag in pictures:
+        last = tf.make_ndarray(events.Tensors(tag)[-1].tensor_proto)
+        width, height, png = last[0], last[1], last[2]
+        shape = tf.io.decode_png(png).shape
+        assert shape == (int(height), int(width), 3)
+        assert min(shape[:2]) > 50
+    lengths = tf.make_ndarray(events.Tensors(EXAMPLES)[-1].tensor_proto)[:, 2]
+    assert lengths.sum() == sum(column(trained.run, EXAMPLES)[STEPS].values())
 
 
 def test_a_console_that_is_no_terminal_gets_plain_lines(trained):
@@ -218,97 +229,6 @@ def test_all_positions_are_trained_on_at_once(trained):  # T27
     assert not np.allclose(together[0], together[1], rtol=0, atol=1e-2)
 
 
-# --- Going on -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def interrupted(trained, tmp_path_factory):
-    """The same run, ended by Ctrl-C half way, and then gone on with."""
-    path = tmp_path_factory.mktemp("interrupted") / "run"
-    run = make_run(path, trained.train, trained.valid)
-    ordinary = trainer.Report.on_train_batch_end
-
-    def press(report, batch, logs=None):
-        ordinary(report, batch, logs)
-        if report.step == STEPS // 2 + 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.Report, "on_train_batch_end", press)
-        first = trainer.train(run, quiet())
-    assert signal.getsignal(signal.SIGINT) is before
-    halfway = [path.name for path in run.checkpoints.folder.iterdir()]
-    console = quiet()
-    second = trainer.train(RunDirectory.open(path), console)
-    return first, halfway, second, run
-
-
-def test_ctrl_c_saves_and_says_so(interrupted):
-    first, halfway, _, _ = interrupted
-    assert (first.step, first.interrupted) == (STEPS // 2 + 3, True)
-    assert halfway == [f"step-{STEPS // 2 + 3:08d}"]
-
-
-def test_going_on_equals_never_having_stopped(trained, interrupted):
-    *_, second, run = interrupted
-    assert (second.step, second.interrupted) == (STEPS, False)
-    one, other = state_of(trained.run), state_of(run)
-    assert trained.run.model_config().dropout > 0
-    assert one.keys() == other.keys()
-    assert one.pop("state.json") == other.pop("state.json")
-    different = [name for name in one if not np.array_equal(one[name], other[name])]
-    assert different == []
-    assert arrays(trained.run.best_path).keys() == arrays(run.best_path).keys()
-    assert column(trained.run, "validation/loss") == column(run, "validation/loss")
-
-
-def test_another_seed_gives_other_weights(trained):
-    # The comparison above can fail.
-    weights = []
-    for seed in (1, 2):
-        trainer.keras.utils.set_random_seed(seed)
-        weights.append(Transformer(trained.run.model_config()).get_weights())
-    assert any(not np.array_equal(a, b) for a, b in zip(*weights, strict=True))
-
-
-@pytest.mark.parametrize("steps", [STEPS, STEPS - 1, 1])
-def test_fewer_steps_than_done_are_refused(trained, tmp_path, steps):
-    run = RunDirectory(shutil.copytree(trained.run.path, tmp_path / "run"))
-    before = everything(asked_for(run, steps=steps).path)
-    with pytest.raises(InputError, match=f"trained for {STEPS} steps already; ask for more"):
-        trainer.train(run, quiet())
-    assert everything(run.path) == before
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("model.weights.h5", b""),
-        ("model.weights.h5", "half"),
-        ("model.weights.h5", None),
-        ("optimizer.npz", b""),
-        ("optimizer.npz", b"garbage"),
-        ("optimizer.npz", "half"),
-        ("optimizer.npz", None),
-        ("state.json", b"{"),
-        ("state.json", None),
-    ],
-)
-def test_a_damaged_checkpoint_is_refused(trained, tmp_path, name, content):
-    run = RunDirectory(shutil.copytree(trained.run.path, tmp_path / "run"))
-    path = run.checkpoints.newest() / name
-    if content is None:
-        path.unlink()
-    else:
-        data = path.read_bytes()
-        path.write_bytes(data[: len(data) // 2] if content == "half" else content)
-    before = everything(asked_for(run, steps=STEPS + 1).path)
-    with pytest.raises(InputError, match=f"step-{STEPS:08d} is damaged or of another model"):
-        trainer.train(run, quiet())
-    assert everything(run.path) == before
-
-
 # --- Stopping -------------------------------------------------------------------------------------
 
 
@@ -324,15 +244,49 @@ def test_training_stops_when_it_no_longer_gets_better(tmp_path, files):
     assert run.checkpoints.newest().name == "step-00000006"
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, files):
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_gradient_that_is_no_number_stops_and_keeps_the_checkpoint(  # C42, T12
+    tmp_path, files, precision
+):
     settings = {"learning_rate": 1e30, "warmup_steps": 1, "checkpoint_every": 1}
-    run = make_run(tmp_path / "run", *files, steps=30, training=settings)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(InputError, match=r"The loss became (nan|inf) at step 2; .*--learning-rate"):
+    run = make_run(
+        tmp_path / "run", *files, steps=60, training={**settings, "precision": precision}
+    )
+    before = [signal.getsignal(number) for number in trainer.StopOnSignal.SIGNALS]
+    # In float16, single steps with such a gradient are ordinary: they are left out.
+    step = 2 if precision == "float32" else 31
+    with pytest.raises(
+        InputError,
+        match=rf"The gradient became (nan|inf) at step {step}, on a batch of \d+ pairs of up to "
+        r"\d+ tokens that begins with \[\"[\w .]+\", \"[\w .]+\"\]; the last checkpoint is kept. "
+        "A lower --learning-rate or a longer --warmup",
+    ) as raised:
         trainer.train(run, quiet())
-    assert [p.name for p in run.checkpoints.folder.iterdir()] == ["step-00000001"]
+    first = str(raised.value).split('["')[1].split('"')[0]
+    assert first in files[0].source.read_text("utf-8").splitlines()
+    assert run.steps_done() == step - 1
+    assert run.checkpoints.damaged == {}
     assert not run.best_path.exists()
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(number) for number in trainer.StopOnSignal.SIGNALS] == before
+
+
+def test_a_few_infinite_gradients_in_float16_do_not_stop(tmp_path, files, monkeypatch):  # T12
+    settings = {"precision": "mixed_float16", "validate_every": 4, "checkpoint_every": 4}
+    run = make_run(tmp_path / "run", *files, steps=12, training=settings)
+    run.samples_path.unlink()
+    ordinary = trainer.compile_model
+
+    def with_a_large_scale(model, config):
+        ordinary(model, config)
+        model.optimizer.build(model.trainable_variables)
+        model.optimizer.dynamic_scale.assign(2.0**24)
+
+    monkeypatch.setattr(trainer, "compile_model", with_a_large_scale)
+    result = trainer.train(run, quiet())
+    skipped, scale = (column(run, f"train/{name}") for name in ("skipped_steps", "loss_scale"))
+    assert result.step == 12
+    assert 0 < skipped[4] <= skipped[12] < 12
+    assert scale[12] == 2.0 ** (24 - skipped[12])
 
 
 def test_text_is_measured_again_only_if_it_changed(tmp_path, files, monkeypatch):
@@ -359,23 +313,6 @@ def test_text_is_measured_again_only_if_it_changed(tmp_path, files, monkeypatch)
         trainer.train(asked_for(run, steps=8), quiet())
 
 
-def test_a_mixture_is_trained_on_and_gone_on_with(tmp_path, files):
-    write_text(tmp_path, "more-1", 20)
-    more = ParallelFiles(tmp_path / "more-*.small", tmp_path / "more-*.capital")
-    settings = {"checkpoint_every": 3, "validate_every": 3, "token_dropout": 0.2}
-    runs = [
-        make_run(
-            tmp_path / name, Mixture((files[0], more), (1, 2)), files[1], steps=6, training=settings
-        )
-        for name in ("whole", "halves")
-    ]
-    trainer.train(runs[0], quiet())
-    for steps in (3, 6):
-        trainer.train(asked_for(runs[1], steps=steps), quiet())
-    one, other = (arrays(run.checkpoints.newest() / "model.weights.h5") for run in runs)
-    assert [name for name in one if not np.array_equal(one[name], other[name])] == []
-
-
 def test_pairs_that_are_left_out_are_told(trained):
     config = dataclasses.replace(trained.run.training_config(), max_length=5)
     size = measure(config.train_files, trained.run.tokenizer(), config.batching)
@@ -384,3 +321,165 @@ def test_pairs_that_are_left_out_are_told(trained):
     assert f"left out: {size.too_long} pairs longer than --max-length" in console.file.getvalue()
     assert "left out: 3 pairs with an empty side" in console.file.getvalue()
     assert size.too_long > 0
+
+
+# --- Settings -------------------------------------------------------------------------------------
+
+
+def quick(path, files, steps=4, **training):
+    """A run that takes a few seconds, for it translates no samples."""
+    settings = {"validate_every": steps, "checkpoint_every": steps, **training}
+    run = make_run(path, *files, steps=steps, training=settings)
+    run.samples_path.unlink()
+    return run
+
+
+@pytest.fixture
+def compiled(tmp_path, files, monkeypatch):
+    """What `train` would have trained, and how."""
+
+    def get(model=None, **settings):
+        seen = []
+        monkeypatch.setattr(Transformer, "fit", lambda self, data, **_: seen.append(self))
+        name = str(len(list(tmp_path.iterdir())))
+        run = make_run(tmp_path / name, *files, steps=9, model=model, training=settings)
+        trainer.train(run, quiet())
+        return seen[0]
+
+    return get
+
+
+def test_what_is_not_set_is_plain(compiled):
+    model = compiled()
+    assert model.dtype_policy.name == "float32"
+    assert (model.accumulate, model.config.recompute, model.prepare_inputs) == (1, False, None)
+    assert type(model.optimizer).__name__ == "Adam"
+    assert type(model.optimizer._learning_rate) is InverseSquareRoot
+    assert (model.optimizer.global_clipnorm, model.optimizer.use_ema) == (1.0, False)
+    assert model.loss.label_smoothing == 0.05
+
+
+def test_settings_reach_the_model(compiled):  # T05, T11, T12, T15
+    model = compiled(
+        {"recompute": True},
+        precision="mixed_bfloat16",
+        accumulate=3,
+        optimizer="adamw",
+        weight_decay=0.25,
+        schedule="one-cycle",
+        warmup_steps=2,
+        clip_norm=0.0,
+        ema=0.9,
+        teacher_forcing=0.5,
+        label_smoothing=0.2,
+    )
+    assert model.dtype_policy.name == "mixed_bfloat16"
+    assert (model.accumulate, model.config.recompute) == (3, True)
+    assert model.get_layer("encoder").recompute
+    assert model.optimizer.weight_decay == 0.25
+    assert type(model.optimizer._learning_rate) is OneCycle
+    assert model.optimizer.global_clipnorm is None
+    assert (model.optimizer.use_ema, model.optimizer.ema_momentum) == (True, 0.9)
+    assert type(model.prepare_inputs) is ScheduledSampling
+    assert model.prepare_inputs.get_config() == {"share": 0.5, "steps": 9, "passes": 1}
+    assert model.loss.label_smoothing == 0.2
+
+
+def test_half_precision_scales_the_loss(compiled):  # T12
+    optimizer = compiled(precision="mixed_float16", optimizer="adafactor").optimizer
+    assert type(optimizer).__name__ == "LossScaleOptimizer"
+    assert "adafactor" in type(optimizer.inner_optimizer).__name__.lower()
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_determinism_is_asked_for(compiled, monkeypatch, deterministic):
+    asked = []
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: asked.append(True))
+    compiled(deterministic=deterministic)
+    assert asked == [True] * deterministic
+
+
+def test_the_average_of_the_weights_is_validated_and_kept(tmp_path, files):
+    run = quick(tmp_path / "run", files, ema=0.9, steps=5)
+    trainer.train(run, quiet())
+    best, last = (
+        arrays(path) for path in (run.best_path, run.checkpoints.newest() / "model.weights.h5")
+    )
+    assert best.keys() == last.keys()
+    assert any(not np.array_equal(best[name], last[name]) for name in best)
+    config = run.training_config()
+    batches = make_batches(config.valid_files, run.tokenizer(), config.batching)
+    model = run.load_model()
+    found = trainer.Evaluator(model, config.label_smoothing)(batches)["loss"]
+    assert found == pytest.approx(column(run, "validation/loss")[5], rel=1e-6)
+
+    # The average is that of the optimizer, and training goes on from the weights themselves.
+    trainer.keras.utils.set_random_seed(0)
+    again = Transformer(run.model_config())
+    trainer.compile_model(again, config)
+    run.checkpoints.restore(again)
+    averages = again.optimizer._model_variables_moving_average
+    for mine, average in zip(model.trainable_variables, averages, strict=True):
+        np.testing.assert_array_equal(mine, average)
+    assert any(
+        not np.array_equal(mine, weight)
+        for mine, weight in zip(model.trainable_variables, again.trainable_variables, strict=True)
+    )
+
+
+def test_some_steps_are_recorded_for_the_profiler(tmp_path, files):
+    run = quick(tmp_path / "run", files)
+    trainer.train(run, quiet(), profile=(3, 4))
+    (trace,) = run.tensorboard_path.rglob("*.xplane.pb")
+    assert trace.stat().st_size > 1000
+    assert b"train_step" in trace.read_bytes() or b"one_step" in trace.read_bytes()
+
+
+def test_a_recording_ends_with_the_training(tmp_path, files):
+    run = quick(tmp_path / "run", files)
+    trainer.train(run, quiet(), profile=(4, 400))
+    assert len([*run.tensorboard_path.rglob("*.xplane.pb")]) == 1
+
+
+# --- The journal ----------------------------------------------------------------------------------
+
+
+def test_lines_of_steps_that_are_made_again_are_forgotten(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for step in (10, 20, 30):
+        journal = Journal(path, tmp_path / "tensorboard", step - 10)
+        journal.scalars(step, **{"train/loss": step / 2})
+        journal.examples(step, {4: 2, 8: 1})
+        journal.close()
+    whole = path.read_text().splitlines(keepends=True)
+    assert len(whole) == 6
+    path.write_text("".join(whole) + '{"step": 31, "tra')  # killed while it was writing
+    for step, kept in ((30, 6), (29, 4), (20, 4), (0, 0)):
+        Journal(path, tmp_path / "tensorboard", step).close()
+        assert path.read_text().splitlines(keepends=True) == whole[:kept]
+
+
+# --- Signals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once(capsys, number):
+    class Model:
+        stop_training = False
+
+    seen = []
+    before = signal.signal(number, lambda *_: seen.append("at once"))
+    try:
+        stop = trainer.StopOnSignal()
+        stop.set_model(Model())
+        stop.on_train_begin()
+        os.kill(os.getpid(), number)
+        assert (stop.signal, stop.model.stop_training, seen) == (number, True, [])
+        os.kill(os.getpid(), number)
+        assert seen == ["at once"]
+        stop.on_train_end()
+    finally:
+        signal.signal(number, before)
+    error = capsys.readouterr().err
+    assert "Stopping after this step" in error
+    assert ("press Ctrl-C again" in error) == (number == signal.SIGINT)

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from keras_transformer.errors import InputError
 from keras_transformer.training.batching import Batching
+from keras_transformer.training.checkpoints import is_alone
 from keras_transformer.training.evaluation import Evaluator
 from keras_transformer.training.journal import SMOOTHING, Journal
 from keras_transformer.training.run_directory import RunDirectory
@@ -133,6 +134,14 @@ class Report(StepCallback):
         self.examples.update({int(k): v for k, v in self.state.get("examples", {}).items()})
         self.last = (self.step, time.perf_counter())
         self.tokens = 0.0
+        if is_alone(self.model):
+            self.restored = [value.numpy() for value in self.model.metrics_variables]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Put the mean loss of a checkpoint back, which `fit` has just set to 0."""
+        if is_alone(self.model):
+            for variable, value in zip(self.model.metrics_variables, self.restored, strict=True):
+                variable.assign(value)
 
     def on_train_batch_end(self, batch, logs=None):
         """Count the step, and report if it is time."""

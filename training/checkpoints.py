@@ -64,7 +64,9 @@ class Checkpoints:
         return ""
 
     def save(self, model, step: int, state: dict[str, Any], keep: int = 1) -> Path:
-        """Write the state after a step, and remove all but the newest checkpoints.
+        """Write the state after a step, and remove all but the newest checkpoints up to it.
+
+        Later ones are removed too: they are damaged, or the run would have gone on from them.
 
         Args:
             model: A compiled model whose optimizer is built.
@@ -82,8 +84,10 @@ class Checkpoints:
             sums = {file.name: _checksum(file) for file in sorted(new.iterdir())}
             (new / self.CHECKSUMS).write_text(json.dumps(sums, indent=2), encoding="utf-8")
         self.damaged.pop(path, None)
-        for other in self.all()[:-keep]:
-            shutil.rmtree(other)
+        kept = [other for other in self.all() if other <= path][-keep:]
+        for other in self.all():
+            if other not in kept:
+                shutil.rmtree(other)
         return path
 
     def restore(self, model) -> dict[str, Any]:
@@ -97,8 +101,9 @@ class Checkpoints:
             found = "".join(f"\n  {p}: {problem}" for p, problem in self.damaged.items())
             raise InputError(f"{self.folder} holds no checkpoint that is whole.{found}")
         try:
-            with model.distribute_strategy.scope():
-                model.optimizer.build(model.trainable_variables)
+            if not model.optimizer.built:
+                with model.distribute_strategy.scope():
+                    model.optimizer.build(model.trainable_variables)
             with without_optimizer(model):
                 model.load_weights(path / self.WEIGHTS)
             with np.load(path / self.VARIABLES) as saved:
@@ -133,11 +138,12 @@ def _variables(model):
         *model.optimizer.variables,
         *model.non_trainable_variables,
         # Those of many workers add up over all of them, which one alone can't read.
-        *(model.metrics_variables if _is_alone(model) else ()),
+        *(model.metrics_variables if is_alone(model) else ()),
     ]
 
 
-def _is_alone(model):
+def is_alone(model) -> bool:
+    """Say whether a model is trained by this process alone."""
     return getattr(model.distribute_strategy.extended, "_num_workers", 1) == 1
 
 

@@ -25,7 +25,7 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     """
     if name not in STRATEGIES:
         raise InputError(f"There is no strategy {name!r}; choose one of {', '.join(STRATEGIES)}.")
-    workers = _workers()
+    workers = [] if name == "single" else _workers()  # TensorFlow reads it for the others
     if name == "auto":
         if len(workers) > 1:
             name = "multiworker"
@@ -45,12 +45,11 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def worker_index() -> tuple[int, int]:
-    """Return this process's number among the workers of TF_CONFIG, and how many there are."""
-    workers = _workers()
-    if not workers:
+def worker_index(strategy: tf.distribute.Strategy | None) -> tuple[int, int]:
+    """Return this process's number among the workers of a strategy, and how many there are."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 0, 1
-    return _tf_config()["task"]["index"], len(workers)
+    return _tf_config()["task"]["index"], len(_workers())
 
 
 def workers_lost(strategy: tf.distribute.Strategy) -> tuple[type[Exception], ...]:

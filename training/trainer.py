@@ -88,7 +88,7 @@ def train(
         InputError: If the data is missing or damaged, no checkpoint is whole, the run has been
             trained that far already, or the gradient is no longer finite.
     """
-    worker = worker_index() if _is_multiworker(strategy) else (0, 1)
+    worker = worker_index(strategy)
     is_first = worker[0] == 0
     console = (console or Console(stderr=True)) if is_first else Console(quiet=True)
     strategy = strategy or tf.distribute.get_strategy()
@@ -103,7 +103,7 @@ def train(
     with strategy.scope():
         model = Transformer(run.model_config(), dtype=config.precision)
         compile_model(model, config)
-    state = run.checkpoints.restore(model) if run.steps_done() else {}
+    state = run.checkpoints.restore(model) if run.checkpoints.all() else {}
     for path, problem in run.checkpoints.damaged.items():
         console.print(
             f"{path} is damaged ({problem}): going on from step {run.steps_done():,}",
@@ -207,8 +207,9 @@ class _SampleShow:
         outputs = translate(self.translator, self.samples).texts
         journal.translations(step, self.samples, outputs)
         ids = self.tokenizer.tokenize([self.samples[0], outputs[0]])
-        source = append_end(ids[:1].to_tensor(), self.model.config.max_length)
-        target = np.concatenate([[BEGIN_ID], ids[1].numpy()])[None].astype("int32")
+        longest = self.model.config.max_length
+        source = append_end(ids[:1].to_tensor(), longest)
+        target = np.concatenate([[BEGIN_ID], ids[1].numpy()])[None, :longest].astype("int32")
         maps = attention_maps(self.model, {"source_ids": source, "target_ids": tf.constant(target)})
         journal.attention(step, maps, self._pieces(source[0]), self._pieces(target[0]))
 
