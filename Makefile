@@ -40,6 +40,7 @@ lint: $(READY)
 bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/text.py
 	$(BIN)/python benchmarks/input.py
+	$(BIN)/python benchmarks/train.py
 
 # What docs/experiments.md shows, in about ten minutes.
 experiments: $(FIGURES_READY)

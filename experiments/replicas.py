@@ -4,6 +4,9 @@ The preset `tiny` learns to translate on one device and on two, from the same se
 where the two should differ by rounding alone, and with the preset's, where each replica drops out
 other units. The two devices are logical CPUs of one machine.
 
+How far rounding alone leads apart is shown by one device that cuts its batches into micro-batches:
+two, which are what the two replicas get, and three, which add up in another order.
+
     python experiments/replicas.py --source train.en --target train.de \
         --valid-source val.en --valid-target val.de
 """
@@ -18,48 +21,46 @@ from pathlib import Path
 from common import plt, print_table, save
 
 EVERY = 10  # steps between two reports
-SHOWN = (50, 100, 150, 200)  # steps in the table
+SHOWN = (10, 50, 100, 200)  # steps in the table
+ONE, TWO, LIKE_TWO = "1 device", "2 devices", "1 device, 2 micro-batches"
+# Dropout: name: devices and micro-batches.
+VARIANTS = {
+    0.0: {
+        ONE: (1, 1),
+        TWO: (2, 1),
+        LIKE_TWO: (1, 2),
+        "1 device, 3 micro-batches": (1, 3),
+    },
+    0.1: {ONE: (1, 1), TWO: (2, 1)},
+}
+TRAIN = "--train-a-run"  # what tells a child process from the first one
 
 
 def main():
-    """Train four times, print the losses, and draw them."""
+    """Train all variants, print the losses, and draw them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("source", "target", "valid-source", "valid-target"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--vocab-size", type=int, default=8000)
-    parser.add_argument("--batch-tokens", type=int, default=2048)
+    parser.add_argument("--batch-tokens", type=int, default=1024)
     parser.add_argument("--figure", type=Path, default=Path("docs/figures/replicas.png"))
     asked = parser.parse_args()
-    figure, axes = plt.subplots(
-        2, 2, figsize=(8, 5), sharex=True, sharey="row", height_ratios=(2, 1)
-    )
-    rows, vocabulary = [], None
+    curves, vocabulary = {}, None
     with tempfile.TemporaryDirectory() as folder:
-        for column, (title, dropout) in enumerate((("none", 0.0), ("0.1", 0.1))):
-            curves = []
-            for devices in (1, 2):
-                path = Path(folder, f"{title}-{devices}")
-                vocabulary = set_up(asked, path, vocabulary, dropout)
+        for dropout, variants in VARIANTS.items():
+            for name, (devices, accumulate) in variants.items():
+                path = Path(folder, f"run-{len(curves)}")
+                vocabulary = set_up(asked, path, vocabulary, dropout, accumulate)
                 with Path(f"{path}.log").open("w") as log:
                     command = [sys.executable, __file__, TRAIN, path, str(devices)]
                     if subprocess.run(command, stderr=log, check=False).returncode:
                         sys.exit(Path(log.name).read_text())
-                curves.append(losses(path / "metrics.jsonl"))
-            one, two = curves
-            differences = {step: abs(one[step] - two[step]) for step in one}
-            for name, curve in (("1 device", one), ("2 devices", two)):
-                rows.append([title, name, *(f"{curve[step]:.6f}" for step in SHOWN), ""])
-            between = [f"{differences[step]:.1e}" for step in SHOWN]
-            rows.append([title, "difference", *between, f"{max(differences.values()):.1e}"])
-            draw(axes[:, column], f"dropout: {title}", one, two, differences)
-    steps = [f"step {step}" for step in SHOWN]
-    print_table(["dropout", "", *steps, f"largest of {len(differences)} reports"], rows)
-    axes[0, 0].set(ylabel="training loss")
-    axes[1, 0].set(ylabel="difference", yscale="log")
-    save(figure, asked.figure)
+                curves[dropout, name] = losses(path / "metrics.jsonl")
+    tell(curves)
+    save(draw(curves), asked.figure)
 
 
-def set_up(asked, path, vocabulary, dropout):
+def set_up(asked, path, vocabulary, dropout, accumulate):
     """Make a run, and return the file of its vocabulary for the next one."""
     from keras_transformer.training.new_run import new_run
     from keras_transformer.training.text_files import ParallelFiles
@@ -76,15 +77,13 @@ def set_up(asked, path, vocabulary, dropout):
         model={"dropout": dropout, "embedding_dropout": dropout},
         training={
             "batch_tokens": asked.batch_tokens,
+            "accumulate": accumulate,
             "validate_every": steps,
             "checkpoint_every": steps,
             "warmup_steps": steps // 4,
         },
     )
     return run.vocabulary_path
-
-
-TRAIN = "--train-a-run"
 
 
 def train(path, devices):
@@ -109,14 +108,43 @@ def losses(path):
     return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
 
 
-def draw(axes, title, one, two, differences):
-    """Draw two curves, and their difference below."""
-    axes[0].plot(one.keys(), one.values(), color="C0", linewidth=3, label="1 device")
-    axes[0].plot(two.keys(), two.values(), color="C1", linestyle="--", label="2 devices")
-    axes[0].set(title=title)
-    axes[0].legend()
-    axes[1].plot(differences.keys(), differences.values(), color="C3")
-    axes[1].set(xlabel="step")
+def tell(curves):
+    """Print a few losses of every variant, and how far it is from one device."""
+    rows = []
+    for (dropout, name), curve in curves.items():
+        shown = [f"{curve[step]:.4f}" for step in SHOWN]
+        far = max(distances(curve, curves[dropout, ONE]))
+        rows.append([str(dropout), name, *shown, f"{far:.1e}" if name != ONE else ""])
+    steps = [f"step {step}" for step in SHOWN]
+    print_table(["dropout", "", *steps, "largest distance from 1 device"], rows)
+    far = max(distances(curves[0.0, LIKE_TWO], curves[0.0, TWO]))
+    print(f"\n2 devices and {LIKE_TWO} are at most {far:.1e} apart.")
+
+
+def draw(curves):
+    """Draw all curves, and their distance from that of one device below."""
+    figure, axes = plt.subplots(
+        2, 2, figsize=(8, 5.5), sharex=True, sharey="row", height_ratios=(2, 1)
+    )
+    for column, (dropout, variants) in enumerate(VARIANTS.items()):
+        for i, name in enumerate(variants):
+            curve = curves[dropout, name]
+            style = {"color": f"C{i}", "linewidth": 4 - i, "linestyle": "--" if i else "-"}
+            axes[0, column].plot(curve.keys(), curve.values(), label=name, **style)
+            if name != ONE:
+                far = distances(curve, curves[dropout, ONE])
+                axes[1, column].plot(curve.keys(), far, **style)
+        axes[0, column].set(title=f"dropout {dropout}")
+        axes[0, column].legend(fontsize="small")
+        axes[1, column].set(xlabel="step", yscale="log")
+    axes[0, 0].set(ylabel="training loss")
+    axes[1, 0].set(ylabel="distance from 1 device")
+    return figure
+
+
+def distances(one, two):
+    """Return the distance of two curves at every step."""
+    return [abs(one[step] - two[step]) for step in one]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from keras_transformer.cli_checks import check_files_exist
 from keras_transformer.errors import InputError
 
 RESTARTS = "KERAS_TRANSFORMER_RESTARTS"
-MOST_RESTARTS = 20
+MOST_RESTARTS = 20  # without progress
 
 Strategy = Literal["auto", "single", "mirrored", "multiworker"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
@@ -254,12 +254,17 @@ def train(
 
 def _start_again(folder, strategy, error, console) -> None:
     """Put a new process in the place of this one, to join the others at the last checkpoint."""
-    count = int(os.environ.get(RESTARTS, "0")) + 1
+    from keras_transformer.training.run_directory import RunDirectory
+
     reason = str(error).split("\n", maxsplit=1)[0][:300]
-    if not (folder / "config.json").is_file() or count > MOST_RESTARTS:
+    is_set_up = (folder / "config.json").is_file()
+    done = RunDirectory.open(folder).steps_done() if is_set_up else 0
+    count, _, step = os.environ.get(RESTARTS, "").partition(":")
+    number = 1 + (int(count) if step == str(done) else 0)  # since a step was last saved
+    if not is_set_up or number > MOST_RESTARTS:
         raise InputError(f"Another worker was lost: {reason}")
     console.print(f"Another worker was lost ({reason}). Starting again from the last checkpoint.")
-    os.environ[RESTARTS] = str(count)
+    os.environ[RESTARTS] = f"{number}:{done}"
     sys.stdout.flush()
     sys.stderr.flush()
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # or the old connections would live on

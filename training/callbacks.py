@@ -18,7 +18,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from keras_transformer.errors import InputError
 from keras_transformer.training.batching import Batching
+<<<<<<< HEAD
 from keras_transformer.training.checkpoints import is_alone
+=======
+from keras_transformer.training.distribution import all_agree, has_other_workers
+>>>>>>> 6599b37d86eb47ec56abc07cd55be4050a6842fd
 from keras_transformer.training.evaluation import Evaluator
 from keras_transformer.training.journal import SMOOTHING, Journal
 from keras_transformer.training.run_directory import RunDirectory
@@ -336,13 +340,22 @@ class Checkpoint(StepCallback):
 
 
 class StopOnSignal(StepCallback):
-    """Ends training after the current step on Ctrl-C or SIGTERM; a second one ends it at once."""
+    """Ends training after the current step on Ctrl-C or SIGTERM; a second one ends it at once.
+
+    Many workers tell each other after every step, so that all of them end after the same one and
+    the first can save it. `other_stopped` is True in those that got no signal themselves.
+
+    Args:
+        strategy: Where the model was made.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self):
+    def __init__(self, strategy: tf.distribute.Strategy | None = None):
         super().__init__()
+        self.strategy = strategy or tf.distribute.get_strategy()
         self.signal = None
+        self.stopped = False
         self.previous: dict[int, Any] = {}
 
     def on_train_begin(self, logs=None):
@@ -354,8 +367,19 @@ class StopOnSignal(StepCallback):
         self.signal = signal.Signals(number)
         hint = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else ""
         print(f"\nStopping after this step{hint}.", file=sys.stderr)
-        self.model.stop_training = True
+        if not has_other_workers(self.strategy):
+            self.model.stop_training = True
         self._give_back()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Stop if any worker has to."""
+        if has_other_workers(self.strategy) and not all_agree(self.strategy, self.signal is None):
+            self.stopped = self.model.stop_training = True
+
+    @property
+    def other_stopped(self) -> bool:
+        """Whether training ended because of a signal to another worker."""
+        return self.stopped and self.signal is None
 
     def on_train_end(self, logs=None):
         """Give the signals back."""

@@ -1,5 +1,6 @@
 """Strategies: on which devices a model trains, and which part of a batch each of them gets."""
 
+import functools
 import json
 import os
 
@@ -54,7 +55,7 @@ def worker_index(strategy: tf.distribute.Strategy | None) -> tuple[int, int]:
 
 def workers_lost(strategy: tf.distribute.Strategy) -> tuple[type[Exception], ...]:
     """Return the errors that tell of another worker that died; none without other workers."""
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if not has_other_workers(strategy):
         return ()
     return (
         tf.errors.UnavailableError,
@@ -66,25 +67,34 @@ def workers_lost(strategy: tf.distribute.Strategy) -> tuple[type[Exception], ...
     )
 
 
+def has_other_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Return whether a strategy is that of many workers, each a process of its own."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
 def all_agree(strategy: tf.distribute.Strategy, agree: bool) -> bool:
     """Wait for all workers, and return whether all of them agree."""
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if not has_other_workers(strategy):
         return agree
     return sum_over_workers(strategy, float(not agree)) == 0
 
 
 def sum_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
     """Add up a number over all replicas of all workers."""
+    return float(_make_sum(strategy)(tf.constant(value, tf.float64)))
 
+
+@functools.cache
+def _make_sum(strategy):
     @tf.function
-    def total():
-        def each():
+    def total(value):
+        def each(value):
             context = tf.distribute.get_replica_context()
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(value, tf.float64))
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
 
-        return strategy.experimental_local_results(strategy.run(each))[0]
+        return strategy.experimental_local_results(strategy.run(each, (value,)))[0]
 
-    return float(total())
+    return total
 
 
 def _workers():
@@ -151,7 +161,7 @@ def distribute_local_batches(batches: tf.data.Dataset, strategy: tf.distribute.S
     Returns:
         A data set for `fit`.
     """
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if not has_other_workers(strategy):
         return distribute_batches(batches, strategy)
 
     def local(context):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_transformer.training.files import replacing
 from keras_transformer.training.pictures import attention_picture
 
-SMOOTHING = 0.9  # of the smoothed loss, from one report to the next
+SMOOTHING = 0.6  # of the smoothed loss, from one report to the next, each of many steps
 
 
 class Journal:

@@ -1,5 +1,6 @@
 """Pictures for people."""
 
+import math
 import unicodedata
 
 import numpy as np
@@ -8,13 +9,13 @@ from PIL import Image, ImageDraw, ImageFont
 CELL = 18  # pixels a weight
 FONT = 13
 MARGIN = 6
-WIDTH = 1100  # pixels; heads that are wider together go below each other
+WIDTH = 1100  # pixels; so wide is a picture at most, if no head is wider
 FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
 DARKEST = np.array([8, 29, 88])  # the colour of weight 1; that of 0 is white
 
 
 def attention_picture(weights, rows: list[str], columns: list[str]) -> np.ndarray:
-    """Draw the attention weights of all heads beside each other; the darker, the more attention.
+    """Draw the attention weights of all heads in a square; the darker, the more attention.
 
     Darkness grows with the square root of a weight, or else attention that is spread over a whole
     sentence could not be seen. Above each head stands its largest weight.
@@ -38,7 +39,8 @@ def attention_picture(weights, rows: list[str], columns: list[str]) -> np.ndarra
     across = max(width, *(_width(font, title) for title in titles)) + 2 * MARGIN
     title = FONT + 2 * MARGIN
     down = title + above + height + MARGIN
-    beside = min(len(weights), max(1, (WIDTH - left) // across))
+    square = math.ceil(math.sqrt(len(weights)))  # TensorBoard shrinks what is wide
+    beside = min(square, max(1, (WIDTH - left) // across))
     size = (left + beside * across, -(-len(weights) // beside) * down)
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)

@@ -25,6 +25,7 @@ from keras_transformer.training.corpus_size import CorpusSize, measured
 from keras_transformer.training.data import make_batches, make_training_batches
 from keras_transformer.training.distribution import (
     distribute_local_batches,
+    has_other_workers,
     sum_over_workers,
     worker_index,
 )
@@ -87,8 +88,14 @@ def train(
     Raises:
         InputError: If the data is missing or damaged, no checkpoint is whole, the run has been
             trained that far already, or the gradient is no longer finite.
+        tf.errors.OpError: Of many workers, if another was lost or told to stop by a signal; see
+            `workers_lost`.
     """
+<<<<<<< HEAD
     worker = worker_index(strategy)
+=======
+    worker = worker_index() if has_other_workers(strategy) else (0, 1)
+>>>>>>> 6599b37d86eb47ec56abc07cd55be4050a6842fd
     is_first = worker[0] == 0
     console = (console or Console(stderr=True)) if is_first else Console(quiet=True)
     strategy = strategy or tf.distribute.get_strategy()
@@ -128,7 +135,7 @@ def train(
     report = Report(
         config.steps, journal, min(REPORT_EVERY, config.validate_every), console, batching, state
     )
-    interrupt = StopOnSignal()
+    interrupt = StopOnSignal(strategy)
     validate = Validate(
         run,
         Evaluator(model, config.label_smoothing),
@@ -173,6 +180,10 @@ def train(
         if journal:
             journal.close()
         interrupt.on_train_end()  # fit does not call it after an error
+    if interrupt.other_stopped:
+        raise tf.errors.UnavailableError(
+            None, None, "a signal told it to stop, and this step is saved"
+        )
     console.print(measured_peak())
     return TrainingResult(
         steps_made(model), state.get("best", {}), state.get("last", {}), interrupt.signal
@@ -222,13 +233,9 @@ def _decode(tokenizer, ids):
     return [text.decode("utf-8", "replace") for text in tokenizer.detokenize(inner).numpy()]
 
 
-def _is_multiworker(strategy):
-    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-
-
 def _check_same_step(strategy, step):
     """Make sure that all workers go on from one checkpoint."""
-    if not _is_multiworker(strategy):
+    if not has_other_workers(strategy):
         return
 
     if sum_over_workers(strategy, step) != step * strategy.num_replicas_in_sync:
