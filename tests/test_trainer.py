@@ -117,7 +117,7 @@ def test_metrics_are_lines_of_json(trained):
 def test_the_smoothed_loss_follows_the_loss(trained):
     smoothed = None
     for step, loss in column(trained.run, "train/loss").items():
-        smoothed = loss if smoothed is None else 0.9 * smoothed + 0.1 * loss
+        smoothed = loss if smoothed is None else 0.6 * smoothed + 0.4 * loss
         assert column(trained.run, "train/loss_smoothed")[step] == pytest.approx(smoothed)
 
 

@@ -18,11 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from keras_transformer.errors import InputError
 from keras_transformer.training.batching import Batching
-<<<<<<< HEAD
-from keras_transformer.training.checkpoints import is_alone
-=======
 from keras_transformer.training.distribution import all_agree, has_other_workers
->>>>>>> 6599b37d86eb47ec56abc07cd55be4050a6842fd
 from keras_transformer.training.evaluation import Evaluator
 from keras_transformer.training.journal import SMOOTHING, Journal
 from keras_transformer.training.run_directory import RunDirectory
@@ -138,12 +134,12 @@ class Report(StepCallback):
         self.examples.update({int(k): v for k, v in self.state.get("examples", {}).items()})
         self.last = (self.step, time.perf_counter())
         self.tokens = 0.0
-        if is_alone(self.model):
+        if not has_other_workers(self.model.distribute_strategy):
             self.restored = [value.numpy() for value in self.model.metrics_variables]
 
     def on_epoch_begin(self, epoch, logs=None):
         """Put the mean loss of a checkpoint back, which `fit` has just set to 0."""
-        if is_alone(self.model):
+        if not has_other_workers(self.model.distribute_strategy):
             for variable, value in zip(self.model.metrics_variables, self.restored, strict=True):
                 variable.assign(value)
 
@@ -354,7 +350,7 @@ class StopOnSignal(StepCallback):
     def __init__(self, strategy: tf.distribute.Strategy | None = None):
         super().__init__()
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.signal = None
+        self.signal: signal.Signals | None = None
         self.stopped = False
         self.previous: dict[int, Any] = {}
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_transformer.errors import InputError
+from keras_transformer.training.distribution import has_other_workers
 from keras_transformer.training.files import replacing
 
 
@@ -138,13 +139,8 @@ def _variables(model):
         *model.optimizer.variables,
         *model.non_trainable_variables,
         # Those of many workers add up over all of them, which one alone can't read.
-        *(model.metrics_variables if is_alone(model) else ()),
+        *(() if has_other_workers(model.distribute_strategy) else model.metrics_variables),
     ]
-
-
-def is_alone(model) -> bool:
-    """Say whether a model is trained by this process alone."""
-    return getattr(model.distribute_strategy.extended, "_num_workers", 1) == 1
 
 
 def _checksum(path):

@@ -48,7 +48,7 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
 
 def worker_index(strategy: tf.distribute.Strategy | None) -> tuple[int, int]:
     """Return this process's number among the workers of a strategy, and how many there are."""
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if not has_other_workers(strategy):
         return 0, 1
     return _tf_config()["task"]["index"], len(_workers())
 
@@ -67,7 +67,7 @@ def workers_lost(strategy: tf.distribute.Strategy) -> tuple[type[Exception], ...
     )
 
 
-def has_other_workers(strategy: tf.distribute.Strategy) -> bool:
+def has_other_workers(strategy: tf.distribute.Strategy | None) -> bool:
     """Return whether a strategy is that of many workers, each a process of its own."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 

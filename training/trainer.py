@@ -91,11 +91,7 @@ def train(
         tf.errors.OpError: Of many workers, if another was lost or told to stop by a signal; see
             `workers_lost`.
     """
-<<<<<<< HEAD
     worker = worker_index(strategy)
-=======
-    worker = worker_index() if has_other_workers(strategy) else (0, 1)
->>>>>>> 6599b37d86eb47ec56abc07cd55be4050a6842fd
     is_first = worker[0] == 0
     console = (console or Console(stderr=True)) if is_first else Console(quiet=True)
     strategy = strategy or tf.distribute.get_strategy()
