@@ -342,7 +342,7 @@ class StopOnSignal(StepCallback):
     def __init__(self, strategy: tf.distribute.Strategy | None = None):
         super().__init__()
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.signal = None
+        self.signal: signal.Signals | None = None
         self.stopped = False
         self.previous: dict[int, Any] = {}
 

@@ -224,6 +224,7 @@ class _SampleShow:
         ids = self.tokenizer.tokenize([self.samples[0], outputs[0]])
         source = append_end(ids[:1].to_tensor(), self.model.config.max_length)
         target = np.concatenate([[BEGIN_ID], ids[1].numpy()])[None].astype("int32")
+        target = target[:, : self.model.config.max_length]  # an output may be as long as that
         maps = attention_maps(self.model, {"source_ids": source, "target_ids": tf.constant(target)})
         journal.attention(step, maps, self._pieces(source[0]), self._pieces(target[0]))
 
