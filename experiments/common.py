@@ -8,6 +8,7 @@ import keras
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import tensorflow as tf  # noqa: F401  (for the experiments; imported here, it is quiet)
 
 from keras_transformer.models import Transformer, TransformerConfig
 

@@ -87,7 +87,8 @@ def train(
 
     Raises:
         InputError: If the data is missing or damaged, no checkpoint is whole, the run has been
-            trained that far already, or the gradient is no longer finite.
+            trained that far already, the gradient is no longer finite, or a tf.data service was
+            started anew.
         tf.errors.OpError: Of many workers, if another was lost or told to stop by a signal; see
             `workers_lost`.
     """
@@ -171,6 +172,13 @@ def train(
                 interrupt,
             ],
         )
+    except tf.errors.NotFoundError as error:
+        if config.data_service is None:
+            raise
+        raise InputError(
+            f"The tf.data service at {config.data_service} was started anew and has forgotten this "
+            f"run ({error.message}). Go on from the last checkpoint by --resume {run.path}."
+        ) from None
     finally:
         report.bar.stop()
         if journal:
