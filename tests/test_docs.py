@@ -81,15 +81,16 @@ def test_commands_in_the_readme_name_options_that_exist():
             assert option in shown, f"{name} has no {option}"
 
 
-def test_every_experiment_has_its_command_and_a_small_figure_on_the_page():
-    page = (ROOT / "docs" / "experiments.md").read_text("utf-8")
+def test_every_experiment_has_its_command_and_a_small_figure_on_a_page():
+    pages = "".join(path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
     paths = (ROOT / "experiments").glob("*.py")
     scripts = [path for path in paths if path.stem != "common"]
     assert scripts
     for path in scripts:
-        assert f"python experiments/{path.name}" in page
-        assert f"](figures/{path.stem}.png)" in page
-        assert (ROOT / "docs" / "figures" / f"{path.stem}.png").stat().st_size < 100_000
+        assert f"python experiments/{path.name}" in pages
+        if "--figure" in path.read_text("utf-8") or "from common" in path.read_text("utf-8"):
+            assert f"](figures/{path.stem}.png)" in pages
+            assert (ROOT / "docs" / "figures" / f"{path.stem}.png").stat().st_size < 100_000
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")))

@@ -81,6 +81,7 @@ def test_two_devices_end_with_the_same_weights(runs):  # T13, T16
     one, two = (state_of(run) for run in runs.values())
     assert one.keys() == two.keys()
     for name in one:
-        if name.startswith("layers"):
+        # The key's bias has no gradient but for rounding, which Adam makes as large as any.
+        if name.startswith("layers") and not name.endswith("key_projection/vars/1"):
             np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-3, err_msg=name)
     assert runs["two"].checkpoints.newest().name == f"step-{STEPS[-1]:08d}"

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from fixtures_run import MODEL, TRAINING, everything, quiet, write_text
+from fixtures_run import MODEL, TRAINING, everything, pretend_checkpoint, quiet, write_text
 
 from keras_transformer.errors import InputError
 from keras_transformer.training import tune as tune_module
@@ -35,10 +35,8 @@ def pretend(monkeypatch, *bests):
 
     def train(run, console):
         trained.append(run.path.name)
-        folder = run.checkpoints.folder / f"step-{run.training_config().steps:08d}"
         best = {"step": 8, "loss": 1.0, "perplexity": 2.0, "token_accuracy": 0.5, **next(values)}
-        folder.mkdir(parents=True)
-        (folder / "state.json").write_text(json.dumps({"best": best}))
+        pretend_checkpoint(run, run.training_config().steps, {"best": best})
 
     monkeypatch.setattr(tune_module, "train_run", train)
     return trained

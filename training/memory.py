@@ -121,7 +121,8 @@ def memory_table(model: TransformerConfig, rows: int, length: int, **settings) -
         length: Tokens in each side.
         **settings: As for `estimate_memory`.
     """
-    table = Table("", "weights", "gradients", "optimizer", "activations", "logits", "total")
+    names = ("", "weights", "gradients", "optimizer", "activations", "logits", "total")
+    table = Table(*names, box=None, pad_edge=False)  # narrow enough for a terminal
     half = max(1, rows // 2)
     variants: dict[str, tuple[TransformerConfig, int, dict[str, Any]]] = {
         "as asked for": (model, rows, {}),
