@@ -229,6 +229,9 @@ def _make_function(model, step):
     if not model.run_eagerly:
         one_step = tf.function(one_step, reduce_retracing=True, jit_compile=model.jit_compile)
 
+    # XLA compiles for each shape anyway, and can cut micro-batches only where it knows the shape.
+    traced: list = [None] if model.run_eagerly or model.jit_compile else []
+
     def function(batches):
         logs = None
         for _ in range(model.steps_per_execution):
@@ -239,6 +242,10 @@ def _make_function(model, step):
                     raise
                 break
             model.last_batch = data
+            if not traced and hasattr(batches, "element_spec"):
+                # For every shape that may come, not for that of the first batch: sums in another
+                # graph may differ in the last bit, and a run that goes on begins with another.
+                traced.append(one_step.get_concrete_function(batches.element_spec))
             logs = one_step(data)
         return logs
 

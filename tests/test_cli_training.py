@@ -337,8 +337,9 @@ def test_when_another_worker_is_lost_the_run_is_joined_again(trained, restart, m
         *("-m", "keras_transformer", "train", "--resume", str(trained.run.path)),
         *("--strategy", "multiworker"),
     ]
-    assert os.environ[cli_training.RESTARTS] == "1"
-    monkeypatch.setenv(cli_training.RESTARTS, str(cli_training.MOST_RESTARTS))
+    step = trained.run.steps_done()
+    assert os.environ[cli_training.RESTARTS] == f"1:{step}"
+    monkeypatch.setenv(cli_training.RESTARTS, f"{cli_training.MOST_RESTARTS}:{step}")
     with pytest.raises(cli_training.InputError, match=r"lost: worker 1 is gone$"):
         cli_training._start_again(trained.run.path, "multiworker", lost, console)
     assert len(restart) == 1

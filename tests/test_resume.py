@@ -118,11 +118,6 @@ def test_every_way_of_training_can_be_gone_on_with(tmp_path, files, settings):  
     assert [name for name in best[0] if (best[0][name] != best[1][name]).any()] == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the first batch of a process is trained on by a graph of its own shape, not of any "
-    "shape; where it has a single row, the last bit of a sum differs (train_step._make_function)",
-)
 def test_a_mixture_is_trained_on_and_gone_on_with(tmp_path, files):
     write_text(tmp_path, "more-1", 20)
     more = ParallelFiles(tmp_path / "more-*.small", tmp_path / "more-*.capital")
