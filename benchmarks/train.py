@@ -108,7 +108,10 @@ def _fit(model, shape, inputs):
     structure = (inputs(source, target), labels)
     if isinstance(structure[0], list):
         structure = (tuple(structure[0]), labels)
-    data = tf.data.Dataset.from_tensors(structure).repeat()
+    options = tf.data.Options()
+    # With tuning, the end of each `fit` waits for the tuner, up to as long as it ran.
+    options.autotune.enabled = False
+    data = tf.data.Dataset.from_tensors(structure).repeat().with_options(options)
     return lambda steps: model.fit(data, steps_per_epoch=steps, verbose=0, shuffle=False)
 
 

@@ -146,6 +146,12 @@ class Model(keras.Model):
             iterator = None
         super()._maybe_symbolic_build(iterator, data_batch)
 
+    def _flatten_metrics_in_order(self, logs):
+        # `train_on_batch` returns the loss, and a list only if there are metrics, as Keras's does.
+        return super()._flatten_metrics_in_order(
+            {name: value for name, value in logs.items() if name not in ("gradient_norm", "tokens")}
+        )
+
     def _gradients(self, x, y, global_count):
         """Return this replica's share of the gradient of the global mean, one tensor a variable."""
         variables = self.trainable_variables
