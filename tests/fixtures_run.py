@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import random
+import socket
 from types import SimpleNamespace
 
 import h5py
@@ -46,6 +47,18 @@ def write_text(folder, name, count, seed=0):
     for path, texts in ((files.source, lines), (files.target, [x.upper() for x in lines])):
         path.write_text("".join(f"{x}\n" for x in texts), "utf-8")
     return files
+
+
+def free_ports(count):
+    """Return ports that nothing listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("localhost", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
 
 
 def make_run(path, train, valid, *, model=None, training=None, **options):

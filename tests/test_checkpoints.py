@@ -21,7 +21,6 @@ TARGET = np.array([[2, 5, 10], [2, 9, 0]], "int32")
 LABELS = np.array([[5, 10, 3], [9, 3, 0]], "int32")
 STATE = {"best": {"step": 3, "loss": 0.1 + 0.2}, "examples": {"8": 3}}
 FILES = ["model.weights.h5", "variables.npz", "state.json"]
-ALL_FILES = pytest.mark.parametrize("name", [*FILES, "checksums.json"])
 
 
 def made(seed=0, precision="mixed_float16", optimizer="adam", **config):
@@ -152,11 +151,15 @@ def damage(path, how):
         path.write_bytes(DAMAGES[how](path.read_bytes()))
 
 
-@ALL_FILES
-@pytest.mark.parametrize("how", DAMAGES)
+# What follows the last brace of the checksums means nothing.
+HARMLESS = {("checksums.json", "one byte less"), ("checksums.json", "the last bit flipped")}
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [(n, how) for n in (*FILES, "checksums.json") for how in DAMAGES if (n, how) not in HARMLESS],
+)
 def test_a_damaged_checkpoint_is_passed_over(checkpoints, model, name, how):  # T16
-    if name == "checksums.json" and how in ("one byte less", "the last bit flipped"):
-        pytest.skip("the last byte is a brace, or what follows the last one")
     for step in (1, 2):
         checkpoints.save(model, step, {"step": step}, 2)
     damage(checkpoints.folder / "step-00000002" / name, how)

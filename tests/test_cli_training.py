@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,15 @@ from fixtures_cli import (
     texts,
     trained,
 )
-from fixtures_run import STEPS, arrays, everything, make_run, pretend_checkpoint, write_text
+from fixtures_run import (
+    STEPS,
+    arrays,
+    everything,
+    free_ports,
+    make_run,
+    pretend_checkpoint,
+    write_text,
+)
 
 from keras_transformer import cli_training
 
@@ -216,6 +225,38 @@ def test_a_signal_saves_and_prints_how_to_go_on(here, texts, number, status):
     assert "Go on by: keras-transformer train --resume run" in error
     assert "Traceback" not in error
     assert os.listdir("run/checkpoints") == [f"step-{step:08d}"]
+
+
+def test_a_worker_that_is_told_to_stop_comes_back_and_the_other_waits(here, texts):  # T26
+    cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
+
+    def start(index, arguments):
+        task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        command = [sys.executable, "-m", "keras_transformer", "train", "--strategy", "multiworker"]
+        return subprocess.Popen(
+            [*command, *arguments.split()],
+            env={**os.environ, "TF_CONFIG": json.dumps(task)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    options = f"{TEXT} {SMALL} --output run --steps 400 --vocab-size 90 --validate-every 400"
+    first, second = (start(i, options) for i in range(2))
+    metrics = Path("run/metrics.jsonl")
+    while not metrics.is_file() or not metrics.read_text():
+        assert (first.poll(), second.poll()) == (None, None)
+        time.sleep(0.1)
+    second.send_signal(signal.SIGTERM)
+    _, error = second.communicate(timeout=120)
+    assert second.returncode == 143, error
+    step = int(re.search(r"Stopped and saved at step (\d+)", error)[1])
+    assert f"step-{step:08d}" in os.listdir("run/checkpoints")
+    second = start(1, "--resume run")
+    errors = [worker.communicate(timeout=300)[1] for worker in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), errors
+    assert "Starting again" in errors[0]
+    assert "Traceback" not in errors[0]
+    assert "step-00000400" in os.listdir("run/checkpoints")
 
 
 # --- average and tune -----------------------------------------------------------------------------
