@@ -65,7 +65,7 @@ def _print_speed(files, batch_tokens):
 
     from keras_transformer.models import Transformer, TransformerConfig
     from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
-    from keras_transformer.training.batching import Batching
+    from keras_transformer.training.batching import Batching, untuned
     from keras_transformer.training.config import TrainingConfig
     from keras_transformer.training.corpus_size import measure
     from keras_transformer.training.data import make_training_batches
@@ -83,8 +83,10 @@ def _print_speed(files, batch_tokens):
     )
     batches = make_training_batches(corpus, tokenizer, batching, 1, size)
     in_memory = list(batches.take(BATCHES_IN_A_FIT))
-    cached = tf.data.Dataset.from_generator(
-        lambda: itertools.cycle(in_memory), output_signature=batches.element_spec
+    cached = untuned(
+        tf.data.Dataset.from_generator(
+            lambda: itertools.cycle(in_memory), output_signature=batches.element_spec
+        )
     )
     model = Transformer(TransformerConfig.preset("tiny", PIECES))
     compile_model(model, TrainingConfig("", "", "", "", 1000, 1e-3, 100))

@@ -11,7 +11,14 @@ import tensorflow as tf
 
 from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.training.augmentation import token_dropout as drop_tokens
-from keras_transformer.training.batching import ALONE, Batching, Worker, bucketed, text_lines
+from keras_transformer.training.batching import (
+    ALONE,
+    Batching,
+    Worker,
+    bucketed,
+    text_lines,
+    untuned,
+)
 from keras_transformer.training.corpus_size import CorpusSize
 from keras_transformer.training.data_service import on_data_service
 from keras_transformer.training.text_files import Corpus
@@ -38,7 +45,7 @@ def make_batches(
         Data set of `({"source_ids": (B, S), "target_ids": (B, T)}, labels (B, T))`, int32 and
         padded with 0: source and end token, begin token and target, target and end token.
     """
-    return bucketed(text_lines(corpus.pairs), tokenizer, batching).prefetch(2)
+    return untuned(bucketed(text_lines(corpus.pairs), tokenizer, batching).prefetch(2))
 
 
 def make_training_batches(
@@ -107,7 +114,7 @@ def make_training_batches(
         batches = on_data_service(batches, data_service)
     if token_dropout:
         batches = _with_token_dropout(batches, token_dropout, seed, worker, first_batch)
-    return batches.prefetch(8)
+    return untuned(batches.prefetch(8))
 
 
 def split_batches(
