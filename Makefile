@@ -49,6 +49,7 @@ experiments: $(FIGURES_READY)
 	$(BIN)/python experiments/dropout.py
 	$(BIN)/python experiments/label_smoothing.py
 	$(BIN)/python experiments/teacher_forcing.py
+	$(BIN)/python experiments/memory.py
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache
