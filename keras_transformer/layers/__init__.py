@@ -3,6 +3,7 @@
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.layers.attention import MultiHeadAttention, scaled_dot_product_attention
 from keras_transformer.layers.blocks import DecoderBlock, EncoderBlock, SublayerConnection
+from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.embeddings import TokenEmbedding
 from keras_transformer.layers.feed_forward import FeedForward
 from keras_transformer.layers.linear import Linear
@@ -17,6 +18,7 @@ from keras_transformer.layers.stacks import Decoder, Encoder
 __all__ = [
     "Decoder",
     "DecoderBlock",
+    "Dropout",
     "Encoder",
     "EncoderBlock",
     "FeedForward",

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.linear import Linear
 
 LOWEST = float(np.finfo("float32").min)
@@ -117,7 +118,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.key_projection = self._projection("key")
         self.value_projection = self._projection("value")
         self.output_projection = self._projection("output")
-        self.attention_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.attention_dropout = Dropout(dropout, dtype=self.dtype_policy)
 
     def _projection(self, name):
         return Linear(

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.linear import Linear
 
 
@@ -35,7 +36,7 @@ class FeedForward(keras.layers.Layer):
             d_ff, activation=self.activation, dtype=self.dtype_policy, name="expand"
         )
         self.contract = Linear(d_model, dtype=self.dtype_policy, name="contract")
-        self.hidden_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.hidden_dropout = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, inputs_shape):
         """Create both maps."""

@@ -16,6 +16,7 @@ from keras import ops
 
 from keras_transformer.layers import (
     Decoder,
+    Dropout,
     Encoder,
     LearnedPositions,
     Linear,
@@ -171,7 +172,7 @@ def _make_layers(config, dtype, devices):
     layers = {
         "source_positions": positions(config.max_length, dtype=dtype, name="source_positions"),
         "target_positions": positions(config.max_length, dtype=dtype, name="target_positions"),
-        "embedding_dropout": keras.layers.Dropout(
+        "embedding_dropout": Dropout(
             config.embedding_dropout, dtype=dtype, name="embedding_dropout"
         ),
         "encoder": Encoder(config.num_layers, **block, dtype=dtype, name="encoder"),
