@@ -4,6 +4,7 @@ Going on with a run is tested in test_resume.py.
 """
 
 import dataclasses
+import logging
 import math
 import os
 import signal
@@ -483,3 +484,15 @@ def test_a_second_signal_ends_at_once(capsys, number):
     error = capsys.readouterr().err
     assert "Stopping after this step" in error
     assert ("press Ctrl-C again" in error) == (number == signal.SIGINT)
+
+
+def test_many_models_are_evaluated_without_a_warning(caplog):
+    model = Transformer(TransformerConfig(30, 1, 2, 8, 16))
+    ids = tf.constant(np.random.default_rng(0).integers(4, 30, (4, 5)), tf.int32)
+    batches = tf.data.Dataset.from_tensors(({"source_ids": ids, "target_ids": ids}, ids))
+    with caplog.at_level(logging.WARNING, logger="tensorflow"):
+        tf.get_logger().addHandler(caplog.handler)
+        losses = {trainer.Evaluator(model)(batches)["loss"] for _ in range(7)}
+        tf.get_logger().removeHandler(caplog.handler)
+    assert len(losses) == 1
+    assert not caplog.messages

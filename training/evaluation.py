@@ -36,6 +36,11 @@ class Evaluator:
         """Return `loss`, `perplexity` and `token_accuracy` over all `batches`."""
         for metric in self.metrics:
             metric.reset_state()
-        for inputs, labels in distribute_batches(batches, self.strategy):
+        batches = distribute_batches(batches, self.strategy)
+        # Traced before they are called, once for all shapes: functions that are made anew for each
+        # model would be warned about as ones that are traced again and again.
+        self._update.get_concrete_function(*batches.element_spec)
+        self._results.get_concrete_function()
+        for inputs, labels in batches:
             self._update(inputs, labels)
         return {name: float(value) for name, value in self._results().items()}
