@@ -9,28 +9,38 @@ import numpy as np
 
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer.errors import InputError
-from keras_transformer.translation import TextToText, decode
+from keras_transformer.translation import Alignment, TextToText, decode
 
 THREADS = os.cpu_count() or 1
+# What an artefact from text to text can be asked for.
+SIGNATURES = {"translate", "complete", "next_token", "score", "align", "tokenize"}
 
 
-def load(path) -> TextToText:
+def load(path, options=None, jit_compile: bool = False) -> TextToText:
     """Load anything that translates text.
 
     Args:
         path: A run folder, a SavedModel (the folder of a version, or the one that holds the
             versions, of which the highest is taken), a folder that `export` wrote, or a `.tflite`
             file that takes text.
+        options: `GenerationOptions` for a run. Those of an artefact were chosen when it was
+            exported.
+        jit_compile: Whether XLA compiles the model of a run, likewise.
 
     Returns:
-        An object for `keras_transformer.translator.translate`.
+        An object for `keras_transformer.translation.translate`.
 
     Raises:
-        InputError: If it is none of these, or damaged.
+        InputError: If it is none of these, or damaged, or no run and options are given.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"There is no file or folder {path}.")
+    if (options or jit_compile) and not (path / "config.json").is_file():
+        raise InputError(
+            f"{path} is no run, and the options of generation are part of an artefact's graph. "
+            "Give them to `export`, or use the run that it was made from."
+        )
     if path.is_file():
         if path.suffix != ".tflite":
             raise InputError(
@@ -43,7 +53,9 @@ def load(path) -> TextToText:
 
         run = RunDirectory.open(path)
         tokenizer = run.tokenizer()
-        return Translator(run.load_model(), tokenizer)
+        model = run.load_model()
+        model.transpose_output()
+        return Translator(model, tokenizer, options, jit_compile)
     if version := _saved_model_version(path):
         return SavedModel(version)
     raise InputError(
@@ -61,7 +73,40 @@ def _saved_model_version(path: Path) -> Path | None:
     return None
 
 
-class SavedModel:
+class _Artefact:
+    """What can be asked of an artefact, by the names of its signatures."""
+
+    def run(self, texts: Sequence[str], prefixes: Sequence[str] | None = None):
+        """Translate one batch to the N best texts of each and their scores."""
+        if prefixes is None:
+            outputs = self._call("translate", text=texts)
+        else:
+            outputs = self._call("complete", text=texts, prefix=prefixes)
+        return decode(outputs["text"]), outputs["score"].tolist()
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Cut texts into ids `(B, S)`, and say which are too long for the model `(B,)`."""
+        outputs = self._call("tokenize", text=texts)
+        return outputs["ids"], outputs["truncated"]
+
+    def score(self, texts, targets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return log-probabilities of targets, their numbers of tokens, and which were cut."""
+        outputs = self._call("score", text=texts, target=targets)
+        return outputs["score"], outputs["tokens"], outputs["truncated"]
+
+    def next_token_probabilities(self, texts, targets) -> np.ndarray:
+        """Return the distributions `(B, V)` of the token that follows each part of a target."""
+        return self._call("next_token", text=texts, target=targets)["probabilities"]
+
+    def align(self, texts, targets) -> list[Alignment]:
+        """Show which pieces of each text the pieces of its target attend to."""
+        return Alignment.of_batch(**self._call("align", text=texts, target=targets))
+
+    def _call(self, signature, **texts) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+
+class SavedModel(_Artefact):
     """A SavedModel that `export_saved_model` wrote. It needs TensorFlow and tf.text only.
 
     Args:
@@ -80,23 +125,21 @@ class SavedModel:
             self._model = tf.saved_model.load(str(path))
         except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
             raise InputError(f"{path} can't be loaded: {error}") from None
-        missing = {"serving_default", "tokenize"} - set(self._model.signatures)
+        missing = SIGNATURES - set(self._model.signatures)
         if missing:
-            raise InputError(f"{path} has no signature {', '.join(sorted(missing))}.")
+            raise InputError(
+                f"{path} has no signature {', '.join(sorted(missing))}; export it again with this "
+                "version."
+            )
         self._constant = functools.partial(tf.constant, dtype=tf.string)
 
-    def run(self, texts: Sequence[str]) -> tuple[list[str], list[float]]:
-        """Translate one batch to texts and scores."""
-        outputs = self._model.signatures["serving_default"](text=self._constant(list(texts)))
-        return decode(outputs["text"].numpy()), outputs["score"].numpy().tolist()
-
-    def tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Cut texts into ids `(B, S)`, and say which are too long for the model `(B,)`."""
-        outputs = self._model.signatures["tokenize"](text=self._constant(list(texts)))
-        return outputs["ids"].numpy(), outputs["truncated"].numpy()
+    def _call(self, signature, **texts):
+        inputs = {name: self._constant(list(some)) for name, some in texts.items()}
+        outputs = self._model.signatures[signature](**inputs)
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
-class TFLiteModel:
+class TFLiteModel(_Artefact):
     """A `.tflite` file from text to text, run by LiteRT with tf.text's ops.
 
     Args:
@@ -108,24 +151,21 @@ class TFLiteModel:
 
     def __init__(self, path: Path):
         self._interpreter = interpreter(path)
-        signatures = self._interpreter.get_signature_list()
-        if not {"serving_default", "tokenize"} <= set(signatures):
+        signatures = set(self._interpreter.get_signature_list())
+        if "tokenize" not in signatures:
             raise InputError(
                 f"{path} takes no text. Give the .tflite that export wrote as model.tflite; "
                 "model.ids.tflite is for programs that cut text into pieces themselves."
             )
-        self._translate = self._interpreter.get_signature_runner("serving_default")
-        self._tokenize = self._interpreter.get_signature_runner("tokenize")
+        if missing := SIGNATURES - signatures:
+            raise InputError(
+                f"{path} has no signature {', '.join(sorted(missing))}; export it again with this "
+                "version."
+            )
+        self._runners = {name: self._interpreter.get_signature_runner(name) for name in SIGNATURES}
 
-    def run(self, texts: Sequence[str]) -> tuple[list[str], list[float]]:
-        """Translate one batch to texts and scores."""
-        outputs = self._translate(text=_encode(texts))
-        return decode(outputs["text"]), outputs["score"].tolist()
-
-    def tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Cut texts into ids `(B, S)`, and say which are too long for the model `(B,)`."""
-        outputs = self._tokenize(text=_encode(texts))
-        return outputs["ids"], outputs["truncated"]
+    def _call(self, signature, **texts):
+        return self._runners[signature](**{name: _encode(some) for name, some in texts.items()})
 
 
 def interpreter(path: Path):

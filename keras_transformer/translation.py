@@ -4,65 +4,200 @@ It needs no TensorFlow: what runs the batch may be a `Translator`, a SavedModel 
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
 
+LINES_AT_ONCE = 8192
+BATCH_TOKENS = 1024
 
-def decode(texts) -> list[str]:
-    """Turn the bytes of a string tensor into Python strings."""
-    return [text.decode("utf-8", errors="replace") for text in texts]
+
+def decode(texts) -> list:
+    """Turn the bytes of a string array into Python strings, nested as the array is."""
+    if isinstance(texts, bytes):
+        return texts.decode("utf-8", errors="replace")  # type: ignore[return-value]
+    return [decode(text) for text in texts]
 
 
 class TextToText(Protocol):
     """What translates text: a `Translator` or one of the artefacts made from it."""
 
-    def run(self, texts: Sequence[str]) -> tuple[list[str], list[float]]:
-        """Translate one batch to texts and scores."""
+    def run(
+        self, texts: Sequence[str], prefixes: Sequence[str] | None = None
+    ) -> tuple[list[list[str]], list[list[float]]]:
+        """Translate one batch to the N best texts of each, which begin as asked, and scores."""
 
     def tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Cut texts into ids `(B, S)`, and say which are too long for the model `(B,)`."""
 
+    def score(
+        self, texts: Sequence[str], targets: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return log-probabilities of targets, their numbers of tokens, and which were cut."""
+
+    def align(self, texts: Sequence[str], targets: Sequence[str]) -> list["Alignment"]:
+        """Show which pieces of each text the pieces of its target attend to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """Which pieces of a source each piece of its target attends to, padding left out."""
+
+    source_ids: list[int]  # with the end token
+    target_ids: list[int]  # with the end token
+    weights: np.ndarray  # (T, S), each row sums to 1
+
+    @classmethod
+    def of_batch(cls, source_ids, target_ids, weights) -> list["Alignment"]:
+        """Take a batch apart: ids `(B, S)`, ids `(B, T)` and weights `(B, T, S)`."""
+        sizes = [np.count_nonzero(ids, axis=1) for ids in (source_ids, target_ids)]
+        return [
+            cls(source_ids[i, :s].tolist(), target_ids[i, :t].tolist(), weights[i, :t, :s])
+            for i, (s, t) in enumerate(zip(*sizes, strict=True))
+        ]
+
 
 @dataclasses.dataclass(frozen=True)
 class Translations:
-    """What `translate` returns: texts and scores in the order of the input."""
+    """What `translate` returns, in the order of the input."""
 
-    texts: list[str]
+    texts: list[str]  # the best of each
     scores: list[float]
     truncated: list[int]  # indices of inputs that were too long for the model and were cut
+    hypotheses: list[list[tuple[str, float]]]  # text and score, best first; only those there are
+    several: bool = False  # whether more than one hypothesis of each was asked for
 
 
 def translate(
     runtime: TextToText,
     texts: Sequence[str],
-    batch_size: int = 32,
+    batch_tokens: int = BATCH_TOKENS,
     advance: Callable[[int], None] = lambda count: None,
+    prefixes: Sequence[str] | None = None,
 ) -> Translations:
-    """Translate any number of texts, in batches of similar length.
+    """Translate texts in batches of similar length.
 
     Args:
         runtime: A `Translator` or an artefact.
         texts: The source texts.
-        batch_size: Number of texts translated at once.
+        batch_tokens: Most source tokens in a batch, padding included; a longer text is a batch of
+            its own.
         advance: Called with the number of texts in each batch that is done.
+        prefixes: What each output has to begin with; None for anything.
 
     Returns:
         `Translations`, in the order of `texts`.
     """
+    lengths, truncated = measure(runtime, texts)
+    found: list[list[tuple[str, float]]] = [[] for _ in texts]
+    several = False
+    for batch in batches_of_tokens(lengths, batch_tokens):
+        begun = () if prefixes is None else ([prefixes[i] for i in batch],)
+        outputs, scores = runtime.run([texts[i] for i in batch], *begun)
+        for i, some, values in zip(batch, outputs, scores, strict=True):
+            first, *others = zip(some, values, strict=True)
+            # The first stays even if the options leave no way to an end.
+            several = bool(others)
+            found[i] = [first, *((text, value) for text, value in others if value > -np.inf)]
+        advance(len(batch))
+    best = [hypotheses[0] for hypotheses in found]
+    return Translations([t for t, _ in best], [s for _, s in best], truncated, found, several)
+
+
+def translate_lines(
+    runtime: TextToText,
+    lines: Iterable[str],
+    batch_tokens: int = BATCH_TOKENS,
+    advance: Callable[[int], None] = lambda count: None,
+    lines_at_once: int = LINES_AT_ONCE,
+    prefixes: Iterable[str] | None = None,
+) -> Iterator[Translations]:
+    """Translate any number of lines, of which a bounded number is in memory at a time.
+
+    Args:
+        runtime: A `Translator` or an artefact.
+        lines: The source texts.
+        batch_tokens: As for `translate`.
+        advance: As for `translate`.
+        lines_at_once: How many lines are read, and sorted by length, before they are translated.
+        prefixes: As for `translate`, as many as there are lines.
+
+    Yields:
+        `Translations` of the next lines, in order.
+    """
+    lines, begun = iter(lines), None if prefixes is None else iter(prefixes)
+    while some := list(islice(lines, lines_at_once)):
+        these = None if begun is None else list(islice(begun, len(some)))
+        yield translate(runtime, some, batch_tokens, advance, these)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What `score_lines` yields, in the order of the input."""
+
+    scores: list[float]  # log-probability of each target
+    tokens: list[int]  # of each target, the end token included
+    truncated: list[int]  # indices of pairs that were too long for the model and were cut
+
+
+def score_lines(
+    runtime: TextToText,
+    pairs: Iterable[tuple[str, str]],
+    batch_tokens: int = BATCH_TOKENS,
+    advance: Callable[[int], None] = lambda count: None,
+    lines_at_once: int = LINES_AT_ONCE,
+) -> Iterator[Scores]:
+    """Compute how likely given targets are, for any number of pairs of source and target.
+
+    Args:
+        runtime: A `Translator` or an artefact.
+        pairs: Sources and targets.
+        batch_tokens: Most tokens in one side of a batch, padding included.
+        advance: Called with the number of pairs in each batch that is done.
+        lines_at_once: How many pairs are read, and sorted by length, before they are scored.
+
+    Yields:
+        `Scores` of the next pairs, in order.
+    """
+    pairs = iter(pairs)
+    while some := list(islice(pairs, lines_at_once)):
+        sources, targets = ([pair[side] for pair in some] for side in (0, 1))
+        sides = [measure(runtime, side)[0] for side in (sources, targets)]
+        lengths = [max(pair) for pair in zip(*sides, strict=True)]
+        scores, tokens, truncated = [0.0] * len(some), [0] * len(some), []
+        for batch in batches_of_tokens(lengths, batch_tokens):
+            texts = [[side[i] for i in batch] for side in (sources, targets)]
+            for i, value, count, cut in zip(batch, *runtime.score(*texts), strict=True):
+                scores[i], tokens[i] = float(value), int(count)
+                if cut:
+                    truncated.append(i)
+            advance(len(batch))
+        yield Scores(scores, tokens, sorted(truncated))
+
+
+def measure(runtime: TextToText, texts: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Count the tokens of texts with the end token; return those, and which will be cut."""
     lengths: list[int] = []
     truncated: list[int] = []
-    for start in range(0, len(texts), batch_size):  # a batch at a time: one line may be very long
-        ids, too_long = runtime.tokenize(texts[start : start + batch_size])
-        lengths += np.count_nonzero(ids, axis=1).tolist()
+    for start in range(0, len(texts), 32):  # few at a time: one line may be very long
+        ids, too_long = runtime.tokenize(texts[start : start + 32])
+        lengths += (np.count_nonzero(ids, axis=1) + 1).tolist()
         truncated += (start + np.flatnonzero(too_long)).tolist()
-    order = sorted(range(len(texts)), key=lengths.__getitem__)
-    outputs = [""] * len(texts)
-    scores = [0.0] * len(texts)
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        for i, text, score in zip(batch, *runtime.run([texts[i] for i in batch]), strict=True):
-            outputs[i], scores[i] = text, score
-        advance(len(batch))
-    return Translations(outputs, scores, truncated)
+    return lengths, truncated
+
+
+def batches_of_tokens(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Group texts of similar length; yield the indices of each batch, the longest texts first.
+
+    The longest come first, so that what needs most memory fails at once if it does. The number of
+    texts in a batch is a multiple of 8, because for every new number kernels are generated anew.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    start = 0
+    while start < len(order):
+        most = max(1, batch_tokens // lengths[order[start]])
+        count = most if most < 8 else most // 8 * 8
+        yield order[start : start + count]
+        start += count

@@ -2,9 +2,11 @@
 
 `Translator` is what a training run samples from, what `translate` runs on a run folder, and what
 the SavedModel and the `.tflite` are made of: there is one path from text to text.
+
+Shapes: B batch, N targets of a source, S source length, T target length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,11 +16,18 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 
 import tensorflow as tf
 
-from keras_transformer.decoding import generate
+from keras_transformer.decoding import (
+    GenerationOptions,
+    align,
+    generate,
+    next_token_probabilities,
+    score,
+)
 from keras_transformer.models import Transformer
-from keras_transformer.models.config import END_ID, PADDING_ID
+from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
+from keras_transformer.streaming import Stream
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.translation import decode
+from keras_transformer.translation import Alignment, decode
 
 
 class Translator:
@@ -27,6 +36,8 @@ class Translator:
     Args:
         model: A `Transformer`.
         tokenizer: The tokeniser that the model was trained with.
+        options: How targets are generated: `GenerationOptions`; greedily if None.
+        jit_compile: Whether XLA compiles the model: faster once every shape has been compiled.
 
     Raises:
         ValueError: If the tokeniser has more or fewer pieces than the model.
@@ -36,7 +47,13 @@ class Translator:
         translate(translator, ["Two young men."]).texts
     """
 
-    def __init__(self, model: Transformer, tokenizer: WordPieceTokenizer):
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: WordPieceTokenizer,
+        options: GenerationOptions | None = None,
+        jit_compile: bool = False,
+    ):
         if len(tokenizer) != model.config.vocabulary_size:
             raise ValueError(
                 f"The vocabulary has {len(tokenizer)} pieces, but the model was made for "
@@ -44,10 +61,31 @@ class Translator:
             )
         self.model = model
         self.tokenizer = tokenizer
+        self.options = options or GenerationOptions()
+        self.jit_compile = jit_compile
         self.max_length = model.config.max_length
         text = tf.TensorSpec([None], tf.string, name="text")
-        self._translate_text = tf.function(self.translate_text, input_signature=[text])
+        pair = [text, tf.TensorSpec([None], tf.string, name="target")]
+        self._hypotheses = tf.function(self.hypotheses, input_signature=[text])
         self._tokenize_text = tf.function(self.tokenize_text, input_signature=[text])
+        self._score_text = tf.function(self.score_text, input_signature=pair)
+        self._align_text = tf.function(self.align_text, input_signature=pair)
+        self._next_token = tf.function(self.next_token, input_signature=pair)
+        begun = [text, tf.TensorSpec([None], tf.string, name="prefix")]
+        self._complete = tf.function(self.complete, input_signature=begun)
+        # Traced once, and shared by every signature that is made of it.
+        self._generate = tf.function(
+            self._generate_ids, input_signature=[tf.TensorSpec([None, None], tf.int32)]
+        )
+        self._stream: Stream | None = None
+
+    def _generate_ids(self, source_ids, prefix_ids=None, seeds=None):
+        ids, scores = generate(
+            self.model, source_ids, self.options, prefix_ids, seeds, self.jit_compile
+        )
+        if self.options.num_hypotheses == 1:
+            ids, scores = tf.expand_dims(ids, 1), tf.expand_dims(scores, 1)
+        return ids, scores
 
     def translate_text(self, text):
         """Translate in the graph.
@@ -57,11 +95,53 @@ class Translator:
 
         Returns:
             Dict of `text`, strings `(B,)`, and `score`, float32 `(B,)`: the log-probability of
-            the output. An empty text gives an empty text.
+            the output, which beam search divides by the length penalty. An empty text gives an
+            empty text.
         """
-        ids = self.tokenizer.tokenize(text).to_tensor(shape=[None, None])
-        outputs = self.translate_ids(ids)
-        return {"text": self.tokenizer.detokenize(outputs["ids"]), "score": outputs["score"]}
+        ids, scores = self._generate(self._source_ids(text))
+        return {"text": self.tokenizer.detokenize(ids[:, 0]), "score": scores[:, 0]}
+
+    def hypotheses(self, text):
+        """Give the best targets of each text in the graph.
+
+        Args:
+            text: String tensor `(B,)`.
+
+        Returns:
+            Dict of `text`, strings `(B, N)`, and `score`, float32 `(B, N)`, best first. Where there
+            are fewer than N, the rest are empty and score minus infinity.
+        """
+        return self._texts(*self._generate(self._source_ids(text)))
+
+    def complete(self, text, prefix):
+        """Give the best targets that begin as asked for, in the graph.
+
+        Args:
+            text: String tensor `(B,)`.
+            prefix: String tensor `(B,)`: what each target begins with; empty for anything.
+
+        Returns:
+            As `hypotheses`.
+        """
+        ids = self._source_ids(text), self._pieces(prefix)
+        return self._texts(*self._generate_ids(*ids))
+
+    def sample(self, text, seed):
+        """Draw targets of each text in the graph.
+
+        Args:
+            text: String tensor `(B,)`.
+            seed: Int32 tensor `(B,)`, in place of the options' seed. The same seed and text give
+                the same targets.
+
+        Returns:
+            As `hypotheses`.
+        """
+        return self._texts(*self._generate_ids(self._source_ids(text), seeds=seed))
+
+    def _texts(self, ids, scores):
+        texts = self.tokenizer.detokenize(tf.reshape(ids, [-1, tf.shape(ids)[2]]))
+        return {"text": tf.reshape(texts, [-1, self.options.num_hypotheses]), "score": scores}
 
     def translate_ids(self, ids):
         """Translate pieces that have been cut elsewhere.
@@ -72,10 +152,63 @@ class Translator:
 
         Returns:
             Dict of `ids`, int32 `(B, T)`, ended by the end token and padded with 0, and `score`,
-            float32 `(B,)`.
+            float32 `(B,)`; with `num_hypotheses` N > 1, `(B, N, T)` and `(B, N)`.
         """
-        target, score = generate(self.model, append_end(ids, self.max_length))
-        return {"ids": target, "score": score}
+        target, scores = self._generate(append_end(ids, self.max_length))
+        if self.options.num_hypotheses == 1:
+            target, scores = target[:, 0], scores[:, 0]
+        return {"ids": target, "score": scores}
+
+    def score_text(self, text, target):
+        """Compute how likely given targets are.
+
+        Args:
+            text: String tensor `(B,)`.
+            target: String tensor `(B,)`.
+
+        Returns:
+            Dict of `score`, float32 `(B,)`, the log-probability of the target; `tokens`, int32
+            `(B,)`, their number with the end token; and `truncated`, bool `(B,)`: whether source
+            or target were cut because the model takes no more.
+        """
+        source, labels = self._pair(text, target)
+        shares = score(self.model, source, labels)
+        lengths = [_count(self._pieces(side)) for side in (text, target)]
+        return {
+            "score": tf.reduce_sum(shares, axis=1),
+            "tokens": _count(labels),
+            "truncated": tf.maximum(*lengths) >= self.max_length,
+        }
+
+    def next_token(self, text, target):
+        """Compute the distribution of the token that follows a part of a target.
+
+        Args:
+            text: String tensor `(B,)`.
+            target: String tensor `(B,)`, how the target begins.
+
+        Returns:
+            Dict of `probabilities`, float32 `(B, V)`, in the order of the vocabulary.
+        """
+        begun = self._pieces(target)[:, : self.max_length - 1]
+        begun = tf.pad(begun, [[0, 0], [1, 0]], constant_values=BEGIN_ID)
+        probabilities = next_token_probabilities(self.model, self._source_ids(text), begun)
+        return {"probabilities": probabilities}
+
+    def align_text(self, text, target):
+        """Show which source pieces each target piece attends to.
+
+        Args:
+            text: String tensor `(B,)`.
+            target: String tensor `(B,)`.
+
+        Returns:
+            Dict of `source_ids`, int32 `(B, S)`; `target_ids`, int32 `(B, T)`, both with the end
+            token; and `weights`, float32 `(B, T, S)`, of which each row sums to 1.
+        """
+        source, labels = self._pair(text, target)
+        weights = align(self.model, source, labels)
+        return {"source_ids": source, "target_ids": labels, "weights": weights}
 
     def tokenize_text(self, text):
         """Show in the graph how text is cut into pieces, and whether all of it fits the model.
@@ -87,18 +220,62 @@ class Translator:
             Dict of `ids`, int32 `(B, S)`, padded with 0, and `truncated`, bool `(B,)`: whether
             `translate_text` would leave pieces out.
         """
-        ids = self.tokenizer.tokenize(text).to_tensor(shape=[None, None])
+        ids = self._pieces(text)
         return {"ids": ids, "truncated": _count(ids) >= self.max_length}
 
-    def run(self, texts: Sequence[str]) -> tuple[list[str], list[float]]:
-        """Translate one batch; see `translate` for many."""
-        outputs = self._translate_text(tf.constant(list(texts), dtype=tf.string))
+    def _pieces(self, text):
+        return self.tokenizer.tokenize(text).to_tensor(shape=[None, None])
+
+    def _source_ids(self, text):
+        return append_end(self._pieces(text), self.max_length)
+
+    def _pair(self, text, target):
+        return self._source_ids(text), self._source_ids(target)
+
+    def run(self, texts: Sequence[str], prefixes: Sequence[str] | None = None):
+        """Translate one batch to the N best texts of each and their scores; see `translate`."""
+        if prefixes is None:
+            outputs = self._hypotheses(_strings(texts))
+        else:
+            outputs = self._complete(_strings(texts), _strings(prefixes))
         return decode(outputs["text"].numpy()), outputs["score"].numpy().tolist()
 
     def tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Cut texts into ids `(B, S)`, and say which are too long for the model `(B,)`."""
-        outputs = self._tokenize_text(tf.constant(list(texts), dtype=tf.string))
+        outputs = self._tokenize_text(_strings(texts))
         return outputs["ids"].numpy(), outputs["truncated"].numpy()
+
+    def score(
+        self, texts: Sequence[str], targets: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return log-probabilities of targets, their numbers of tokens, and which were cut."""
+        outputs = self._score_text(_strings(texts), _strings(targets))
+        return tuple(outputs[name].numpy() for name in ("score", "tokens", "truncated"))
+
+    def next_token_probabilities(self, texts: Sequence[str], targets: Sequence[str]) -> np.ndarray:
+        """Return the distributions `(B, V)` of the token that follows each part of a target."""
+        return self._next_token(_strings(texts), _strings(targets))["probabilities"].numpy()
+
+    def align(self, texts: Sequence[str], targets: Sequence[str]) -> list[Alignment]:
+        """Show which pieces of each text the pieces of its target attend to."""
+        outputs = self._align_text(_strings(texts), _strings(targets))
+        return Alignment.of_batch(**{name: x.numpy() for name, x in outputs.items()})
+
+    def stream(self, text: str) -> Iterator[str]:
+        """Translate one text and yield the target piece by piece, as it is generated.
+
+        The pieces are whole characters, and joined they are what `translate` gives.
+
+        Args:
+            text: The source.
+
+        Raises:
+            InputError: If the options ask for beam search or for several hypotheses, of which
+                nothing is known to stay until the end.
+        """
+        if self._stream is None:
+            self._stream = Stream(self.model, self.tokenizer, self.options)
+        return self._stream(self._source_ids(_strings([text])))
 
 
 def append_end(ids, max_length):
@@ -122,3 +299,7 @@ def append_end(ids, max_length):
 
 def _count(ids):
     return tf.reduce_sum(tf.cast(tf.not_equal(ids, PADDING_ID), tf.int32), axis=1)
+
+
+def _strings(texts):
+    return tf.constant(list(texts), dtype=tf.string)

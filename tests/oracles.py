@@ -94,16 +94,78 @@ def cross_entropy(labels, logits, smoothing=0.0, ignore_id=0):
     return total, count
 
 
-def greedy(next_logits, limit, begin_id, end_id, never=()):
+def log_softmax(x):
+    x = np.asarray(x, "float64")
+    x = x - np.max(x, axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+
+def next_tokens(logits, tokens, end_id, never=(), forced=(), min_length=0, penalty=1.0, ngram=0):
+    """Return the log-probability of each token that may follow `tokens`, one rule after another."""
+    shares = dict(enumerate(log_softmax(logits)))
+    end = {end_id: shares[end_id]}  # where nothing else may follow
+    if len(tokens) < len(forced):
+        return {forced[len(tokens)]: shares[forced[len(tokens)]]}
+    for token, share in list(shares.items()):
+        if token in tokens:
+            shares[token] = share * penalty
+        too_early = token == end_id and len(tokens) + 1 < min_length
+        repeats = ngram and has_ngram(tokens, ([*tokens, token])[-ngram:])
+        if token in never or too_early or repeats or share == -np.inf:
+            del shares[token]
+    return shares or end
+
+
+def has_ngram(tokens, ngram):
+    n = len(ngram)
+    return any(tokens[i : i + n] == ngram for i in range(len(tokens) - n + 1))
+
+
+def greedy(next_logits, limit, begin_id, end_id, never=(), **rules):
     """Run `next_logits` on the whole prefix for every token; return the tokens and their score."""
-    prefix, score = [begin_id], 0.0
-    while len(prefix) <= limit and prefix[-1] != end_id:
-        logits = np.asarray(next_logits(prefix), "float64")
-        choices = [i for i in range(len(logits)) if i not in never]
-        best = max(choices, key=lambda i: logits[i])  # the first of equal ones
-        score += np.log(softmax(logits))[best]
-        prefix.append(best)
-    return prefix[1:], score
+    tokens, score = [], 0.0
+    while len(tokens) < limit and end_id not in tokens:
+        shares = next_tokens(next_logits([begin_id, *tokens]), tokens, end_id, never, **rules)
+        best = max(shares, key=shares.get)  # the first of equal ones
+        score += shares[best]
+        tokens.append(best)
+    return tokens, score
+
+
+def beam_search(next_logits, limit, begin_id, end_id, width, exponent=0.0, never=(), **rules):
+    """Return whatever ends on the way of the `width` best beginnings, best first.
+
+    A list of tuples of tokens and score. The search runs to the limit whatever it has found.
+    """
+    live, ended = [([], 0.0)], []
+    for length in range(1, limit + 1):
+        penalty = ((5 + length) / 6) ** exponent
+        going_on = []
+        for tokens, score in live:
+            shares = next_tokens(next_logits([begin_id, *tokens]), tokens, end_id, never, **rules)
+            if end_id in shares:
+                ended.append(([*tokens, end_id], (score + shares.pop(end_id)) / penalty))
+            going_on += [([*tokens, token], score + shares[token]) for token in shares]
+        live = best_first(going_on)[:width]
+    ended += [(tokens, score / penalty) for tokens, score in live]
+    return best_first(ended)
+
+
+def best_first(hypotheses):
+    return sorted(hypotheses, key=lambda hypothesis: -hypothesis[1])  # equal ones keep their order
+
+
+def sequences(next_logits, limit, begin_id, end_id, exponent=0.0, never=(), tokens=(), score=0.0):
+    """Enumerate whatever ends or reaches the limit, with its score; in no order."""
+    if len(tokens) == limit or end_id in tokens:
+        return [(list(tokens), score / ((5 + len(tokens)) / 6) ** exponent)]
+    shares = next_tokens(next_logits([begin_id, *tokens]), tokens, end_id, never)
+    rest = (next_logits, limit, begin_id, end_id, exponent, never)
+    return [
+        found
+        for token, share in shares.items()
+        for found in sequences(*rest, (*tokens, token), score + share)
+    ]
 
 
 def assert_close(actual, expected, tolerance=1e-5):
@@ -119,3 +181,36 @@ def largest_difference(a, b):
 def shake(layer, rng, scale=0.3):
     """Give every weight, biases and norms too, a random value: zeros and ones hide mistakes."""
     layer.set_weights([w + scale * rng.normal(size=w.shape) for w in layer.get_weights()])
+
+
+def sampled_from(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
+    """Return the distribution that is left of one row of logits by the filters, one by one."""
+    left = softmax(np.asarray(logits, "float64") / temperature)
+    order = sorted(range(len(left)), key=lambda token: -left[token])  # the likeliest first
+    if top_k:
+        left[order[top_k:]] = 0
+        left /= left.sum()
+    count = next(
+        n for n in range(1, len(left) + 1) if left[order[:n]].sum() >= top_p - 1e-9
+    )  # the fewest that together have this probability
+    left[order[count:]] = 0
+    left[left < min_p * left.max()] = 0
+    return left / left.sum()
+
+
+def chi_squared_p(counts, probabilities):
+    """Return how likely counts are to be at least this far from what is expected of them.
+
+    Pearson's test with the approximation of Wilson and Hilferty 1931. What is expected fewer than
+    five times is taken together.
+    """
+    counts, expected = np.asarray(counts, "float64"), np.sum(counts) * np.asarray(probabilities)
+    assert not np.any(counts[expected == 0])
+    rare = (expected < 5) & (expected > 0)
+    pairs = [(counts[rare].sum(), expected[rare].sum())] if rare.any() else []
+    pairs += [*zip(counts[expected >= 5], expected[expected >= 5], strict=True)]
+    statistic = sum((count - wanted) ** 2 / wanted for count, wanted in pairs)
+    freedom = len(pairs) - 1
+    share = 2 / (9 * freedom)
+    z = ((statistic / freedom) ** (1 / 3) - (1 - share)) / math.sqrt(share)
+    return math.erfc(z / math.sqrt(2)) / 2

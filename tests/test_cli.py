@@ -1,12 +1,12 @@
 """Tests of keras_transformer.cli and keras_transformer.doctor.
 
-The commands that train are tested in test_cli_training.py.
+The commands that train are tested in test_cli_training.py, those that use what was trained in
+test_cli_generation.py.
 """
 
 import gzip
 import importlib.metadata
 import io
-import json
 import os
 import re
 import subprocess
@@ -26,7 +26,7 @@ __all__ = ["bad", "call", "exported", "here", "original", "trained"]
 
 COMMANDS = [
     *("vocab", "train", "average", "tune", "memory", "data-service"),
-    *("translate", "evaluate", "export", "demo", "doctor"),
+    *("translate", "score", "evaluate", "attention", "export", "demo", "doctor"),
 ]
 
 
@@ -142,121 +142,6 @@ def test_vocab_replaces_a_file_only_if_asked(here, call):
     assert (here / "v").read_text().startswith("[PAD]\n")
 
 
-# --- translate and evaluate -----------------------------------------------------------------------
-
-LINES = "red cat\n\ngrey tree sun\n" + "dog " * 100 + "\n"
-
-
-@pytest.fixture(scope="module")
-def models(trained, exported):
-    return {
-        "run": trained.run.path,
-        "savedmodel": exported.paths["savedmodel"],
-        "tflite": exported.paths["tflite"],
-    }
-
-
-def test_translate_gives_a_line_for_a_line_from_every_model(here, call, models):  # M19, X01
-    Path("in.txt").write_text(LINES)
-    outputs = {}
-    for name, path in models.items():
-        status, output, error = call(
-            ["translate", "--model", path, "--input", "in.txt", "--output", f"{name}.txt"]
-        )
-        assert (status, output) == (0, "")
-        assert error == ("warning: 1 of 4 lines were longer than the model takes and were cut: 4\n")
-        outputs[name] = Path(f"{name}.txt").read_text()
-    assert outputs["run"].count("\n") == 4
-    assert outputs["run"].splitlines()[1] == ""
-    assert outputs["run"].splitlines()[0].isupper()
-    assert outputs["savedmodel"] == outputs["tflite"] == outputs["run"]
-
-
-def test_translate_reads_and_writes_the_standard_streams(call, models, monkeypatch):
-    command = ["translate", "--model", models["tflite"]]
-    status, whole, error = call([*command, "--batch-size", "2"], LINES.encode())
-    assert status == 0
-    assert "were cut: 4" in error
-    monkeypatch.setattr(cli, "LINES_AT_ONCE", 3)
-    assert call([*command, "--input", "-", "--output", "-"], LINES.encode())[1:] == (whole, error)
-    assert call(command, b"red cat\r\n")[1] == whole.splitlines()[0] + "\n"
-    assert call(command, b"")[1:] == ("", "")
-
-
-def test_translate_reads_packed_text_and_replaces_a_file(here, call, models):
-    Path("in.gz").write_bytes(gzip.compress(b"red cat\n"))
-    Path("out.txt").write_text("old\n" * 9)
-    options = ["--input", "in.gz", "--output", "out.txt"]
-    assert call(["translate", "--model", models["tflite"], *options])[0] == 0
-    assert Path("out.txt").read_text().count("\n") == 1
-
-
-def test_evaluate_prints_scores_of_a_run_and_of_artefacts(call, trained, models):  # E02, M19
-    text = ["--source", trained.valid.source, "--target", trained.valid.target]
-    values = {}
-    for name, path in models.items():
-        status, output, error = call(["evaluate", "--model", path, *text, "--json"])
-        assert (status, error) == (0, "")
-        values[name] = json.loads(output)
-        assert list(values[name]) == ["bleu", "chrf", "exact_match", "perplexity"]
-        assert output.count("\n") == 1
-    expected = trained.result.best["perplexity"]
-    assert values["run"].pop("perplexity") == pytest.approx(expected, rel=1e-5)
-    assert values["savedmodel"].pop("perplexity") is None
-    assert values["tflite"].pop("perplexity") is None
-    assert values["savedmodel"] == values["tflite"] == values["run"]
-    assert values["run"]["chrf"] > 50
-
-    for name, perplexity in (("run", f"{expected:.2f}"), ("tflite", "-")):
-        status, output, _ = call(["evaluate", "--model", models[name], *text])
-        assert status == 0
-        rows = [line.split() for line in output.splitlines()]
-        assert rows[0][:2] == ["BLEU", f"{values['run']['bleu']:.2f}"]
-        assert "tok:13a" in rows[0][2] and "version:" in rows[0][2]
-        assert rows[1][:2] == ["chrF", f"{values['run']['chrf']:.2f}"]
-        assert rows[2] == ["exact", "match", f"{values['run']['exact_match']:.2f}", "%"]
-        assert rows[3][:2] == ["perplexity", perplexity]
-
-
-def test_evaluate_ignores_case_if_asked(call, trained, models):
-    # The sources are right but for their case.
-    source = trained.valid.source
-    command = ["evaluate", "--model", models["tflite"], "--source", source, "--target", source]
-    with_case, without = (
-        json.loads(call([*command, "--json", *more])[1]) for more in ([], ["--lowercase"])
-    )
-    assert with_case["exact_match"] == 0 < without["exact_match"]
-    assert with_case["chrf"] < without["chrf"]
-    assert "tok:char" in call([*command, "--tokenize", "char"])[1]
-
-
-def test_evaluate_says_what_was_cut_and_left_out(here, call, models):  # X01
-    Path("s").write_text("red cat\n" + "dog " * 100 + "\n\n")
-    Path("t").write_text("RED CAT\nDOG\nX\n")
-    status, _, error = call(
-        ["evaluate", "--model", models["run"], "--source", "s", "--target", "t"]
-    )
-    assert status == 0
-    assert "1 lines were longer than the model takes and were cut" in error
-    assert "perplexity leaves out 2 pairs that are too long or empty" in error
-
-
-# --- export and demo ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_export_hands_over_the_run(call, models, monkeypatch, overwrite):
-    from keras_transformer.export import bundle
-
-    seen = []
-    monkeypatch.setattr(bundle, "export_run", lambda *args: seen.append(args))
-    options = ["--overwrite"] if overwrite else []
-    status, _, _ = call(["export", "--model", models["run"], "--output", "out", *options])
-    ((run, output, replace, _),) = seen
-    assert status == 0
-    assert (run.path, output, replace) == (models["run"], Path("out"), overwrite)
-
-
 # --- doctor ---------------------------------------------------------------------------------------
 
 
@@ -352,12 +237,12 @@ def test_bad_input_is_one_line_and_changes_nothing(bad, call, arguments, message
     assert_refused(bad, call, arguments, message)
 
 
-def test_a_device_is_never_replaced(here, call, models):
+def test_a_device_is_never_replaced(here, call, exported):
     Path("text").write_text("ab\n")
     os.mkfifo("pipe")  # stands for /dev/null
     for command in (
         ["vocab", "--input", "text", "--output", "pipe", "--overwrite"],
-        ["translate", "--model", models["tflite"], "--input", "text", "--output", "pipe"],
+        ["translate", "--model", exported.paths["tflite"], "--input", "text", "--output", "pipe"],
     ):
         status, _, error = call(command)
         assert (status, error) == (2, "error: pipe is no ordinary file; give another name.\n")
@@ -373,7 +258,7 @@ def test_a_device_is_never_replaced(here, call, models):
         ("train --schedule zigzag", "zigzag"),
         ("vocab --input x --output y --score best", "best"),
         ("vocab --output y", "--input"),
-        ("translate --model run --batch-size 0", "--batch-size"),
+        ("translate --model run --batch-tokens 0", "--batch-tokens"),
         ("translate", "--model"),
     ],
 )

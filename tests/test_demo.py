@@ -37,7 +37,8 @@ def test_the_demo_goes_the_whole_way(tmp_path, monkeypatch):  # M19
 
     assert {path.name for path in output.iterdir()} == {"text", "run", "export"}
     (command,) = re.findall(r"keras-transformer translate --model (\S+)", printed)
-    assert runtime.load(command).run(["hello"])[0]
+    ((text,),), _ = runtime.load(command).run(["hello"])
+    assert isinstance(text, str)
     (folder,) = re.findall(r"tensorboard --logdir (\S+)", printed)
     assert list((output / "run" / "tensorboard").iterdir())
     assert folder == str(output / "run" / "tensorboard")

@@ -1,62 +1,29 @@
 """Tests of keras_transformer.export: what is written, and that it writes what the model writes."""
 
 import json
-import shutil
 import subprocess
 import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
-from fixtures_run import everything, exported, quiet, trained
+from fixtures_export import TEXTS, expected, exported, runtimes, trained, translator
 
+from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
-from keras_transformer.export import bundle, parity, runtime
+from keras_transformer.export import runtime
 from keras_transformer.export.tflite import TF_TEXT_OPS, convert, custom_ops_of
 from keras_transformer.models.config import END_ID
-from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.translation import translate
-from keras_transformer.translator import Translator, append_end
+from keras_transformer.translator import append_end
 
-__all__ = ["exported", "trained"]
+__all__ = ["expected", "exported", "runtimes", "trained", "translator"]
 
-TEXTS = [
-    "red cat",
-    "café. naïve house sun",
-    "tree  \t tree\ngreen",
-    "",
-    "   ",
-    "\N{GRINNING FACE} dog 👩‍🚀",
-    "cafe\N{COMBINING ACUTE ACCENT}. x\N{COMBINING DIAERESIS}",
-    "dog\0cat sun",
-    "\0",
-    "grey " * 2000,
-    "g" * 10_000,
-    "猫が好き",
-    "[EOS] red ##d [PAD]",
-]
-LONG = [9, 10]  # of the texts above
+LONG = [9, 10]  # of the texts
 BYTES = [b"red cat", b"dog \xff sun", b"\xc3", b"blue\xe7\x8c", b"", b"sun \xed\xa0\x80 tree"]
 NAMES = ["keras", "savedmodel", "tflite"]
-
-
-@pytest.fixture(scope="module")
-def translator(trained):
-    return Translator(trained.run.load_model(), trained.run.tokenizer())
-
-
-@pytest.fixture(scope="module")
-def runtimes(translator, exported):
-    """The model, and both artefacts that take text."""
-    return {
-        "keras": translator,
-        "savedmodel": runtime.load(exported.paths["savedmodel"]),
-        "tflite": runtime.load(exported.paths["tflite"]),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -81,25 +48,11 @@ def raw(translator, exported):
     }
 
 
-@pytest.fixture(scope="module")
-def expected(translator):
-    return translate(translator, TEXTS)
-
-
 def same(one, other):
     """Whether texts and scores are equal to the last bit."""
     return np.array_equal(one["text"], other["text"]) and np.array_equal(
         one["score"], other["score"]
     )
-
-
-def with_other_weights(run, path):
-    """Copy a run, and turn its model into another one."""
-    other = RunDirectory(shutil.copytree(run.path, path))
-    model = other.load_model()
-    model.set_weights([w[..., ::-1] if w.ndim else w for w in model.get_weights()])
-    other.save_best(model)
-    return other
 
 
 # --- What is written ------------------------------------------------------------------------------
@@ -111,9 +64,12 @@ def test_an_export_holds_what_it_promises(trained, exported):
         "model.tflite",
         "model.ids.tflite",
         "vocab.txt",
+        "generation.json",
     }
     assert [path.name for path in exported.paths["savedmodel"].iterdir()] == ["1"]
     assert all(path.exists() for path in exported.paths.values())
+    options = json.loads((exported.folder / "generation.json").read_text())
+    assert options == {**GenerationOptions().to_dict(), "jit_compile": False}
     vocabulary = WordPieceTokenizer.load(exported.folder / "vocab.txt").vocabulary
     assert vocabulary == trained.run.tokenizer().vocabulary
     for name in ("savedmodel/1", "model.tflite", "model.ids.tflite"):
@@ -124,8 +80,17 @@ def test_an_export_holds_what_it_promises(trained, exported):
 def test_signatures_of_the_savedmodel(exported):
     text, ids = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.int32)
     score, truncated = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None], tf.bool)
+    best = {"text": tf.TensorSpec([None, 1], tf.string), "score": tf.TensorSpec([None, 1])}
+    pair = {"text": text, "target": text}
+    weights = tf.TensorSpec([None, None, None])
     promised = {
         "serving_default": ({"text": text}, {"text": text, "score": score}),
+        "translate": ({"text": text}, best),
+        "score": (
+            pair,
+            {"score": score, "tokens": tf.TensorSpec([None], tf.int32), "truncated": truncated},
+        ),
+        "align": (pair, {"source_ids": ids, "target_ids": ids, "weights": weights}),
         "ids": ({"ids": ids}, {"ids": ids, "score": score}),
         "tokenize": ({"text": text}, {"ids": ids, "truncated": truncated}),
     }
@@ -149,6 +114,12 @@ def test_signatures_of_the_tflite_files(exported):
     }
     assert signatures["tflite"] == {
         "serving_default": {"inputs": ["text"], "outputs": ["score", "text"]},
+        "translate": {"inputs": ["text"], "outputs": ["score", "text"]},
+        "score": {"inputs": ["target", "text"], "outputs": ["score", "tokens", "truncated"]},
+        "align": {
+            "inputs": ["target", "text"],
+            "outputs": ["source_ids", "target_ids", "weights"],
+        },
         "tokenize": {"inputs": ["text"], "outputs": ["ids", "truncated"]},
     }
     assert signatures["ids_tflite"] == {"ids": {"inputs": ["ids"], "outputs": ["ids", "score"]}}
@@ -256,9 +227,9 @@ def test_only_what_is_too_long_is_cut(max_length, expected):  # X01
 def test_no_rows_and_many_batches(runtimes, expected, name):
     assert translate(runtimes[name], []).texts == []
     done = []
-    result = translate(runtimes[name], TEXTS[:7], batch_size=3, advance=done.append)
+    result = translate(runtimes[name], TEXTS[:7], batch_tokens=20, advance=done.append)
     assert result.texts == expected.texts[:7]
-    assert done == [3, 3, 1]
+    assert sum(done) == 7 and len(done) > 1
 
 
 def test_the_signature_of_ids_gives_the_models_ids(exported, translator):
@@ -301,186 +272,3 @@ json.dump([[t.decode() for t in runs[0]["text"].numpy()], same, cut, foreign], s
     assert equal  # C24
     assert truncated == LONG
     assert foreign == []
-
-
-# --- Proof before publication ---------------------------------------------------------------------
-
-
-def test_an_artefact_of_another_model_is_not_published(trained, exported, tmp_path, monkeypatch):
-    other = with_other_weights(trained.run, tmp_path / "other")
-    monkeypatch.setattr(
-        bundle,
-        "export_saved_model",
-        lambda _, path: shutil.copytree(exported.paths["savedmodel"] / "1", path),
-    )
-    monkeypatch.setattr(bundle, "convert", lambda *_: b"")
-    before = everything(tmp_path)
-    with pytest.raises(InputError, match=r"1 disagrees with the model .*\n.*\n.*\n") as e:
-        bundle.export_run(other, tmp_path / "export", console=quiet())
-    assert "nothing was written" in str(e.value)
-    assert everything(tmp_path) == before
-
-
-def test_ids_of_another_vocabulary_are_refused(exported, translator, tmp_path):
-    pieces = translator.tokenizer.vocabulary
-    WordPieceTokenizer([*pieces[:4], *pieces[:3:-1]]).save(tmp_path / "vocab.txt")
-    artefact = shutil.copy(exported.paths["ids_tflite"], tmp_path)
-    with pytest.raises(InputError, match=r"model\.ids\.tflite disagrees with the model"):
-        parity.check(Path(artefact), translator, ["red cat"])
-
-
-def test_an_artefact_that_does_not_run_is_refused(exported, tmp_path, translator):
-    damaged = tmp_path / "model.tflite"
-    damaged.write_bytes(exported.paths["tflite"].read_bytes()[:5000])
-    with pytest.raises(InputError, match=r"model\.tflite does not run in a fresh process"):
-        parity.check(damaged, translator, ["red cat"])
-
-
-@pytest.mark.parametrize(
-    ("gaps", "tie"),
-    [
-        ([0.0, 0.0, 0.0], True),
-        ([0.0, 5e-5, 0.0], True),
-        ([0.0, 1e-3, 0.0], False),
-        ([1.0, 0.0, 0.0], False),
-        # The end may also have come because the text was as long as may be.
-        ([0.0, 0.0, 3.0], True),
-    ],
-)
-def test_only_a_tie_excuses_another_text(gaps, tie):
-    tokenizer = WordPieceTokenizer([*SPECIAL_TOKENS, "a", "b", "c"])
-    seen = []
-
-    def model(inputs, training):
-        seen.append(inputs["target_ids"].numpy().tolist())
-        logits = np.zeros((1, 3, 7), "float32")
-        logits[0, :, 6] = 10  # what the model took
-        for step, (label, gap) in enumerate(zip([4, 5, END_ID], gaps, strict=True)):
-            logits[0, step, label] = 10 - gap
-        return tf.constant(logits)
-
-    translator = SimpleNamespace(tokenizer=tokenizer, max_length=9, model=model)
-    assert parity._is_tie(translator, "c", "a b") is tie
-    assert seen == [[[2, 4, 5]]]
-
-
-def test_a_tie_of_a_real_model_is_its_own_output(translator):
-    (text,) = translate(translator, ["red cat"]).texts
-    assert parity._is_tie(translator, "red cat", text)
-    assert not parity._is_tie(translator, "red cat", "DOG SUN")
-
-
-# --- What is replaced -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_what_is_no_export_is_never_replaced(trained, tmp_path, overwrite):
-    for name in ("file", "folder"):
-        path = tmp_path / name
-        if name == "folder":
-            path.mkdir()
-            (path / "thesis.txt").write_text("x")
-        else:
-            path.write_text("x")
-        before = everything(tmp_path)
-        with pytest.raises(InputError, match=f"{name} exists and is not an export"):
-            bundle.export_run(trained.run, path, overwrite, quiet())
-        assert everything(tmp_path) == before
-
-
-def test_an_export_is_replaced_only_if_asked(trained, exported):
-    with pytest.raises(InputError, match="holds an export already; replace it by --overwrite"):
-        bundle.export_run(trained.run, exported.folder, console=quiet())
-    bundle.check_free(exported.folder, overwrite=True)
-
-
-def test_an_empty_folder_is_free(tmp_path):
-    bundle.check_free(tmp_path, overwrite=False)
-    bundle.check_free(tmp_path / "new", overwrite=False)
-
-
-def test_a_run_without_weights_is_not_exported(trained, tmp_path):
-    run = RunDirectory(shutil.copytree(trained.run.path, tmp_path / "run"))
-    run.best_path.unlink()
-    shutil.rmtree(run.checkpoints.folder)
-    with pytest.raises(InputError, match="has no weights yet"):
-        bundle.export_run(run, tmp_path / "export", console=quiet())
-    assert not (tmp_path / "export").exists()
-
-
-# --- Loading --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("place", "kind"),
-    [
-        ("run", Translator),
-        ("savedmodel", runtime.SavedModel),
-        ("savedmodel/1", runtime.SavedModel),
-        ("", runtime.SavedModel),
-        ("model.tflite", runtime.TFLiteModel),
-    ],
-)
-def test_everything_that_translates_is_loaded(trained, exported, expected, place, kind):
-    loaded = runtime.load(str(trained.run.path if place == "run" else exported.folder / place))
-    assert isinstance(loaded, kind)
-    assert loaded.run(TEXTS[:1])[0] == expected.texts[:1]
-
-
-def test_the_highest_version_is_taken(exported, tmp_path, monkeypatch):
-    for version in ("9", "10", "2", "backup"):
-        (tmp_path / version).mkdir()
-        (tmp_path / version / "saved_model.pb").write_bytes(b"")
-    (tmp_path / "11").mkdir()  # holds nothing yet
-    monkeypatch.setattr(runtime, "SavedModel", lambda path: path)
-    assert runtime.load(tmp_path) == tmp_path / "10"
-
-
-@pytest.mark.parametrize(
-    ("file", "content"),
-    [
-        ("saved_model.pb", b""),
-        ("saved_model.pb", b"garbage"),
-        ("variables/variables.index", b"garbage" * 10),
-        ("variables/variables.data-00000-of-00001", b"ga"),
-        ("variables/variables.data-00000-of-00001", None),
-    ],
-)
-def test_a_damaged_savedmodel_is_refused(exported, tmp_path, file, content):
-    path = shutil.copytree(exported.paths["savedmodel"] / "1", tmp_path / "1")
-    (path / file).unlink()
-    if content is not None:
-        (path / file).write_bytes(content)
-    with pytest.raises(InputError, match="1 can't be loaded"):
-        runtime.load(path)
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage" * 99, "half"])
-def test_a_damaged_tflite_file_is_refused(exported, tmp_path, content):
-    path = tmp_path / "damaged.tflite"
-    data = exported.paths["tflite"].read_bytes()
-    path.write_bytes(data[: len(data) // 2] if content == "half" else content)
-    with pytest.raises(InputError, match=r"damaged\.tflite can't be loaded"):
-        runtime.load(path)
-
-
-def test_foreign_things_are_refused(exported, tmp_path):
-    (tmp_path / "text.txt").write_text("red cat\n")
-    (tmp_path / "folder").mkdir()
-    module = tf.Module()
-    module.f = tf.function(lambda x: x + 1, input_signature=[tf.TensorSpec([None], tf.float32)])
-    tf.saved_model.save(module, str(tmp_path / "foreign"), signatures={"f": module.f})
-    for path, message in (
-        (tmp_path / "missing", "There is no file or folder .*missing"),
-        (tmp_path / "text.txt", r"text\.txt is no model: give a run folder, a SavedModel"),
-        (tmp_path / "folder", r"folder is no model: it is neither a run \(config.json\) nor"),
-        (tmp_path / "foreign", "foreign has no signature serving_default, tokenize"),
-        (exported.paths["ids_tflite"], r"model\.ids\.tflite takes no text\. Give .*model\.tflite"),
-    ):
-        with pytest.raises(InputError, match=message):
-            runtime.load(path)
-
-
-def test_a_vocabulary_of_another_model_is_refused(translator):
-    with pytest.raises(ValueError, match="has 4 pieces, but the model was made for"):
-        Translator(translator.model, WordPieceTokenizer(SPECIAL_TOKENS))

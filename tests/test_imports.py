@@ -12,6 +12,7 @@ import keras_transformer
 PACKAGE = Path(keras_transformer.__file__).parent
 ANY_BACKEND = ("layers", "models", "decoding")
 FILES = sorted(path for folder in ANY_BACKEND for path in (PACKAGE / folder).rglob("*.py"))
+LOOPS = PACKAGE / "decoding" / "loops.py"
 ORDER = ("layers", "models", "decoding", "training", "export")  # each may import those before it
 
 
@@ -22,6 +23,10 @@ def imported_by(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_import(node):
+    return isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def in_a_new_process(code):
@@ -56,7 +61,28 @@ def test_unknown_name_is_an_attribute_error():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_layers_models_and_decoding_are_written_for_any_backend(path):
     allowed = {"keras", "numpy", "keras_transformer", *sys.stdlib_module_names}
+    allowed |= {"tensorflow"} if path == LOOPS else set()
     assert {name.split(".")[0] for name in imported_by(path)} <= allowed
+
+
+def test_tensorflow_has_a_loop_of_its_own_that_is_loaded_where_it_is_the_backend():
+    tree = ast.parse(LOOPS.read_text("utf-8"))
+    assert all("tensorflow" not in ast.unparse(node) for node in tree.body if is_import(node))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    loading = [f.name for f in functions if any(is_import(node) for node in ast.walk(f))]
+    assert loading == ["while_loop", "places_where", "compiled"]
+    # What runs under every backend comes back before the import.
+    first = functions[0].body[1]
+    assert ast.unparse(first.test) == "not SHAPES_MAY_CHANGE"
+    assert isinstance(first.body[-1], ast.Return)
+
+
+@pytest.mark.parametrize("module", ["generation_options", "translation", "cli_generation"])
+def test_what_generation_is_asked_for_is_known_without_tensorflow(module):
+    code = f"import sys, keras_transformer.{module}; print(*sys.modules)"
+    modules = in_a_new_process(code).stdout.split()
+    assert f"keras_transformer.{module}" in modules
+    assert not {"tensorflow", "keras"} & set(modules)
 
 
 @pytest.mark.parametrize("folder", ANY_BACKEND)

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
+from oracles import assert_close, softmax
 
-from keras_transformer.layers import attend_to, cache_mask, causal_mask, padding_mask
+from keras_transformer.layers import attend_to, bias_of, cache_mask, causal_mask, padding_mask
 
 
 def test_padding_mask_is_true_at_real_tokens():  # L10
@@ -47,3 +49,17 @@ def test_padding_is_hidden_from_every_query_alike():  # W12: this is also the cr
     everywhere = np.broadcast_to(mask, (2, 4, 3))
     assert np.array_equal(everywhere[0], [[True, True, False]] * 4)
     assert np.all(everywhere[1])
+
+
+def test_bias_hides_what_a_mask_hides():
+    mask = np.array([[True, False, True], [False, True, True]])
+    bias = bias_of(ops.convert_to_tensor(mask))
+    assert bias.dtype == tf.float32
+    assert np.all(np.isfinite(bias))
+    assert not np.any(np.array(bias)[mask])
+    scores = ops.convert_to_tensor([[100.0, 1e6, 101.0], [1e6, 3.0, 2.0]])
+    weights = np.array(ops.softmax(scores + bias))
+    assert not np.any(weights[~mask])
+    for row in range(2):
+        left = np.array(scores, "float64")[row, mask[row]]
+        assert_close(weights[row, mask[row]], softmax(left), 1e-6)

@@ -116,6 +116,24 @@ def test_step_by_step_equals_all_at_once(rng, norm_first):  # D03, C19
         assert_close(output[:, 0], expected[:, index])
 
 
+def test_caches_grow_at_their_end(rng):  # D03
+    decoder, x, memory = made(Decoder, rng), normal(rng, 2, 3, 8), normal(rng, 2, 3, 8)
+    options = {
+        "memory": memory,
+        "attention_mask": causal_mask(3),
+        "cache_index": ops.convert_to_tensor(0),
+    }
+    _, caches = decoder(x, caches=decoder.empty_caches(2, 3), **options)
+    grown = decoder.grow_caches(caches, 4)
+    assert len(grown) == len(caches)
+    for old, new in zip(caches, grown, strict=True):
+        for before, after in zip(old, new, strict=True):
+            assert after.shape == (2, 2, 7, 4)
+            assert np.any(before)
+            assert np.array_equal(after[:, :, :3], before)
+            assert not np.any(after[:, :, 3:])
+
+
 def test_caches_are_keys_and_values_for_each_block(rng):  # D03, W33
     decoder, memory = made(Decoder, rng, num_layers=3), normal(rng, 2, 5, 8)
     empty, filled = decoder.empty_caches(2, 6), decoder.cache_memory(memory)

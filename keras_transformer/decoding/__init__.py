@@ -1,7 +1,27 @@
 """Decoding: searches over a step function, and generation with a model."""
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-from keras_transformer.decoding.generate import generate, next_token_probabilities
-from keras_transformer.decoding.search import greedy_search
+from keras_transformer.decoding.beam import BeamSearch, length_penalty
+from keras_transformer.decoding.generate import (
+    align,
+    generate,
+    make_search,
+    next_token_probabilities,
+    score,
+)
+from keras_transformer.decoding.sampling import filtered_distribution
+from keras_transformer.decoding.search import Search
+from keras_transformer.generation_options import GenerationOptions
 
-__all__ = ["generate", "greedy_search", "next_token_probabilities"]
+__all__ = [
+    "BeamSearch",
+    "GenerationOptions",
+    "Search",
+    "align",
+    "filtered_distribution",
+    "generate",
+    "length_penalty",
+    "make_search",
+    "next_token_probabilities",
+    "score",
+]

@@ -1,77 +1,235 @@
 """Search: from a function that scores the next token to whole sequences.
 
-A search knows no model. It runs over `step(ids, cache, index) -> (logits, cache)` and is written
-in `keras.ops`, so that the same code runs eagerly, inside a SavedModel and inside a `.tflite`.
+A search knows no model. It runs over `step(ids, cache, index, visible) -> (logits, cache)` and is
+written in `keras.ops`, so that the same code runs eagerly, inside a SavedModel and inside a
+`.tflite`. Greedy search, sampling and beam search differ in what they do with a step's logits
+(`independent.py`, `beam.py`); the loop is the same.
 
-Shapes: B batch, T the longest output allowed, V vocabulary.
+Shapes: B batch, K hypotheses of a source, N targets of a source, T the longest target allowed,
+V vocabulary.
 """
 
-import numpy as np
-from keras import ops
+from keras import ops, tree
 
-LOWEST = float(np.finfo("float32").min)
+from keras_transformer.decoding.beam import BeamSearch
+from keras_transformer.decoding.independent import Independent, take_likeliest
+from keras_transformer.decoding.loops import (
+    SHAPES_MAY_CHANGE,
+    compiled,
+    while_loop,
+)
+from keras_transformer.decoding.rules import Rules
+from keras_transformer.decoding.sampling import Sampler
+from keras_transformer.generation_options import GREEDY
+
+ROOM = 16  # positions that caches grow by
+COMPILED_ROOM = 32  # the same under XLA, where every size is compiled
 
 
-def greedy_search(step, cache, limits, max_length, begin_id, end_id, padding_id=0, finished=None):
-    """Take the likeliest token at every step.
+class Search:
+    """Generates targets token by token.
 
-    Rows finish on their own: one that has produced `end_id` or reached its limit stays as it is,
-    and the loop ends when every row has finished. Of equal tokens the lower id wins.
+    Rows finish on their own and then stop costing: from time to time the rows that have finished
+    are left out of the batch, while caches, which are allocated for a few positions at a time, get
+    more room. On backends that compile for fixed shapes, rows stay and caches have all of their
+    room from the start.
 
     Args:
-        step: Function of `ids` `(B, 1)`, `cache` and `index`, an integer scalar, that returns
-            logits `(B, V)` of the token after position `index`, and the new cache.
-        cache: The decoding state that `step` takes and returns: tensors, nested at will, whose
-            shapes stay the same.
-        limits: Integer tensor `(B,)`: the greatest number of tokens for each row, the end token
-            included.
-        max_length: Integer scalar T, at least the largest limit.
-        begin_id: Token that every row starts from. It is never produced.
-        end_id: Token that ends a row.
-        padding_id: Token that fills up finished rows. It is never produced.
-        finished: Boolean tensor `(B,)`, True for rows that are to stay empty; None for none.
+        step: Function of `ids` `(B, K)`, the newest token of each hypothesis; `cache`; `index`, an
+            integer scalar, their position; and `visible`, a boolean tensor `(B, K, slots)` or
+            `(1, K, slots)`: which slots of the cache hold a hypothesis's own past. Slot
+            `index * K + k` belongs to hypothesis k at this position. Returns logits `(B, K, V)` of
+            the tokens that follow, and the new cache.
+        options: `GenerationOptions`. `max_length` has no part in it; the limits have.
+        begin_id: Token that every hypothesis starts from. It is never produced.
+        end_id: Token that ends a hypothesis.
+        padding_id: Token that fills up what has ended. It is never produced.
+        make_room: Function of `cache` and `slots`, an integer scalar, that returns a cache with so
+            many more slots.
+        jit_compile: Whether steps are compiled by XLA, once for each shape. So that there are few
+            of them, the number of rows left in the batch is then always a power of two; the batch
+            has to begin with such a number. TensorFlow only; other backends always compile.
 
-    Returns:
-        Tuple of the ids `(B, T)`, int32, without the begin token, ended by `end_id` where a row
-        came to its end and filled up with `padding_id`; and the scores `(B,)`, float32, the sum
-        of the tokens' log-probabilities.
+    The `cache` is made of tensors, nested at will, whose axis 0 is the batch. Slots may be axis 2.
     """
-    batch = ops.shape(limits)[0]
-    limits = ops.cast(limits, "int32")
-    if finished is None:
-        finished = ops.zeros((batch,), dtype="bool")
 
-    def unfinished(index, last, finished, ids, scores, cache):
-        return ops.logical_and(index < max_length, ops.any(ops.logical_not(finished)))
+    def __init__(
+        self,
+        step,
+        begin_id,
+        end_id,
+        padding_id=0,
+        options=GREEDY,
+        make_room=lambda cache, slots: cache,
+        jit_compile=False,
+    ):
+        self.step = step
+        self.begin_id = begin_id
+        self.padding_id = padding_id
+        self.make_room = make_room
+        self.rules = Rules(options, begin_id, end_id, padding_id)
+        self.method: BeamSearch | Independent
+        if options.beam_size > 1:
+            self.method = BeamSearch(options, end_id, padding_id)
+        else:
+            choose = Sampler(options) if options.samples else take_likeliest
+            self.method = Independent(options.width, choose, end_id, padding_id)
+        self.width = options.width
+        self.jit_compile = jit_compile
 
-    def advance(index, last, finished, ids, scores, cache):
-        logits, cache = step(last, cache, index)
-        log_probabilities = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-        allowed = log_probabilities + _never(log_probabilities.shape[-1], (begin_id, padding_id))
-        # top_k rather than argmax, which Keras builds from ops that LiteRT lacks.
-        best, chosen = (ops.squeeze(x, -1) for x in ops.top_k(allowed, 1))
-        scores = scores + ops.where(finished, 0.0, best)
-        chosen = ops.where(finished, padding_id, ops.cast(chosen, "int32"))
-        finished = ops.logical_or(finished, chosen == end_id)
-        finished = ops.logical_or(finished, index + 1 >= limits)
-        last = ops.expand_dims(chosen, 1)
-        ids = ops.slice_update(ids, (0, index), last)
-        return index + 1, last, finished, ids, scores, cache
+    def run(self, cache, limits, max_length, finished=None, prefix=None, seeds=None):
+        """Generate until every row has finished.
 
-    start = (
-        ops.convert_to_tensor(0, dtype="int32"),
-        ops.full((batch, 1), begin_id, dtype="int32"),
-        ops.logical_or(finished, limits <= 0),
-        ops.full((batch, max_length), padding_id, dtype="int32"),
-        ops.zeros((batch,), dtype="float32"),
-        cache,
-    )
-    _, _, _, ids, scores, _ = ops.while_loop(unfinished, advance, start)
-    return ids, scores
+        Args:
+            cache: The cache of an empty target.
+            limits: Integer tensor `(B,)`: the greatest number of tokens for each row, the end token
+                included.
+            max_length: Integer scalar T, at least the largest limit.
+            finished: Boolean tensor `(B,)`, True for rows that are to stay empty; None for none.
+            prefix: Int32 tensor `(B, P)`: tokens that each target has to begin with, padded.
+            seeds: Int32 tensor `(B,)`: what the draws of each row depend on.
+
+        Returns:
+            Tuple of the ids `(B, N, T)`, int32, without the begin token, ended by `end_id` where a
+            target came to its end and filled up with `padding_id`; and the scores `(B, N)`,
+            float32, best first. Where beam search finds fewer than N, the rest are empty and score
+            minus infinity.
+        """
+        state = self.start(cache, limits, max_length, finished, prefix, seeds)
+        if not SHAPES_MAY_CHANGE:
+            state = self.grow(state, max_length)
+            state = self._advance_while(state, max_length, lambda done: ops.any(~done))
+            ids, scores = self.method.results(state["rows"])
+        else:
+            ids, scores = self._run_in_rounds(state, max_length)
+        return ids, self.method.final_scores(scores)
+
+    def start(self, cache, limits, max_length, finished=None, prefix=None, seeds=None):
+        """Return the state before the first step: `index`, `slots` and what belongs to rows."""
+        limits = ops.cast(limits, "int32")
+        batch = ops.shape(limits)[0]
+        done = limits <= 0
+        if finished is not None:
+            done = ops.logical_or(done, finished)
+        rows = {
+            "cache": cache,
+            "limits": limits,
+            "seeds": ops.zeros_like(limits) if seeds is None else seeds,
+            "last": ops.full((batch, self.width), self.begin_id, dtype="int32"),
+            "ids": ops.full((batch, self.width, max_length), self.padding_id, dtype="int32"),
+            "done": done,
+        }
+        if prefix is not None:
+            rows["prefix"] = ops.cast(prefix, "int32")
+        return {
+            "index": ops.convert_to_tensor(0, dtype="int32"),
+            "slots": ops.arange(0, dtype="int32"),  # their numbers
+            "rows": self.method.start(rows, done),
+        }
+
+    def grow(self, state, positions):
+        """Give the caches room for more positions."""
+        rows, more = state["rows"], positions * self.width
+        rows = {**rows, "cache": self.make_room(rows["cache"], more)}
+        if "visible" in rows:
+            new = ops.zeros((*ops.shape(rows["visible"])[:2], more), dtype="bool")
+            rows["visible"] = ops.concatenate([rows["visible"], new], axis=2)
+        slots = ops.arange(ops.shape(state["slots"])[0] + more, dtype="int32")
+        return {**state, "rows": rows, "slots": slots}
+
+    def advance(self, state):
+        """Run one step, and take its tokens."""
+        rows, index = state["rows"], state["index"]
+        visible = self.method.visible(rows, index, state["slots"])
+        logits, cache = self.step(rows["last"], rows["cache"], index, visible)
+        logits = ops.cast(logits, "float32")
+        normaliser = _log_sum_exp(logits)
+        allowed = self.rules.apply(logits, normaliser, rows["ids"], index, rows.get("prefix"))
+        rows = {**rows, "cache": cache}
+        if "visible" in rows:
+            rows["visible"] = visible
+        rows = self.method.advance(rows, allowed, normaliser, index)
+        return {**state, "rows": rows, "index": index + 1}
+
+    def _advance_while(self, state, until, condition):
+        """Take steps while there is room and `condition` of the rows that are done holds."""
+
+        def go_on(state):
+            return ops.logical_and(state["index"] < until, condition(state["rows"]["done"]))
+
+        return while_loop(go_on, self.advance, state)
+
+    def _run_in_rounds(self, state, max_length):
+        """Take steps until room is short or many rows are done; mend both; and so on."""
+        batch = ops.shape(state["rows"]["done"])[0]
+        ids, scores = self.method.results(state["rows"])
+        start = {
+            "search": state,
+            "places": ops.arange(batch, dtype="int32"),  # of the rows in the batch as it was
+            "ids": ids,
+            "scores": scores,
+        }
+
+        def unfinished(state):
+            some = ops.any(ops.logical_not(state["search"]["rows"]["done"]))
+            return ops.logical_and(some, state["search"]["index"] < max_length)
+
+        growth = COMPILED_ROOM if self.jit_compile else ROOM
+
+        def worth_it(done):
+            # A round ends when letting go of rows makes the batch smaller by a quarter.
+            left = ops.sum(ops.cast(ops.logical_not(done), "int32"))
+            smaller = 4 * self._round_up(left) <= 3 * ops.shape(done)[0]
+            return ops.logical_and(left > 0, ops.logical_not(smaller))
+
+        def take_steps(search, until):
+            return self._advance_while(search, until, worth_it)
+
+        if self.jit_compile:
+            take_steps = compiled(take_steps)
+
+        def go_round(state):
+            search = state["search"]
+            left = self._rows_left(search["rows"]["done"])
+            rows = tree.map_structure(lambda x: ops.take(x, left, axis=0), search["rows"])
+            places = ops.take(state["places"], left, axis=0)
+            room = ops.shape(search["slots"])[0] // self.width
+            full = ops.cast(search["index"] >= room, "int32")
+            search = self.grow({**search, "rows": rows}, full * growth)
+            search = take_steps(search, ops.minimum(room + full * growth, max_length))
+            ids, scores = self.method.results(search["rows"])
+            there = ops.expand_dims(places, 1)
+            return {
+                "search": search,
+                "places": places,
+                "ids": ops.scatter_update(state["ids"], there, ids),
+                "scores": ops.scatter_update(state["scores"], there, scores),
+            }
+
+        state = while_loop(unfinished, go_round, start)
+        return state["ids"], state["scores"]
+
+    def _rows_left(self, done):
+        """Return the numbers of the rows that stay in the batch."""
+        done = ops.cast(done, "int32")
+        rows = ops.shape(done)[0]
+        count = ops.minimum(self._round_up(rows - ops.sum(done)), rows)
+        # Those that are not done come first, in their order; some that are done may fill up.
+        return ops.slice(ops.cast(ops.argsort(done), "int32"), (0,), ops.reshape(count, (1,)))
+
+    def _round_up(self, rows):
+        """Return one of a few numbers of rows: for each, kernels are generated or compiled."""
+        powers = power_of_two(rows)
+        return powers if self.jit_compile else ops.where(rows > 8, (rows + 7) // 8 * 8, powers)
 
 
-def _never(vocabulary_size, ids):
-    """Return a constant `(1, V)` that takes `ids` out of the choice when it is added to scores."""
-    penalty = np.zeros((1, vocabulary_size), dtype="float32")
-    penalty[0, list(ids)] = LOWEST / 2  # half, so that adding a log-probability can't overflow
-    return ops.convert_to_tensor(penalty)
+def power_of_two(number):
+    """Return the least power of two that is not below an integer tensor."""
+    powers = ops.convert_to_tensor([2**i for i in range(31)], dtype="int32")
+    return ops.min(ops.where(powers >= number, powers, powers[-1]))
+
+
+def _log_sum_exp(logits):
+    """Compute the logarithm of the sum of exponentials over the last axis, which is kept."""
+    largest = ops.max(logits, axis=-1, keepdims=True)
+    return largest + ops.log(ops.sum(ops.exp(logits - largest), axis=-1, keepdims=True))

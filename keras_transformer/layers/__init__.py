@@ -7,7 +7,13 @@ from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.embeddings import TokenEmbedding
 from keras_transformer.layers.feed_forward import FeedForward
 from keras_transformer.layers.linear import Linear
-from keras_transformer.layers.masks import attend_to, cache_mask, causal_mask, padding_mask
+from keras_transformer.layers.masks import (
+    attend_to,
+    bias_of,
+    cache_mask,
+    causal_mask,
+    padding_mask,
+)
 from keras_transformer.layers.positions import (
     LearnedPositions,
     SinusoidalPositions,
@@ -29,6 +35,7 @@ __all__ = [
     "SublayerConnection",
     "TokenEmbedding",
     "attend_to",
+    "bias_of",
     "cache_mask",
     "causal_mask",
     "padding_mask",

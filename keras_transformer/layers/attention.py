@@ -9,13 +9,11 @@ Reference: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
 """
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.linear import Linear
-
-LOWEST = float(np.finfo("float32").min)
+from keras_transformer.layers.masks import LOWEST
 
 
 def scaled_dot_product_attention(
@@ -59,9 +57,16 @@ def scaled_dot_product_attention(
 
 
 def _softmax(scores):
-    if scores.shape[-1] == 1:  # a source of one token; of that ops.softmax would warn
-        return ops.exp(ops.log_softmax(scores, axis=-1))
+    if _is_one(scores.shape[-1]) or _is_one(scores.shape[-2]):
+        # One key, of which ops.softmax would warn; or one query, as in decoding, for which
+        # TensorFlow's kernel takes longer to start than these take to run.
+        powers = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
+        return powers / ops.sum(powers, axis=-1, keepdims=True)
     return ops.softmax(scores, axis=-1)
+
+
+def _is_one(length):
+    return isinstance(length, int) and length == 1  # inside a graph it may be a tensor
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -188,13 +193,19 @@ class MultiHeadAttention(keras.layers.Layer):
         )
 
     def _split_heads(self, x):
-        batch, length = ops.shape(x)[:2]
-        x = ops.reshape(x, (batch, length, self.num_heads, self.head_width))
+        length = ops.shape(x)[1]
+        if (
+            isinstance(length, int) and length == 1
+        ):  # one query, as in decoding: the two axes trade places without any move
+            return ops.reshape(x, (-1, self.num_heads, 1, self.head_width))
+        x = ops.reshape(x, (-1, length, self.num_heads, self.head_width))
         return ops.transpose(x, (0, 2, 1, 3))  # (B, H, T, d_k)
 
     def _join_heads(self, x):
-        batch, _, length, _ = ops.shape(x)
-        return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, self.d_model))
+        length = ops.shape(x)[2]
+        if not _is_one(length):
+            x = ops.transpose(x, (0, 2, 1, 3))
+        return ops.reshape(x, (-1, length, self.d_model))
 
     def get_config(self):
         """Return the constructor's arguments."""

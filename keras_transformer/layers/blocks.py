@@ -212,6 +212,9 @@ class DecoderBlock(_Block):
         attention_mask: Boolean tensor `(B, T, T)` for self-attention, True = may attend.
         memory_mask: Boolean tensor `(B, 1, S)` for cross-attention, True = may attend. It hides
             the source's padding.
+        attention_bias: Float tensor added to the scores of self-attention; broadcasts to
+            `(B, H, T, T)`.
+        memory_bias: The same for cross-attention; broadcasts to `(B, H, T, S)`.
         memory_cache: Keys and values of `memory`, from `keys_and_values` of the cross-attention.
         cache: Keys and values of this block's self-attention, each `(B, H, T, d_k)`.
         cache_index: Integer scalar tensor: where in `cache` the keys and values of `inputs` belong.
@@ -243,18 +246,29 @@ class DecoderBlock(_Block):
         memory=None,
         attention_mask=None,
         memory_mask=None,
+        attention_bias=None,
+        memory_bias=None,
         memory_cache=None,
         cache=None,
         cache_index=None,
         training=None,
     ):
         """Apply the three sub-layers, which find `training` in Keras's call context."""
-        if cache_index is None:
-            x = self.self_attention(inputs, attention_mask=attention_mask)
-        else:
-            x, cache = self.self_attention(
-                inputs, attention_mask=attention_mask, cache=cache, cache_index=cache_index
-            )
-        x = self.cross_attention(x, source=memory, attention_mask=memory_mask, cache=memory_cache)
+        x = self.self_attention(
+            inputs,
+            attention_mask=attention_mask,
+            attention_bias=attention_bias,
+            cache=cache,
+            cache_index=cache_index,
+        )
+        if cache_index is not None:
+            x, cache = x
+        x = self.cross_attention(
+            x,
+            source=memory,
+            attention_mask=memory_mask,
+            attention_bias=memory_bias,
+            cache=memory_cache,
+        )
         x = self.feed_forward(x)
         return x if cache_index is None else (x, cache)

@@ -48,10 +48,9 @@ class TokenEmbedding(keras.layers.Layer):
     def call(self, inputs, reverse=False):
         """Embed ids, or turn vectors into logits."""
         if reverse:
-            batch, length = ops.shape(inputs)[:2]
             flat = ops.reshape(inputs, (-1, self.d_model))
             logits = ops.matmul(flat, ops.transpose(ops.cast(self.table, inputs.dtype)))
-            return ops.reshape(logits, (batch, length, self.vocabulary_size))
+            return ops.reshape(logits, (-1, ops.shape(inputs)[1], self.vocabulary_size))
         vectors = ops.cast(ops.take(self.table, inputs, axis=0), self.compute_dtype)
         return vectors * self.d_model**0.5 if self.scale else vectors
 

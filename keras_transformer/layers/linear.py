@@ -25,6 +25,8 @@ class Linear(keras.layers.Dense):
 
     def call(self, inputs, training=None):
         """Apply `activation(inputs @ kernel + bias)` to the last axis."""
-        leading = ops.shape(inputs)[:-1]
+        _, *leading = ops.shape(inputs)[:-1]
+        if not leading:
+            return super().call(inputs, training=training)
         flat = ops.reshape(inputs, (-1, inputs.shape[-1]))
-        return ops.reshape(super().call(flat, training=training), (*leading, self.units))
+        return ops.reshape(super().call(flat, training=training), (-1, *leading, self.units))

@@ -5,7 +5,10 @@ source (encoder self-attention and cross-attention), order of the target (decode
 self-attention), and, while decoding, how much of the cache has been written.
 """
 
+import numpy as np
 from keras import ops
+
+LOWEST = float(np.finfo("float32").min)
 
 
 def padding_mask(ids, padding_id=0):
@@ -53,3 +56,12 @@ def cache_mask(index, length):
 def attend_to(mask):
     """Turn a padding mask `(B, S)` into an attention mask `(B, 1, S)`, the same for all queries."""
     return ops.expand_dims(mask, 1)
+
+
+def bias_of(mask):
+    """Turn an attention mask into an attention bias: 0 where True, the lowest float32 elsewhere.
+
+    Adding it hides as well as the mask does, and takes one op. A query that may attend to nothing
+    gets the mean of all values, where with a mask it gets zeros.
+    """
+    return ops.where(mask, 0.0, LOWEST)

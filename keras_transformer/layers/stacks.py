@@ -116,6 +116,9 @@ class Decoder(_Stack):
         memory: Float tensor `(B, S, D)`, the encoder's output. Not needed with `memory_caches`.
         attention_mask: Boolean tensor `(B, T, T)`, True = may attend.
         memory_mask: Boolean tensor `(B, 1, S)`, True = may attend.
+        attention_bias: Float tensor added to the scores of self-attention; broadcasts to
+            `(B, H, T, T)`.
+        memory_bias: The same for cross-attention; broadcasts to `(B, H, T, S)`.
         memory_caches: What `cache_memory` returns: keys and values of the memory for each block.
         caches: What `empty_caches` returns: keys and values of the target for each block.
         cache_index: Integer scalar tensor: where in `caches` those of `inputs` belong.
@@ -132,6 +135,8 @@ class Decoder(_Stack):
         memory=None,
         attention_mask=None,
         memory_mask=None,
+        attention_bias=None,
+        memory_bias=None,
         memory_caches=None,
         caches=None,
         cache_index=None,
@@ -147,6 +152,8 @@ class Decoder(_Stack):
                     memory=memory,
                     attention_mask=attention_mask,
                     memory_mask=memory_mask,
+                    attention_bias=attention_bias,
+                    memory_bias=memory_bias,
                     memory_cache=None if memory_caches is None else memory_caches[i],
                     cache=None if caches is None else caches[i],
                     cache_index=cache_index,
@@ -176,3 +183,9 @@ class Decoder(_Stack):
         shape = (batch_size, attention.num_heads, length, attention.head_width)
         zeros = ops.zeros(shape, dtype=self.compute_dtype)
         return [(zeros, zeros) for _ in self.blocks]
+
+    def grow_caches(self, caches, length):
+        """Make room for the keys and values of `length` more positions, after those there are."""
+        batch, heads, _, width = ops.shape(caches[0][0])
+        new = ops.zeros((batch, heads, length, width), dtype=self.compute_dtype)
+        return [tuple(ops.concatenate([x, new], axis=2) for x in cache) for cache in caches]

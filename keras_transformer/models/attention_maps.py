@@ -1,5 +1,7 @@
 """Looking into a Transformer: who attends to whom."""
 
+from keras import ops
+
 from keras_transformer.layers import attend_to, causal_mask, padding_mask
 from keras_transformer.models.config import PADDING_ID
 
@@ -33,7 +35,7 @@ def attention_maps(model, inputs):
     x = model.embed_target(target_ids)
     for block in model.get_layer("decoder").blocks:
         x, weights = block.self_attention.call(
-            x, attention_mask=causal_mask(target_ids.shape[1]), return_attention=True
+            x, attention_mask=causal_mask(ops.shape(target_ids)[1]), return_attention=True
         )
         maps["decoder"].append(weights)
         x, weights = block.cross_attention.call(

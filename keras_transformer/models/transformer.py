@@ -3,10 +3,13 @@
 Three functional graphs share the same layers:
 
 - the model itself, for training: source ids and shifted target ids -> logits of every position;
-- `model.encoder`: source ids -> source mask and the keys and values that the decoder reads;
-- `model.decoder_step`: one token a row, position and caches -> logits of the next, new caches.
+- `model.encoder`: source ids -> the keys and values that the decoder reads, and the bias that hides
+  those of padding;
+- `model.decoder_step`: the newest token of each hypothesis, position and caches -> logits of the
+  next, new caches.
 
-Shapes: B batch, T target length, S source length, H heads, D model width, V vocabulary.
+Shapes: B batch, T target length, S source length, K hypotheses of a source, H heads, D model width,
+V vocabulary.
 
 Reference: Vaswani et al. 2017, "Attention Is All You Need".
 """
@@ -23,7 +26,7 @@ from keras_transformer.layers import (
     SinusoidalPositions,
     TokenEmbedding,
     attend_to,
-    cache_mask,
+    bias_of,
     causal_mask,
     padding_mask,
 )
@@ -92,6 +95,23 @@ class Transformer(Model):
         object.__setattr__(self, "encoder", _encoder_graph(layers))
         object.__setattr__(self, "decoder_step", _decoder_step_graph(config, layers))
 
+    def transpose_output(self):
+        """Keep a transposed copy of a tied table for decoding, which makes its logits faster.
+
+        A product with a table `(V, D)` takes up to three times as long as one with `(D, V)`. The
+        copy is of the weights as they are now: call this on a model that is not trained any more.
+        It is not saved with the model.
+        """
+        if self.config.tie_embeddings:
+            table = ops.transpose(self._parts["target_embedding"].table)
+            step = self.decoder_step.get_layer("step")
+            object.__setattr__(step, "output_kernel", keras.Variable(table, trainable=False))
+
+    @property
+    def output_kernel(self):
+        """The copy that `transpose_output` made, or None."""
+        return self.decoder_step.get_layer("step").output_kernel
+
     def empty_caches(self, batch_size, length):
         """Make room for the keys and values of `length` target positions.
 
@@ -103,6 +123,10 @@ class Transformer(Model):
             List of N tuples of zeros, each `(B, H, length, d_k)`, for `decoder_step`.
         """
         return self.get_layer("decoder").empty_caches(batch_size, length)
+
+    def grow_caches(self, caches, length):
+        """Make room in caches for `length` more positions."""
+        return self.get_layer("decoder").grow_caches(caches, length)
 
     def embed_source(self, ids):
         """Return embeddings with positions of source ids: `(B, S)` -> `(B, S, D)`."""
@@ -209,20 +233,33 @@ def _encoder_graph(layers):
         _embed(layers, "source_embedding", source_ids), attention_mask=attend_to(source_mask)
     )
     decoder = layers["decoder"]
-    caches = CacheMemory(decoder, dtype=decoder.dtype_policy, name="cache_memory")(memory)
-    return keras.Model(source_ids, (source_mask, caches), name="encoder")
+    cache = CacheMemory(decoder, dtype=decoder.dtype_policy, name="cache_memory")
+    return keras.Model(source_ids, cache(memory, source_mask), name="encoder")
 
 
 class CacheMemory(keras.layers.Layer):
-    """The keys and values that every cross-attention of a decoder reads, from the memory."""
+    """What every cross-attention of a decoder reads of the source, computed once.
+
+    Call arguments:
+        memory: Float tensor `(B, S, D)`, the encoder's output.
+        source_mask: Boolean tensor `(B, S)`, True at real tokens.
+
+    Returns:
+        Tuple of the bias `(B, 1, S)`, float32, that hides padding, and a list of N tuples of keys
+        and values, each `(B, H, S, d_k)`. The values of padding are zeros, so that a source of
+        padding alone gives zeros, as it does with a mask.
+    """
 
     def __init__(self, decoder, **kwargs):
         super().__init__(**kwargs)
         self.decoder = decoder
 
-    def call(self, memory):
-        """Project `(B, S, D)` for every block."""
-        return self.decoder.cache_memory(memory)
+    def call(self, memory, source_mask):
+        """Project the memory for every block."""
+        bias = bias_of(attend_to(source_mask))
+        real = ops.expand_dims(ops.expand_dims(source_mask, 1), 3)  # (B, 1, S, 1)
+        caches = self.decoder.cache_memory(memory)
+        return bias, [(keys, values * ops.cast(real, values.dtype)) for keys, values in caches]
 
 
 def _decoder_step_graph(config, layers):
@@ -243,10 +280,11 @@ def _decoder_step_graph(config, layers):
         ]
 
     inputs = (
-        keras.Input((1,), dtype="int32", name="ids"),
+        keras.Input((None,), dtype="int32", name="ids"),
         keras.Input(batch_shape=(), dtype="int32", name="index"),
         cache_inputs("cache"),
-        keras.Input((None,), dtype="bool", name="source_mask"),
+        keras.Input((None, None), dtype="bool", name="visible"),
+        keras.Input((1, None), dtype="float32", name="memory_bias"),
         cache_inputs("memory"),
     )
     step = DecoderStep(layers, dtype=policy, name="step")
@@ -254,33 +292,47 @@ def _decoder_step_graph(config, layers):
 
 
 class DecoderStep(keras.layers.Layer):
-    """One decoding step as a layer: from a token, its position and caches to logits and caches.
+    """One decoding step as a layer: from tokens, their position and caches to logits and caches.
+
+    The K hypotheses of a source are K queries side by side. All of them read the source's keys and
+    values from one place, and `visible` keeps apart their own, which are in one cache too.
 
     Call arguments:
-        ids: Integer tensor `(B, 1)`, the token of each row at position `index`.
+        ids: Integer tensor `(B, K)`, the token of each hypothesis at position `index`.
         index: Integer scalar, the position.
-        caches: List of N tuples of keys and values of the target, each `(B, H, T, d_k)`.
-        source_mask: Boolean tensor `(B, S)`, True at real source tokens.
+        caches: List of N tuples of keys and values of the target, each `(B, H, slots, d_k)`. Slot
+            `index * K + k` is hypothesis k's.
+        visible: Boolean tensor `(B, K, slots)` or `(1, K, slots)`, True where a hypothesis may
+            attend.
+        memory_bias: Float tensor `(B, 1, S)`, from the encoder.
         memory_caches: List of N tuples of keys and values of the source, each `(B, H, S, d_k)`.
 
     Returns:
-        Tuple of the logits of the next token `(B, V)` and the caches with position `index`
-        written.
+        Tuple of the logits of the next token `(B, K, V)` and the caches with the slots of position
+        `index` written.
     """
 
     def __init__(self, layers, **kwargs):
         super().__init__(**kwargs)
+        self.autocast = False  # the biases have to stay in float32
         self.shared = layers
+        self.output_kernel = None  # see `Transformer.transpose_output`
 
-    def call(self, ids, index, caches, source_mask, memory_caches):
+    def call(self, ids, index, caches, visible, memory_bias, memory_caches):
         """Run the decoder on one position."""
-        length = ops.shape(caches[0][0])[2]
+        width = ops.shape(ids)[1]
+        # All hypotheses are at the same position, so they are embedded as rows of one token.
+        x = _embed(self.shared, "target_embedding", ops.reshape(ids, (-1, 1)), start=index)
         states, caches = self.shared["decoder"](
-            _embed(self.shared, "target_embedding", ids, start=index),
-            attention_mask=cache_mask(index, length),
-            memory_mask=attend_to(source_mask),
+            ops.reshape(x, (-1, width, x.shape[-1])),
+            attention_bias=ops.expand_dims(bias_of(visible), 1),
+            memory_bias=ops.expand_dims(memory_bias, 1),
             memory_caches=memory_caches,
             caches=caches,
-            cache_index=index,
+            cache_index=index * width,
         )
-        return ops.squeeze(_logits(self.shared, states), 1), caches
+        if self.output_kernel is None:
+            return _logits(self.shared, states), caches
+        kernel = ops.cast(self.output_kernel, states.dtype)
+        logits = ops.matmul(ops.reshape(states, (-1, states.shape[-1])), kernel)
+        return ops.reshape(logits, (-1, width, logits.shape[-1])), caches

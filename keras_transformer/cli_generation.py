@@ -1,0 +1,459 @@
+"""The commands that use a trained model: translate, score, evaluate, attention, export."""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from keras_transformer.cli_checks import check_file_free, check_files_exist, check_model_exists
+from keras_transformer.errors import InputError
+from keras_transformer.generation_options import GenerationOptions
+
+Model = Annotated[Path, typer.Option(help="A run folder, a SavedModel folder or a .tflite file.")]
+BatchTokens = Annotated[
+    int, typer.Option(help="Source tokens translated at once, padding included.", min=1)
+]
+JitCompile = Annotated[
+    bool, typer.Option("--jit-compile", help="Compile the model of a run by XLA.")
+]
+
+# What --help says of each field of GenerationOptions.
+HELP = {
+    "beam_size": "Hypotheses kept in beam search; 1 is greedy search.",
+    "num_hypotheses": "Outputs a line, best first.",
+    "length_penalty": "Exponent a of ((5 + n) / 6)^a, which beam search divides scores by.",
+    "temperature": "Sample, from logits divided by this; 0 takes the likeliest.",
+    "top_k": "Sample from this many tokens; 0 for all.",
+    "top_p": "Sample from the likeliest tokens that together have this probability.",
+    "min_p": "Sample from tokens at least this share as likely as the likeliest.",
+    "seed": "The same seed and line give the same sample.",
+    "min_length": "Fewest tokens of an output, the end included.",
+    "max_length": "Most tokens; by default 50 more than the source has.",
+    "repetition_penalty": "Multiplies log-probabilities of tokens that occurred before.",
+    "no_repeat_ngram": "No sequence of this many tokens occurs twice; 0 for any.",
+}
+
+
+def with_generation_options(command):
+    """Give a command an option for each field of `GenerationOptions`.
+
+    The command gets them together as `options`: None where none was given.
+    """
+    fields = dataclasses.fields(GenerationOptions)
+
+    @functools.wraps(command)
+    def wrapped(**arguments):
+        values = {field.name: arguments.pop(field.name) for field in fields}
+        options = GenerationOptions(**values)
+        return command(**arguments, options=None if options == GenerationOptions() else options)
+
+    own = inspect.signature(command).parameters.values()
+    more = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=Annotated[field.type, typer.Option(help=HELP[field.name])],
+        )
+        for field in fields
+    ]
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name != "options"] + more
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapped
+
+
+@with_generation_options
+def translate(
+    model: Model,
+    input: Annotated[str, typer.Option(help="Text file, or - for standard input.")] = "-",
+    output: Annotated[str, typer.Option(help="File to write, or - for standard output.")] = "-",
+    prefix: Annotated[
+        Path | None,
+        typer.Option(help="Text file: what each output has to begin with, line by line."),
+    ] = None,
+    batch_tokens: BatchTokens = 1024,
+    show_alignment: Annotated[
+        bool,
+        typer.Option(
+            "--show-alignment", help="Write JSON lines: which source piece each piece looks at."
+        ),
+    ] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Show text while it is written; runs only.")
+    ] = False,
+    jit_compile: JitCompile = False,
+    options=None,
+) -> None:
+    """Translate text line by line.
+
+    With several hypotheses, each output line holds the number of the input line, the score and the
+    text, with tabs between.
+    """
+    check_model_exists(model)
+    if input != "-":
+        check_files_exist(Path(input))
+    if show_alignment and options is not None and options.num_hypotheses > 1:
+        raise InputError("--show-alignment shows one hypothesis; leave --num-hypotheses at 1.")
+    if stream and (output != "-" or show_alignment or prefix):
+        raise InputError("--stream writes plain text to standard output; leave out the rest.")
+    if prefix and input == "-":
+        raise InputError("--prefix belongs to the lines of a file; give it by --input.")
+    if output != "-":
+        check_file_free(Path(output), overwrite=True)
+    from keras_transformer.export.runtime import load
+    from keras_transformer.training.text_files import read_lines
+    from keras_transformer.translation import translate_lines
+
+    runtime = load(model, options, jit_compile)
+    console = _console()
+    if stream:
+        _stream(runtime, read_lines(input), model)
+        return
+    count = None if input == "-" else sum(1 for _ in read_lines(input))
+    if prefix and (prefixes := sum(1 for _ in read_lines(prefix))) != count:
+        raise InputError(f"{prefix} has {prefixes:,} lines, but {input} has {count:,}.")
+    truncated: list[int] = []
+    done = 0
+    with _output(output) as file, _progress("Translating", console) as show:
+        task = show.add_task("", total=count)
+        lines: list[str] = []  # of the part that is being translated
+        for result in translate_lines(
+            runtime,
+            _keep(read_lines(input), lines),
+            batch_tokens,
+            lambda n: show.update(task, advance=n),
+            prefixes=read_lines(prefix) if prefix else None,
+        ):
+            if show_alignment:
+                file.writelines(_alignments(runtime, model, lines, result))
+            elif result.several:
+                file.writelines(
+                    f"{done + i + 1}\t{score:.6f}\t{text}\n"
+                    for i, some in enumerate(result.hypotheses)
+                    for text, score in some
+                )
+            else:
+                file.writelines(f"{text}\n" for text in result.texts)
+            truncated += [done + i + 1 for i in result.truncated]
+            done += len(lines)
+            lines.clear()
+    _warn_of_cut(console, truncated, done)
+
+
+def _keep(lines, kept):
+    """Pass lines on, and keep them until somebody clears the list."""
+    for line in lines:
+        kept.append(line)
+        yield line
+
+
+def _stream(runtime, lines, model):
+    if not hasattr(runtime, "stream"):
+        raise InputError(f"{model} is an artefact; only a run can stream.")
+    for line in lines:
+        for piece in runtime.stream(line):
+            print(piece, end="", flush=True)
+        print(flush=True)
+
+
+def _alignments(runtime, model, lines, result):
+    """Yield a line of JSON for each translation."""
+    pieces = _pieces(model)
+    for start in range(0, len(lines), 32):
+        some = slice(start, start + 32)
+        aligned = runtime.align(lines[some], result.texts[some])
+        for text, value, one in zip(result.texts[some], result.scores[some], aligned, strict=True):
+            fields = {
+                "text": text,
+                "score": round(value, 6),
+                "source_pieces": [pieces[i] for i in one.source_ids],
+                "target_pieces": [pieces[i] for i in one.target_ids],
+                "alignment": one.weights.argmax(axis=1).tolist(),
+            }
+            yield json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def _pieces(model):
+    """Find the vocabulary of a run or an artefact."""
+    folders = [model, *model.absolute().parents[:3]]
+    vocabulary = next((f / "vocab.txt" for f in folders if (f / "vocab.txt").is_file()), None)
+    if vocabulary is None:
+        raise InputError(
+            f"There is no vocab.txt beside {model}; put the one that export wrote there."
+        )
+    return vocabulary.read_text("utf-8").removesuffix("\n").split("\n")
+
+
+def score(
+    model: Model,
+    source: Annotated[Path, typer.Option(help="Source text, plain or .gz.")],
+    target: Annotated[Path, typer.Option(help="Target text, line by line.")],
+    output: Annotated[str, typer.Option(help="File to write, or - for standard output.")] = "-",
+    batch_tokens: BatchTokens = 1024,
+) -> None:
+    """Say how likely given targets are.
+
+    Each output line holds the log-probability of a target and its number of tokens, the end
+    included, with a tab between.
+    """
+    check_model_exists(model)
+    check_files_exist(source, target)
+    if output != "-":
+        check_file_free(Path(output), overwrite=True)
+    from keras_transformer.training.text_files import ParallelFiles, read_lines
+
+    count = ParallelFiles(source, target).check()
+    from keras_transformer.export.runtime import load
+    from keras_transformer.translation import score_lines
+
+    runtime = load(model)
+    console = _console()
+    total, tokens, done = 0.0, 0, 0
+    truncated: list[int] = []
+    with _output(output) as file, _progress("Scoring", console) as show:
+        task = show.add_task("", total=count)
+        pairs = zip(read_lines(source), read_lines(target), strict=True)
+        for scores in score_lines(
+            runtime, pairs, batch_tokens, lambda n: show.update(task, advance=n)
+        ):
+            for value, length in zip(scores.scores, scores.tokens, strict=True):
+                file.write(f"{value:.6f}\t{length}\n")
+            truncated += [done + i + 1 for i in scores.truncated]
+            done += len(scores.scores)
+            total, tokens = total + sum(scores.scores), tokens + sum(scores.tokens)
+    _warn_of_cut(console, truncated, done)
+    if tokens:
+        console.print(f"{done:,} pairs, perplexity {math.exp(-total / tokens):.2f} a token")
+
+
+@with_generation_options
+def evaluate(
+    model: Model,
+    source: Annotated[Path, typer.Option(help="Source text, plain or .gz.")],
+    target: Annotated[Path, typer.Option(help="Reference text, line by line.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    lowercase: Annotated[bool, typer.Option(help="Ignore case.")] = False,
+    tokenize: Annotated[
+        str, typer.Option(help="sacrebleu's tokeniser: 13a, intl, zh, char or none.")
+    ] = "13a",
+    batch_tokens: BatchTokens = 1024,
+    jit_compile: JitCompile = False,
+    options=None,
+) -> None:
+    """Translate a text and compare the result with a reference."""
+    check_model_exists(model)
+    check_files_exist(source, target)
+    from keras_transformer.training.text_metrics import TOKENIZERS, score_texts
+
+    if tokenize not in TOKENIZERS:
+        raise InputError(
+            f"There is no tokeniser {tokenize!r}; choose one of {', '.join(TOKENIZERS)}."
+        )
+    from keras_transformer.training.text_files import ParallelFiles, read_lines
+
+    files = ParallelFiles(source, target)
+    files.check()
+    from keras_transformer.export.runtime import load
+    from keras_transformer.translation import translate as translate_texts
+
+    runtime = load(model, options, jit_compile)
+    console = _console()
+    with console.status("Translating"):
+        result = translate_texts(runtime, list(read_lines(source)), batch_tokens)
+        scores = score_texts(result.texts, list(read_lines(target)), lowercase, tokenize)
+    if result.truncated:
+        console.print(
+            f"warning: {len(result.truncated):,} lines were longer than the model takes and were "
+            "cut",
+            style="yellow",
+        )
+    perplexity = _perplexity(model, runtime, files, console)
+    if json_:
+        values = {
+            "bleu": scores.bleu,
+            "chrf": scores.chrf,
+            "exact_match": scores.exact_match,
+            "perplexity": perplexity,
+        }
+        print(json.dumps(values))
+        return
+    print(f"BLEU         {scores.bleu:6.2f}   {scores.bleu_signature}")
+    print(f"chrF         {scores.chrf:6.2f}   {scores.chrf_signature}")
+    print(f"exact match  {scores.exact_match:6.2f} %")
+    print(
+        f"perplexity   {perplexity:6.2f}   a token, without label smoothing"
+        if perplexity is not None
+        else "perplexity        -   only a run can give it, of pairs that are not too long"
+    )
+
+
+def _perplexity(model: Path, runtime, files, console) -> float | None:
+    """Compute the perplexity of the references if the model is a run."""
+    from keras_transformer.training.run_directory import RunDirectory
+
+    if not (model / "config.json").is_file():
+        return None
+    from keras_transformer.training.corpus_size import measure
+    from keras_transformer.training.data import make_batches
+    from keras_transformer.training.evaluation import Evaluator
+
+    batching = RunDirectory.open(model).training_config().batching
+    tokenizer = runtime.tokenizer
+    try:
+        size = measure(files, tokenizer, batching)
+    except InputError as error:  # no pair can be used; the other scores stand
+        console.print(f"warning: no perplexity: {error}", style="yellow", markup=False)
+        return None
+    if left_out := size.too_long + size.empty:
+        console.print(
+            f"warning: perplexity leaves out {left_out:,} pairs that are too long or empty",
+            style="yellow",
+        )
+    return Evaluator(runtime.model)(make_batches(files, tokenizer, batching))["perplexity"]
+
+
+def attention(
+    model: Annotated[Path, typer.Option(help="A run folder.")],
+    text: Annotated[str, typer.Option(help="Source text.")],
+    output: Annotated[Path, typer.Option(help="Picture (.png) or numbers (.json) to write.")],
+    target: Annotated[
+        str | None, typer.Option(help="Target text; what the model writes if not given.")
+    ] = None,
+    kind: Annotated[
+        Literal["encoder", "decoder", "cross"], typer.Option(help="Which attention is drawn.")
+    ] = "cross",
+    layer: Annotated[int, typer.Option(help="Which block is drawn, from 1; 0 for the last.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace the output file.")] = False,
+) -> None:
+    """Show who attends to whom, in every head, while the model reads a text and writes its target.
+
+    The numbers are those of all blocks: encoder, decoder and cross, each a list of blocks, heads,
+    rows and columns.
+    """
+    if not (model / "config.json").is_file():
+        raise InputError(f"{model} is no run folder.")
+    if output.suffix not in (".png", ".json"):
+        raise InputError(f"{output} has to end in .png or .json.")
+    check_file_free(output, overwrite)
+    import numpy as np
+
+    from keras_transformer.export.runtime import load
+    from keras_transformer.models import attention_maps
+    from keras_transformer.models.config import BEGIN_ID
+    from keras_transformer.training.files import replacing
+
+    translator = load(model)
+    blocks = translator.model.config.num_layers
+    if not 0 <= layer <= blocks:
+        raise InputError(f"There is no layer {layer}; the model has {blocks}.")
+    if target is None:
+        target = translator.run([text])[0][0][0]
+    aligned = translator.align([text], [target])[0]
+    source_ids, target_ids = aligned.source_ids, [BEGIN_ID, *aligned.target_ids[:-1]]
+    inputs = {"source_ids": np.array([source_ids]), "target_ids": np.array([target_ids])}
+    maps = {
+        name: [np.array(weights)[0] for weights in some]  # each (H, T, S)
+        for name, some in attention_maps(translator.model, inputs).items()
+    }
+    names = translator.tokenizer.vocabulary
+    sources, targets = ([names[i] for i in ids] for ids in (source_ids, target_ids))
+    with replacing(output) as new:
+        if output.suffix == ".json":
+            fields = {name: [w.round(6).tolist() for w in some] for name, some in maps.items()}
+            fields = {"source_pieces": sources, "target_pieces": targets, **fields}
+            new.write_text(json.dumps(fields, ensure_ascii=False), "utf-8")
+        else:
+            from PIL import Image
+
+            from keras_transformer.training.pictures import attention_picture
+
+            rows = sources if kind == "encoder" else targets
+            columns = targets if kind == "decoder" else sources
+            picture = attention_picture(maps[kind][layer - 1], rows, columns)
+            Image.fromarray(picture).save(new, format="png")
+    _console().print(f"{output}: {text!r} -> {target!r}", markup=False)
+
+
+@with_generation_options
+def export(
+    model: Annotated[Path, typer.Option(help="A run folder.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
+    jit_compile: Annotated[
+        bool, typer.Option("--jit-compile", help="Let XLA compile the SavedModel where it runs.")
+    ] = False,
+    options=None,
+) -> None:
+    """Export a run as a SavedModel and as .tflite files, proven against the model.
+
+    The options of generation become part of the files.
+    """
+    if not model.is_dir():
+        raise InputError(f"There is no folder {model}.")
+    from keras_transformer.export.bundle import export_run
+    from keras_transformer.training.run_directory import RunDirectory
+
+    run = RunDirectory.open(model)
+    export_run(run, output, overwrite, _console(), options, jit_compile)
+
+
+@contextlib.contextmanager
+def _output(name):
+    """Open a file that gets its name when all of it is written, or standard output for -."""
+    if name == "-":
+        yield sys.stdout
+        return
+    from keras_transformer.training.files import replacing
+
+    with replacing(Path(name)) as new, new.open("w", encoding="utf-8", newline="\n") as file:
+        yield file
+
+
+def _progress(title, console):
+    """Return a bar that shows lines done, lines a second and the time left."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class LineRate(ProgressColumn):
+        def render(self, task) -> Text:
+            return Text(f"{task.completed / (task.elapsed or 1):,.1f}/s")
+
+    return Progress(
+        title,
+        BarColumn(),
+        MofNCompleteColumn(),
+        "lines",
+        LineRate(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _warn_of_cut(console, truncated, done):
+    if truncated:
+        some = ", ".join(map(str, truncated[:10])) + (", ..." if len(truncated) > 10 else "")
+        console.print(
+            f"warning: {len(truncated):,} of {done:,} lines were longer than the model takes and "
+            f"were cut: {some}",
+            style="yellow",
+        )
+
+
+def _console() -> Console:
+    return Console(stderr=True, soft_wrap=True, highlight=False)

@@ -1,0 +1,44 @@
+"""While loops whose tensors may change shape from one turn to the next, where the backend can."""
+
+import keras
+from keras import ops
+
+# JAX compiles a loop for shapes that stay the same.
+SHAPES_MAY_CHANGE = keras.backend.backend() == "tensorflow"
+
+
+def while_loop(condition, body, state):
+    """Repeat `state = body(state)` while `condition(state)`.
+
+    Args:
+        condition: Function of the state that returns a boolean scalar.
+        body: Function of the state that returns the next one, of the same structure.
+        state: Tensors, nested at will. Where `SHAPES_MAY_CHANGE`, the axes 0 and 2 of every tensor
+            may be of another size in each turn.
+
+    Returns:
+        The last state.
+    """
+    if not SHAPES_MAY_CHANGE:
+        # Keras takes a tuple of loop variables.
+        return ops.while_loop(condition, lambda state: (body(state),), (state,))[0]
+    import tensorflow as tf
+
+    def invariant(tensor):
+        dimensions = tensor.shape.as_list()
+        return tf.TensorShape([None if i in (0, 2) else d for i, d in enumerate(dimensions)])
+
+    state = tf.nest.map_structure(tf.convert_to_tensor, state)
+    return tf.while_loop(
+        condition,
+        lambda state: (body(state),),
+        (state,),
+        shape_invariants=(tf.nest.map_structure(invariant, state),),
+    )[0]
+
+
+def compiled(function):
+    """Return a function that XLA compiles, once for each combination of shapes."""
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)

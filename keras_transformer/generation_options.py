@@ -1,0 +1,109 @@
+"""What a search is to do: one set of names in Python, at the command line and in exports."""
+
+import dataclasses
+import math
+import operator
+from typing import Any
+
+from keras_transformer.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationOptions:
+    """How targets are generated. The defaults are greedy search.
+
+    A `beam_size` above 1 is beam search. A `temperature` above 0 is sampling, which draws
+    `num_hypotheses` targets a source, each on its own.
+
+    Raises:
+        InputError: If a value is out of its range, or two of them contradict each other.
+
+    Reference: Wu et al. 2016 for the length penalty; Fan et al. 2018 for top-k, Holtzman et al.
+    2020 for top-p, Nguyen et al. 2024 for min-p; Keskar et al. 2019 for the repetition penalty;
+    Paulus et al. 2018 for n-grams that may not repeat.
+    """
+
+    beam_size: int = 1  # hypotheses kept a source in beam search; 1 is greedy search
+    num_hypotheses: int = 1  # targets returned a source, best first
+    length_penalty: float = 0.6  # beam search divides a score by ((5 + n) / 6) to this power
+    temperature: float = 0.0  # logits are divided by it before sampling; 0 takes the likeliest
+    top_k: int = 0  # sample from the k likeliest tokens; 0 for all
+    top_p: float = 1.0  # sample from the likeliest tokens that together have this probability
+    min_p: float = 0.0  # sample from tokens at least this share as likely as the likeliest
+    seed: int = 0  # the same seed and source give the same sample
+    min_length: int = 0  # fewest tokens of a target, the end token included
+    max_length: int | None = None  # most tokens; None for 50 more than the source has
+    repetition_penalty: float = 1.0  # log-probabilities of tokens seen before are multiplied by it
+    no_repeat_ngram: int = 0  # no sequence of this many tokens occurs twice; 0 for any
+
+    def __post_init__(self):
+        """Refuse values that mean nothing."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None:  # NumPy's numbers become Python's, which graphs are made of
+                convert = float if field.type is float else operator.index
+                try:
+                    object.__setattr__(self, field.name, convert(value))
+                except (TypeError, ValueError):
+                    self._check(field.name, False, "must be a number")
+        self._check("beam_size", self.beam_size >= 1, "must be at least 1")
+        self._check("num_hypotheses", self.num_hypotheses >= 1, "must be at least 1")
+        for name in ("length_penalty", "temperature", "repetition_penalty"):
+            self._check(name, math.isfinite(getattr(self, name)), "must be a finite number")
+        self._check("length_penalty", self.length_penalty >= 0, "must not be negative")
+        self._check("temperature", self.temperature >= 0, "must not be negative")
+        # Beyond that, float32 does not tell what may follow from what may not.
+        sensible = not self.samples or 1e-6 <= self.temperature <= 1e6
+        self._check("temperature", sensible, "must be 0 or between 1e-6 and 1e6")
+        self._check("top_k", self.top_k >= 0, "must not be negative")
+        self._check("top_p", 0 < self.top_p <= 1, "must be above 0 and at most 1")
+        self._check("min_p", 0 <= self.min_p <= 1, "must be between 0 and 1")
+        self._check("seed", -(2**31) <= self.seed < 2**31, "must fit 32 bits")
+        self._check("min_length", self.min_length >= 0, "must not be negative")
+        self._check("repetition_penalty", self.repetition_penalty > 0, "must be above 0")
+        self._check("no_repeat_ngram", self.no_repeat_ngram >= 0, "must not be negative")
+        if self.max_length is not None:
+            self._check("max_length", self.max_length >= 1, "must be at least 1")
+            self._check(
+                "min_length",
+                self.min_length <= self.max_length,
+                f"exceeds max_length={self.max_length}",
+            )
+        if self.samples and self.beam_size > 1:
+            raise InputError(
+                f"beam_size={self.beam_size} and temperature={self.temperature} exclude each "
+                "other: beam search does not sample. Use num_hypotheses to draw several."
+            )
+        if not self.samples:
+            for name in ("top_k", "top_p", "min_p"):
+                self._check(
+                    name,
+                    getattr(self, name) == getattr(type(self), name),
+                    "only matters for sampling; set a temperature above 0",
+                )
+            self._check(
+                "num_hypotheses",
+                self.num_hypotheses <= self.beam_size,
+                f"can't exceed beam_size={self.beam_size}; raise beam_size",
+            )
+
+    def _check(self, name, holds, rule):
+        if not holds:
+            raise InputError(f"{name} {rule}, got {getattr(self, name)!r}.")
+
+    @property
+    def samples(self) -> bool:
+        """Whether tokens are drawn, rather than chosen for their probability."""
+        return self.temperature > 0
+
+    @property
+    def width(self) -> int:
+        """Number of hypotheses K that are followed at once."""
+        return self.num_hypotheses if self.samples else self.beam_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+GREEDY = GenerationOptions()

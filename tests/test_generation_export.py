@@ -1,0 +1,237 @@
+"""Tests of exports with options of generation, of scores and alignments, and of XLA."""
+
+import json
+from types import SimpleNamespace
+
+import fixtures_generation
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from fixtures_export import exported, runtimes, trained, translator
+from fixtures_generation import EMPTY, FULL, SOURCES
+from fixtures_run import quiet
+from keras import ops
+from oracles import assert_close
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+from keras_transformer.decoding import GenerationOptions, align, generate, score
+from keras_transformer.decoding.loops import while_loop
+from keras_transformer.export import bundle, parity, runtime
+from keras_transformer.export.saved_model import export_saved_model
+from keras_transformer.export.tflite import TF_TEXT_OPS, convert
+from keras_transformer.models.config import BEGIN_ID, END_ID
+from keras_transformer.translator import Translator
+
+__all__ = ["exported", "runtimes", "trained", "translator"]
+
+TEXTS = ["red cat", "", "grey tree sun blue", "naïve", "dog " * 60, "café. house", "cat cat cat"]
+OPTIONS = {
+    "greedy": GenerationOptions(),
+    "beam": GenerationOptions(beam_size=4, num_hypotheses=2),
+    "sampling": GenerationOptions(temperature=2.0, top_k=8, num_hypotheses=2, seed=5),
+}
+
+
+@pytest.fixture(scope="module", params=OPTIONS)
+def made(request, trained, exported, tmp_path_factory):
+    """The model with options, and both artefacts that they are part of."""
+    options = OPTIONS[request.param]
+    translator = Translator(trained.run.load_model(), trained.run.tokenizer(), options)
+    paths = exported.paths
+    if request.param != "greedy":
+        folder = tmp_path_factory.mktemp(request.param)
+        paths = {"savedmodel": folder / "1", "tflite": folder / "model.tflite"}
+        export_saved_model(translator, paths["savedmodel"])
+        content = convert(paths["savedmodel"], sorted(runtime.SIGNATURES), TF_TEXT_OPS)
+        paths["tflite"].write_bytes(content)
+    artefacts = {name: runtime.load(paths[name]) for name in ("savedmodel", "tflite")}
+    return SimpleNamespace(translator=translator, options=options, **artefacts)
+
+
+def assert_same(outputs, expected, rows):
+    """Texts are equal, and scores nearly, minus infinity included."""
+    assert outputs[0] == [expected[0][row] for row in rows]
+    wanted = [expected[1][row] for row in rows]
+    np.testing.assert_allclose(outputs[1], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_artefacts_generate_what_the_model_generates_row_by_row(made):  # D04, D05, T28
+    expected = made.translator.run(TEXTS)
+    for artefact in (made.savedmodel, made.tflite):
+        for rows in (range(7), [4, 0, 6, 1, 3, 2, 5], [5, 1, 3], [2], [1]):
+            assert_same(artefact.run([TEXTS[row] for row in rows]), expected, rows)
+
+
+def test_options_show_in_what_is_generated(made):
+    texts, scores = made.translator.run(TEXTS)
+    count = made.options.num_hypotheses
+    assert texts[1] == [""] * count  # an empty line has one target: none
+    assert scores[1][0] == 0
+    full = [some for some, text in zip(texts, TEXTS, strict=True) if text]
+    assert sum(len(set(some)) == count for some in full) > 3  # samples may be equal
+    if made.options.samples:
+        greedy, _ = Translator(made.translator.model, made.translator.tokenizer).run(TEXTS)
+        assert sum(some[0] != one[0] for some, one in zip(texts, greedy, strict=True)) > 3
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_options_go_into_every_artefact_and_beside_them(
+    trained, tmp_path, monkeypatch, jit_compile
+):
+    calls, options = [], OPTIONS["beam"]
+
+    def export(translator, path):
+        assert translator.options == options
+        calls.append("compiled" if translator.jit_compile else "plain")
+        path.mkdir(parents=True)
+
+    def check(artefact, translator, samples):
+        assert translator.options == options
+        assert not translator.jit_compile  # what is compiled is compared with what is not
+        calls.append(artefact.name)
+
+    monkeypatch.setattr(bundle, "export_saved_model", export)
+    monkeypatch.setattr(bundle, "convert", lambda *_: calls.append("convert") or b"x")
+    monkeypatch.setattr(parity, "check", check)
+    bundle.export_run(
+        trained.run, tmp_path / "new", False, quiet(), options=options, jit_compile=jit_compile
+    )
+    assert calls == [
+        *("plain", "convert", "convert"),  # LiteRT takes no graph that XLA is to compile
+        *(["compiled"] if jit_compile else []),
+        *("1", "model.tflite", "model.ids.tflite"),
+    ]
+    written = json.loads((tmp_path / "new" / "generation.json").read_text())
+    assert written == {**options.to_dict(), "jit_compile": jit_compile}
+    assert (written["beam_size"], written["num_hypotheses"]) == (4, 2)
+
+
+# --- Scores and alignments ------------------------------------------------------------------------
+
+TARGETS = ["RED CAT", "X", "", "NAÏVE NAÏVE", "DOG", "CAFÉ. HOUSE " * 20, "SUN red ?"]
+
+
+def ids_of(translator, texts):
+    """Return what the model reads: pieces, cut to its length, and the end token, padded."""
+    rows = [[*ids[:23], END_ID] for ids in translator.tokenizer.tokenize(texts).to_list()]
+    return np.array([row + [0] * (24 - len(row)) for row in rows])
+
+
+@pytest.mark.parametrize("name", ["keras", "savedmodel", "tflite"])
+def test_the_score_of_a_target_is_that_of_the_model(runtimes, translator, name):
+    sources, targets = ids_of(translator, TEXTS), ids_of(translator, TARGETS)
+    expected = np.sum(score(translator.model, sources, targets), axis=1)
+    for rows in (range(7), [5, 1, 2], [3]):
+        texts = [[side[row] for row in rows] for side in (TEXTS, TARGETS)]
+        scores, tokens, truncated = runtimes[name].score(*texts)
+        np.testing.assert_allclose(scores, expected[list(rows)], rtol=1e-4, atol=1e-4)
+        assert tokens.tolist() == np.count_nonzero(targets[list(rows)], axis=1).tolist()
+        assert truncated.tolist() == [row in (4, 5) for row in rows]  # either side was cut
+    assert np.all(expected < 0)
+
+
+@pytest.mark.parametrize("name", ["keras", "savedmodel", "tflite"])
+def test_alignments_are_those_of_the_model(runtimes, translator, name):  # D08
+    sources, targets = ids_of(translator, TEXTS), ids_of(translator, TARGETS)
+    expected = np.array(align(translator.model, sources, targets))
+    for rows in (range(7), [5, 1, 2], [3]):
+        texts = [[side[row] for row in rows] for side in (TEXTS, TARGETS)]
+        aligned = runtimes[name].align(*texts)
+        for row, one in zip(rows, aligned, strict=True):
+            s, t = np.count_nonzero(sources[row]), np.count_nonzero(targets[row])
+            assert one.source_ids == sources[row, :s].tolist()
+            assert one.target_ids == targets[row, :t].tolist()
+            assert_close(one.weights, expected[row, :t, :s], 1e-4)
+            assert_close(one.weights.sum(axis=1), np.ones(t), 1e-4)
+
+
+# --- The cache ------------------------------------------------------------------------------------
+
+
+def test_cached_logits_equal_the_teacher_forced_pass_in_artefacts(tmp_path):  # C19, D03
+    model, rng = fixtures_generation.example(), np.random.default_rng(3)
+    spec = tf.TensorSpec([None, None], tf.int32)
+
+    @tf.function(input_signature=[spec, spec])
+    def forced(source_ids, target_ids):
+        """Give tokens one by one to the step that generation takes."""
+        bias, memory = model.encoder(source_ids)
+        batch, length = tf.unstack(tf.shape(target_ids))
+        slots = tf.range(length)
+
+        def step(state):
+            index = state["index"]
+            ids = tf.slice(target_ids, [0, index], [-1, 1])
+            visible = tf.reshape(slots <= index, [1, 1, -1])
+            inputs = (ids, index, state["caches"], visible, bias, memory)
+            logits, caches = model.decoder_step(inputs)
+            logits = ops.slice_update(state["logits"], (0, index, 0), logits)
+            return {"index": index + 1, "caches": caches, "logits": logits}
+
+        start = {
+            "index": tf.constant(0),
+            "caches": model.empty_caches(batch, length),
+            "logits": tf.zeros([batch, length, 13]),
+        }
+        return {"logits": while_loop(lambda state: state["index"] < length, step, start)["logits"]}
+
+    servable = tf.Module()
+    servable.weights = [weight.value for weight in model.weights]
+    tf.saved_model.save(servable, str(tmp_path / "1"), {"forced": forced})
+    content = convert(tmp_path / "1", ["forced"], frozenset())
+    saved = tf.saved_model.load(str(tmp_path / "1")).signatures["forced"]
+    lite = Interpreter(model_content=content).get_signature_runner("forced")
+    for rows, length in ((range(7), 9), ([4, 0], 5), ([1], 1)):
+        sources = SOURCES[list(rows)].astype("int32")
+        targets = rng.integers(4, 13, (len(sources), length)).astype("int32")
+        targets[:, 0] = BEGIN_ID
+        expected = np.array(model({"source_ids": sources, "target_ids": targets}))
+        bound = 1e-5 * np.max(np.abs(expected))
+        ids = {"source_ids": sources, "target_ids": targets}
+        tensors = {name: tf.constant(x) for name, x in ids.items()}
+        assert_close(saved(**tensors)["logits"], expected, bound)
+        assert_close(lite(**ids)["logits"], expected, bound)
+
+
+# --- XLA ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["greedy", "sampling"])
+def test_rounding_shapes_up_for_xla_changes_nothing(name):
+    model, options = fixtures_generation.example(), OPTIONS[name]
+    prefix = np.array([[4], [0], [0], [4], [9]])
+    seeds = np.array([5, 4, 3, 2, 1], "int32") if options.samples else None
+    sources = SOURCES[:5]  # five rows become eight, six columns eight; one row is empty
+    expected = generate(model, sources, options, prefix, seeds)
+    compiled = generate(model, sources, options, prefix, seeds, jit_compile=True)
+    for one, other in zip(compiled, expected, strict=True):
+        assert one.shape == other.shape
+    assert np.array_equal(compiled[0], expected[0])
+    assert_close(compiled[1], expected[1], 1e-4)
+    assert not np.any(np.array(compiled[0])[3])
+    # Nothing to do is done at once.
+    ids, scores = generate(model, SOURCES[list(EMPTY)], options, jit_compile=True)
+    assert not np.any(ids) and not np.any(scores)
+    assert len(FULL) == 5
+
+
+def is_compiled(path):
+    """Whether a SavedModel asks for XLA."""
+    message = SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    functions = message.meta_graphs[0].graph_def.library.function
+    return any(function.attr["_XlaMustCompile"].b for function in functions)
+
+
+def test_a_savedmodel_compiled_by_xla_writes_the_same(trained, exported, tmp_path):
+    model, tokenizer, options = (
+        trained.run.load_model(),
+        trained.run.tokenizer(),
+        OPTIONS["beam"],
+    )
+    export_saved_model(Translator(model, tokenizer, options, jit_compile=True), tmp_path / "1")
+    assert is_compiled(tmp_path / "1") and not is_compiled(exported.paths["savedmodel"] / "1")
+    artefact = runtime.load(tmp_path / "1")
+    expected = Translator(model, tokenizer, options).run(TEXTS)
+    for rows in ([0, 1, 3], [1]):  # two shapes
+        assert_same(artefact.run([TEXTS[row] for row in rows]), expected, rows)
