@@ -41,6 +41,7 @@ bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/text.py
 	$(BIN)/python benchmarks/input.py
 	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/decode.py
 
 # What docs/experiments.md shows and needs no text, in about a quarter of an hour.
 experiments: $(FIGURES_READY)
