@@ -140,13 +140,15 @@ def beam_search(next_logits, limit, begin_id, end_id, width, exponent=0.0, never
     live, ended = [([], 0.0)], []
     for length in range(1, limit + 1):
         penalty = ((5 + length) / 6) ** exponent
-        going_on = []
+        extended = []
         for tokens, score in live:
             shares = next_tokens(next_logits([begin_id, *tokens]), tokens, end_id, never, **rules)
-            if end_id in shares:
-                ended.append(([*tokens, end_id], (score + shares.pop(end_id)) / penalty))
-            going_on += [([*tokens, token], score + shares[token]) for token in shares]
-        live = best_first(going_on)[:width]
+            extended += [([*tokens, token], score + shares[token]) for token in sorted(shares)]
+        extended = best_first(extended)
+        for tokens, score in extended[:width]:
+            if tokens[-1] == end_id:
+                ended.append((tokens, score / penalty))
+        live = [one for one in extended if one[0][-1] != end_id][:width]
     ended += [(tokens, score / penalty) for tokens, score in live]
     return best_first(ended)
 

@@ -186,7 +186,7 @@ def test_of_equal_hypotheses_the_one_of_the_earlier_parent_comes_first():
 
 
 def test_of_equal_hypotheses_the_one_that_ended_first_comes_first():
-    logits = costs(BEGIN={A: 800, B: 900}, A={A: 800, END: 850}, B={END: 750})
+    logits = costs(BEGIN={A: 800, B: 900}, A={A: 950, END: 850}, B={END: 750})
     ids, scores = search(chain(logits), [3], beam_size=2, num_hypotheses=2, length_penalty=0.0)
     assert ids[0] == [[A, END, PADDING], [B, END, PADDING]]  # of one length, by their parents
     assert scores.tolist() == [[-1650.0, -1650.0]]
@@ -194,6 +194,14 @@ def test_of_equal_hypotheses_the_one_that_ended_first_comes_first():
     ids, scores = search(chain(logits), [3], beam_size=3, num_hypotheses=3, length_penalty=0.0)
     assert ids[0] == [padded([END], 3), padded([A, END], 3), padded([B, END], 3)]
     assert scores.tolist() == [[-1600.0] * 3]
+
+
+def test_an_end_counts_among_the_best_extensions_alone():
+    logits = costs(BEGIN={A: 10, B: 20, END: 30}, A={C: 30}, B={C: 30}, C={END: 10})
+    ids, _ = search(chain(logits), [5], beam_size=2, length_penalty=0.0)
+    assert ids[0] == [padded([A, C, END], 5)]  # of cost 50, though to end at once would be 30
+    ids, _ = search(chain(logits), [5], beam_size=3, length_penalty=0.0)
+    assert ids[0] == [padded([END], 5)]
 
 
 # The bound that stops a search

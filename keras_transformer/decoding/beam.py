@@ -28,11 +28,14 @@ def length_penalty(length, exponent):
 class BeamSearch:
     """A search that follows the K best beginnings at once.
 
-    Live hypotheses and ended ones are kept apart. At each step every live hypothesis may end: what
-    comes of it competes with the ended ones for N places, by its score divided by the length
-    penalty. And every live hypothesis goes on with every other token: of all these, the K with the
-    highest scores live. A hypothesis that reaches the limit has ended there. Of equal scores the
+    Live hypotheses and ended ones are kept apart. At each step every live hypothesis is extended by
+    every token, the end token among them. Those of the K best extensions that end compete with what
+    has ended before for N places, by their scores divided by the length penalty. The K best that do
+    not end live on. A hypothesis that reaches the limit has ended there. Of equal scores the
     earlier hypothesis wins, then the lower token.
+
+    An end counts among the K best only, because models give every target, the empty one too, some
+    probability to end: it would win whenever all else is long.
 
     Caches are not reordered when hypotheses change places: keys and values stay in the slot in
     which they were written, and `visible` says for each hypothesis which slots are its own past.
@@ -79,22 +82,24 @@ class BeamSearch:
         length = index + 1
         penalty = length_penalty(length, self.exponent)
 
-        # Whatever happens later in a row, a hypothesis stays below DEAD / 2 once it is there.
-        def add(gained):
-            return ops.maximum(scores_of + gained, DEAD)
-
-        scores_of = scores
-        ending = add(allowed[:, :, self.end_id] - ops.squeeze(normaliser, -1))  # (B, K)
-
-        # A hypothesis has at most K successors among the best K; one more, because one may end it.
+        # Whatever is among the 2K best extensions of all hypotheses is among the K + 1 best of its
+        # own, or behind K others that go on.
         count = min(self.width + 1, allowed.shape[-1])
         logits, tokens = top_k(allowed, count)  # (B, K, count)
-        scores_of = ops.expand_dims(scores, 2)
-        going_on = ops.where(tokens == self.end_id, DEAD, add(logits - normaliser))
-        scores, best = ops.top_k(ops.reshape(going_on, (-1, self.width * count)), self.width)
+        extended = ops.maximum(ops.expand_dims(scores, 2) + logits - normaliser, DEAD)
+        extended = ops.reshape(extended, (-1, self.width * count))
+        best_scores, best = ops.top_k(extended, min(2 * self.width, self.width * count))
         best = ops.cast(best, "int32")
-        parents = best // count
-        tokens = gather_hypotheses(ops.reshape(tokens, (-1, self.width * count)), best)  # (B, K)
+        tokens = gather_hypotheses(ops.reshape(tokens, (-1, self.width * count)), best)
+        ends = tokens == self.end_id
+
+        ending = ops.where(ends, best_scores, DEAD)[:, : self.width]
+        ending_ids = gather_hypotheses(ids, best[:, : self.width] // count)
+        end = ops.full_like(tokens[:, : self.width], self.end_id)
+
+        scores, going_on = ops.top_k(ops.where(ends, DEAD, best_scores), self.width)
+        parents = gather_hypotheses(best, going_on) // count  # (B, K)
+        tokens = gather_hypotheses(tokens, going_on)
         next_ids = append(gather_hypotheses(ids, parents), tokens, index)
 
         at_limit = ops.expand_dims(length >= limits, 1)
@@ -106,9 +111,8 @@ class BeamSearch:
             ],
             axis=1,
         )
-        end = ops.full_like(tokens, self.end_id)
         candidate_ids = ops.concatenate(
-            [state["ended_ids"], append(ids, end, index), next_ids], axis=1
+            [state["ended_ids"], append(ending_ids, end, index), next_ids], axis=1
         )
         ended_scores, best = ops.top_k(candidates, self.wanted)
         scores = ops.where(at_limit, DEAD, scores)
