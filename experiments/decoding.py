@@ -19,8 +19,8 @@ from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.models.config import BEGIN_ID
 
 ROWS, SOURCE, VOCABULARY = 8, 24, 8000
-LENGTHS = (16, 32, 64, 128, 256)
-CALLS = 7
+LENGTHS = (16, 32, 64, 128)
+CALLS = 3
 
 
 def main():

@@ -77,15 +77,18 @@ def test_an_export_holds_what_it_promises(trained, exported):
     assert exported.printed.count("agrees with the model on 50 sample sentences") == 3
 
 
-def test_signatures_of_the_savedmodel(exported):
+def test_signatures_of_the_savedmodel(exported, trained):
     text, ids = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.int32)
     score, truncated = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None], tf.bool)
     best = {"text": tf.TensorSpec([None, 1], tf.string), "score": tf.TensorSpec([None, 1])}
     pair = {"text": text, "target": text}
     weights = tf.TensorSpec([None, None, None])
+    size = len(trained.run.tokenizer())
     promised = {
         "serving_default": ({"text": text}, {"text": text, "score": score}),
         "translate": ({"text": text}, best),
+        "complete": ({"text": text, "prefix": text}, best),
+        "next_token": (pair, {"probabilities": tf.TensorSpec([None, size])}),
         "score": (
             pair,
             {"score": score, "tokens": tf.TensorSpec([None], tf.int32), "truncated": truncated},
@@ -115,6 +118,8 @@ def test_signatures_of_the_tflite_files(exported):
     assert signatures["tflite"] == {
         "serving_default": {"inputs": ["text"], "outputs": ["score", "text"]},
         "translate": {"inputs": ["text"], "outputs": ["score", "text"]},
+        "complete": {"inputs": ["prefix", "text"], "outputs": ["score", "text"]},
+        "next_token": {"inputs": ["target", "text"], "outputs": ["probabilities"]},
         "score": {"inputs": ["target", "text"], "outputs": ["score", "tokens", "truncated"]},
         "align": {
             "inputs": ["target", "text"],

@@ -15,7 +15,13 @@ from keras import ops
 from oracles import assert_close
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from keras_transformer.decoding import GenerationOptions, align, generate, score
+from keras_transformer.decoding import (
+    GenerationOptions,
+    align,
+    generate,
+    next_token_probabilities,
+    score,
+)
 from keras_transformer.decoding.loops import while_loop
 from keras_transformer.export import bundle, parity, runtime
 from keras_transformer.export.saved_model import export_saved_model
@@ -99,7 +105,7 @@ def test_options_go_into_every_artefact_and_beside_them(
     )
     assert calls == [
         *("plain", "convert", "convert"),  # LiteRT takes no graph that XLA is to compile
-        *(["compiled"] if jit_compile else []),
+        "compiled" if jit_compile else "plain",  # with a second table, which phones are spared
         *("1", "model.tflite", "model.ids.tflite"),
     ]
     written = json.loads((tmp_path / "new" / "generation.json").read_text())
@@ -144,6 +150,34 @@ def test_alignments_are_those_of_the_model(runtimes, translator, name):  # D08
             assert one.target_ids == targets[row, :t].tolist()
             assert_close(one.weights, expected[row, :t, :s], 1e-4)
             assert_close(one.weights.sum(axis=1), np.ones(t), 1e-4)
+
+
+# --- Beginnings ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["keras", "savedmodel", "tflite"])
+def test_targets_begin_as_asked_for(runtimes, translator, name):
+    prefixes = ["DOG", "", "RED", "red", "", "SUN", "CAT"]
+    expected = translator.run(TEXTS, prefixes)
+    texts, scores = runtimes[name].run(TEXTS, prefixes)
+    assert texts == expected[0]
+    np.testing.assert_allclose(scores, expected[1], rtol=1e-4, atol=1e-4)
+    free = translator.run(TEXTS)[0]
+    for (text,), (other,), prefix, source in zip(texts, free, prefixes, TEXTS, strict=True):
+        assert not source.strip() or text.startswith(prefix)
+        assert prefix or text == other
+
+
+@pytest.mark.parametrize("name", ["keras", "savedmodel", "tflite"])
+def test_the_next_token_is_that_of_the_model(runtimes, translator, name):  # D06
+    targets = ["RED", "", "", "NAÏVE", "DOG", "CAFÉ. HOUSE", "SUN red"]
+    probabilities = runtimes[name].next_token_probabilities(TEXTS, targets)
+    assert_close(probabilities.sum(axis=1), np.ones(7), 1e-5)
+    for row, target in enumerate(targets):
+        begun = [BEGIN_ID, *translator.tokenizer.tokenize([target]).to_list()[0]]
+        sources = ids_of(translator, TEXTS)[row : row + 1]
+        expected = next_token_probabilities(translator.model, sources, np.array([begun]))
+        assert_close(probabilities[row], np.array(expected)[0], 1e-5)
 
 
 # --- The cache ------------------------------------------------------------------------------------
