@@ -45,13 +45,18 @@ def main():
         ["", *(f"{length} tokens" for length in LENGTHS)],
         [[name, *(f"{value:.2f}" for value in values)] for name, values in table.items()],
     )
+    draw(table, options.figure)
+
+
+def draw(table, path):
+    """Draw the milliseconds a step at each length."""
     figure, axes = plt.subplots(figsize=(6, 4))
     for name, values in table.items():
-        axes.loglog(LENGTHS, values, marker="o", label=name)
-    axes.set(xlabel="tokens of the output", ylabel="milliseconds a step")
-    axes.set_xticks(LENGTHS, LENGTHS)
-    axes.legend()
-    common.save(figure, options.figure)
+        axes.plot(range(len(LENGTHS)), values, marker="o", label=name)
+    axes.set(xlabel="tokens of the output", ylabel="milliseconds a step", yscale="log")
+    axes.set_xticks(range(len(LENGTHS)), LENGTHS)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    common.save(figure, path)
 
 
 def with_caches(model, length, jit_compile=False, **more):
