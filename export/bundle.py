@@ -1,122 +1,267 @@
-"""Exporting a run: every artefact, proven and then put in place in one move."""
+"""Exporting a run: every artefact proven, its quality measured, and then put in place."""
 
+import dataclasses
 import json
 import shutil
+import tempfile
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
-from keras_transformer.export import parity
-from keras_transformer.export.runtime import SIGNATURES
+from keras_transformer.export import parity, tf_serving
+from keras_transformer.export.model_card import model_card
 from keras_transformer.export.saved_model import export_saved_model
-from keras_transformer.export.tflite import TF_TEXT_OPS, convert
-from keras_transformer.training.files import replacing
+from keras_transformer.export.tflite import PRECISIONS, TF_TEXT_OPS, convert
+from keras_transformer.export.tflite_metadata import add_metadata
+from keras_transformer.training.files import replacing, write_json
 from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.text_files import read_lines
+from keras_transformer.training.text_metrics import score_texts
+from keras_transformer.translation import translate
 from keras_transformer.translator import Translator
 
-SAVED_MODEL = Path("savedmodel")
-VERSION = "1"
-TFLITE = "model.tflite"
-IDS_TFLITE = "model.ids.tflite"
+SAVED_MODEL = "savedmodel"
 VOCABULARY = "vocab.txt"
 GENERATION = "generation.json"
+CARD = "model_card.json"
+VALIDATION_LINES = 200
+MAX_QUALITY_LOSS = 1.0
 
 
 def export_run(
     run: RunDirectory,
     output,
-    overwrite: bool = False,
     console: Console | None = None,
     options: GenerationOptions | None = None,
+    *,
     jit_compile: bool = False,
+    name: str | None = None,
+    keep: int = 0,
+    precisions: Sequence[str] = PRECISIONS,
+    max_quality_loss: float = MAX_QUALITY_LOSS,
+    source_language: str | None = None,
+    target_language: str | None = None,
 ) -> dict[str, Path]:
     """Export a trained run to a folder.
 
-        savedmodel/1/       for TensorFlow Serving: text -> text and score
-        model.tflite        for phones, with tf.text's ops: text -> text
-        model.ids.tflite    for runtimes without them: ids -> ids
-        vocab.txt           the pieces that the ids stand for
-        generation.json     the options that are part of all three
+        savedmodel/1/            for TensorFlow Serving: text -> text and score, and much more
+        models.config ...        what starts a server with it; see `tf_serving`
+        model.tflite             for phones, with tf.text's ops: text -> text
+        model.ids.tflite         for runtimes without them: ids -> ids
+        model.float16.tflite     both with smaller weights, and in int8
+        vocab.txt                the pieces that the ids stand for
+        generation.json          the options that are part of all of them
+        model_card.json          what the model is, and how good each file is
 
-    Each artefact is run in a fresh process on the run's sample sentences, and has to write what the
-    model writes, before anything appears in `output`.
+    Another export into the same folder adds the next version, and replaces the other files. Each
+    artefact is run in a fresh process on the run's validation text. In float32 it has to write what
+    the model writes, and smaller files may lose little, before anything appears in `output`.
 
     Args:
         run: The run directory.
         output: Folder to write.
-        overwrite: Whether an earlier export in `output` may be replaced.
         console: Where progress is shown; standard error if None.
         options: How targets are generated: `GenerationOptions`; greedily if None.
         jit_compile: Whether XLA is to compile the SavedModel where it runs.
+        name: The model's name; the run folder's if None.
+        keep: How many versions stay; 0 for all.
+        precisions: Which `.tflite` files are written: some of `PRECISIONS`. float32 always is.
+        max_quality_loss: Most points of BLEU that a `.tflite` may lose against float32.
+        source_language: Of the model card; the ending of the training text's file if None.
+        target_language: Likewise.
 
     Returns:
-        The paths by name: `savedmodel`, `tflite` and `ids_tflite`.
+        The paths by name: `savedmodel`, `tflite`, `ids_tflite`, and for other precisions
+        `float16_tflite`, `float16_ids_tflite` and so on.
 
     Raises:
-        InputError: If the folder is not free, the run has no weights, or an artefact disagrees with
-            the model or would hold an op that its runtime lacks.
+        InputError: If the folder is not free, the run has no weights, an artefact disagrees with
+            the model or loses too much, or would hold an op that its runtime lacks.
     """
     console = console or Console(stderr=True)
     output = Path(output)
-    check_free(output, overwrite)
+    check_free(output)
+    name = tf_serving.check_name(name or run.path.absolute().name)
     tokenizer = run.tokenizer()
     translator = Translator(run.load_model(), tokenizer, options)
-    samples = run.samples()
-    with replacing(output) as new, console.status("Exporting") as status:
-        saved_model = new / SAVED_MODEL / VERSION
-        status.update("Writing a SavedModel to convert")
-        export_saved_model(translator, saved_model)
-        tokenizer.save(new / VOCABULARY)
-        values = {**translator.options.to_dict(), "jit_compile": jit_compile}
-        (new / GENERATION).write_text(json.dumps(values, indent=2) + "\n")
-        status.update("Converting to TFLite")
-        text_signatures = ["serving_default", *sorted(SIGNATURES)]
-        if translator.options.samples:
-            text_signatures.append("sample")
-        (new / TFLITE).write_bytes(convert(saved_model, text_signatures, TF_TEXT_OPS))
-        (new / IDS_TFLITE).write_bytes(convert(saved_model, ["ids"], frozenset()))
-        # LiteRT takes no graph that XLA is to compile, and a phone has no room for a second table.
-        status.update("Writing the SavedModel as it will run")
-        shutil.rmtree(saved_model)
-        translator.model.transpose_output()
-        export_saved_model(
-            Translator(translator.model, tokenizer, options, jit_compile), saved_model
-        )
-        for artefact in (saved_model, new / TFLITE, new / IDS_TFLITE):
-            name = artefact.relative_to(new)
-            status.update(f"Running {name} in a fresh process")
-            parity.check(artefact, translator, samples)
-            console.print(
-                f"{name}: {_size(artefact):.1f} MB, agrees with the model on {len(samples)} "
-                f"sample sentences and {len(parity.EDGE_CASES)} edge cases"
+    validation = _Validation.of(run)
+    wanted = [p for p in PRECISIONS if p in {"float32", *precisions}]
+    output.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=output))
+    try:
+        with console.status("Exporting") as status:
+            values = {**translator.options.to_dict(), "jit_compile": jit_compile}
+            tokenizer.save(scratch / VOCABULARY)
+            write_json(scratch / GENERATION, values)
+            lite = _write_tflite(translator, scratch, name, wanted, status)
+            # LiteRT takes no graph that XLA is to compile, and a phone has no room for a second
+            # copy of the table.
+            status.update("Writing the SavedModel")
+            translator.model.transpose_output()
+            saved_model = scratch / SAVED_MODEL
+            export_saved_model(
+                Translator(translator.model, tokenizer, options, jit_compile), saved_model
             )
+            status.update("Running every file in a fresh process")
+            texts = [*validation.sources, *parity.EDGE_CASES]
+            artefacts = [saved_model, *lite.values()]
+            trials = parity.run_in_fresh_process(artefacts, texts)
+            measured = _compare(translator, texts, validation, artefacts, trials, max_quality_loss)
+
+            languages = source_language, target_language
+            card = model_card(run, name, languages, saved_model, values)
+            card["files"] = [dataclasses.asdict(some) for some in measured]
+            card["quality"] = validation.reference
+            write_json(scratch / CARD, card)
+            extra = saved_model / tf_serving.EXTRA
+            extra.mkdir()
+            for file in (VOCABULARY, GENERATION, CARD):
+                shutil.copy(scratch / file, extra)
+            tf_serving.write_warmup(
+                saved_model,
+                name,
+                tf_serving.warmup_texts(tokenizer, validation.sources, translator.max_length),
+            )
+            for file, text in tf_serving.configuration(name, jit_compile).items():
+                (scratch / file).write_text(text, "utf-8")
+            for path in sorted(p for p in scratch.iterdir() if p.is_file()):
+                with replacing(output / path.name) as new:
+                    shutil.move(path, new)
+            version = tf_serving.publish(saved_model, output / SAVED_MODEL)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    removed = tf_serving.prune(output / SAVED_MODEL, keep)
+    _report(console, output, version, measured, validation, removed)
     return {
         "savedmodel": output / SAVED_MODEL,
-        "tflite": output / TFLITE,
-        "ids_tflite": output / IDS_TFLITE,
+        **{key: output / path.name for key, path in lite.items()},
     }
 
 
-def check_free(output: Path, overwrite: bool) -> None:
+def check_free(output: Path) -> None:
     """Make sure that an export may be written to `output`.
 
     Raises:
-        InputError: If something is there that may not be replaced.
+        InputError: If something is there that is no export.
     """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if output.is_file():
+        raise InputError(f"{output} is a file; give the name of a folder.")
+    if not output.exists() or not any(output.iterdir()) or (output / SAVED_MODEL).is_dir():
         return
-    if not (output / SAVED_MODEL).is_dir():
-        raise InputError(f"{output} exists and is not an export; choose another output folder.")
-    if not overwrite:
-        raise InputError(
-            f"{output} holds an export already; replace it by --overwrite or choose another "
-            "output folder."
+    raise InputError(f"{output} exists and is not an export; choose another output folder.")
+
+
+def _write_tflite(translator, folder, name, precisions, status):
+    """Write every `.tflite` file, and return the paths by name."""
+    files = {
+        VOCABULARY: (folder / VOCABULARY).read_text("utf-8"),
+        GENERATION: (folder / GENERATION).read_text("utf-8"),
+    }
+    paths = {}
+    for kind, ops in (("", TF_TEXT_OPS), ("ids", frozenset[str]())):
+        signatures = ["ids"] if kind else sorted(translator.signatures - {"ids"})
+        status.update("Writing a SavedModel to convert")
+        graph = folder / "to-convert"
+        export_saved_model(translator, graph, signatures)
+        for precision in precisions:
+            part = [p for p in ("" if precision == "float32" else precision, kind) if p]
+            path = folder / ".".join(["model", *part, "tflite"])
+            status.update(f"Converting to {path.name}")
+            content = convert(graph, signatures, ops, precision)
+            description = f"{'Pieces to pieces' if kind else 'Text to text'}, {precision}"
+            path.write_bytes(add_metadata(content, name, description, files))
+            paths["_".join([*part, "tflite"])] = path
+        shutil.rmtree(graph)
+    return paths
+
+
+# --- Quality --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Validation:
+    """The text that artefacts are measured on."""
+
+    sources: list[str]
+    references: list[str] | None  # None: the run's text is gone
+
+    @classmethod
+    def of(cls, run):
+        """Take the first lines of the run's validation text, or else the samples in the run."""
+        files = run.training_config().valid_files
+        try:
+            sides = [list(islice(read_lines(p), VALIDATION_LINES)) for p in (files.source, files.target)]
+        except (OSError, InputError):
+            return cls(run.samples(), None)
+        return cls(*sides)
+
+    @property
+    def reference(self) -> str:
+        if self.references is None:
+            return f"BLEU against float32's own outputs, {len(self.sources)} sample sentences"
+        return f"BLEU on {len(self.sources)} sentences of the run's validation text"
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What was measured of a file in a fresh process."""
+
+    file: str
+    bytes: int
+    texts_per_second: float
+    bleu: float
+    quality_loss: float  # points of BLEU below float32
+
+
+def _compare(translator, texts, validation, artefacts, trials, max_quality_loss):
+    """Measure every artefact, and refuse those that are not as good as they have to be."""
+    expected = translate(translator, texts)
+    count = len(validation.sources)
+    references = validation.references or expected.texts[:count]
+    best = score_texts(expected.texts[:count], references).bleu
+    measured = []
+    for path, trial in zip(artefacts, trials, strict=True):
+        bleu = score_texts(trial.texts[:count], references).bleu
+        loss = best - bleu
+        if not any(precision in path.name for precision in PRECISIONS):
+            parity.check(path.name, trial, translator, texts, expected)
+        elif loss > max_quality_loss:
+            raise InputError(
+                f"{path.name} loses {loss:.2f} points of BLEU against float32 ({bleu:.2f} instead "
+                f"of {best:.2f}), so nothing was written. Leave its precision out by --tflite, or "
+                f"allow more by --max-quality-loss, now {max_quality_loss:g}."
+            )
+        measured.append(
+            Measured(path.name, _size(path), round(trial.texts_per_second, 1), bleu, loss)
         )
+    return measured
 
 
-def _size(path: Path) -> float:
+def _size(path: Path) -> int:
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return sum(p.stat().st_size for p in files) / 1e6
+    return sum(p.stat().st_size for p in files)
+
+
+def _report(console, output, version, measured, validation, removed):
+    table = Table("file", "MB", "sentences/s", "BLEU", "loss", title=validation.reference)
+    for one in measured:
+        table.add_row(
+            f"{SAVED_MODEL}/{version.name}" if one.file == SAVED_MODEL else one.file,
+            f"{one.bytes / 1e6:.2f}",
+            f"{one.texts_per_second:,.0f}",
+            f"{one.bleu:.2f}",
+            f"{one.quality_loss:.2f}",
+        )
+    console.print(table)
+    console.print(
+        f"{output}: version {version.name}; all in float32 agree with the model on "
+        f"{len(validation.sources)} sentences and {len(parity.EDGE_CASES)} edge cases"
+    )
+    if removed:
+        console.print(f"Removed versions {', '.join(map(str, removed))}")

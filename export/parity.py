@@ -1,11 +1,18 @@
-"""Proof before publication: an artefact, run in a fresh process, writes what the model writes."""
+"""Proof before publication: artefacts, run in a fresh process, write what the model writes.
 
+A smaller `.tflite` may write something else here and there; what that costs is measured.
+"""
+
+import dataclasses
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_transformer.errors import InputError
+from keras_transformer.text_to_text import decode
 from keras_transformer.translation import translate
 
 # Texts that every artefact has to get right, beside the run's own samples.
@@ -14,49 +21,53 @@ EDGE_CASES = ["", "  \t ", "a", "\N{GRINNING FACE} e\N{COMBINING ACUTE ACCENT}",
 TIE = 1e-4
 
 
-def run_in_fresh_process(artefact: Path, texts: list[str]) -> list[tuple[str, float]]:
-    """Translate texts with an artefact in a process that has loaded nothing else.
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What an artefact wrote in a fresh process."""
 
-    Returns:
-        The best output of each text and its score.
+    texts: list[str]
+    scores: list[float]
+    texts_per_second: float  # when all of them are translated a second time
+
+
+def run_in_fresh_process(artefacts: Sequence[Path], texts: list[str]) -> list[Trial]:
+    """Translate texts with artefacts, one after the other, in a process of their own.
 
     Raises:
         InputError: If the process fails; the message holds the end of what it said.
     """
     child = subprocess.run(
-        [sys.executable, "-m", "keras_transformer.export.parity", str(artefact)],
+        [sys.executable, "-m", "keras_transformer.export.parity", *map(str, artefacts)],
         input=json.dumps(texts),
         capture_output=True,
         text=True,
         check=False,
     )
     if child.returncode:
-        raise InputError(
-            f"{artefact.name} does not run in a fresh process:\n{child.stderr[-2000:]}"
-        )
-    return [(text, score) for text, score in json.loads(child.stdout)]
+        names = ", ".join(artefact.name for artefact in artefacts)
+        raise InputError(f"{names} do not run in a fresh process:\n{child.stderr[-2000:]}")
+    return [Trial(**trial) for trial in json.loads(child.stdout)]
 
 
-def check(artefact: Path, translator, texts: list[str]) -> None:
-    """Compare an artefact with the model it was made from.
+def check(name: str, trial: Trial, translator, texts: list[str], expected) -> None:
+    """Compare what an artefact wrote with what the model writes.
 
     Args:
-        artefact: A SavedModel version, or a `.tflite` from text to text or from ids to ids.
+        name: Name of the artefact.
+        trial: What it wrote.
         translator: The `Translator` that was exported.
-        texts: Sample texts; `EDGE_CASES` are added.
+        texts: What both were given.
+        expected: The `Translations` of the model.
 
     Raises:
         InputError: If any output differs by more than a tie in the last bits can explain.
     """
-    texts = [*texts, *EDGE_CASES]
-    result = translate(translator, texts)
-    actual = run_in_fresh_process(artefact, texts)
-    for text, wanted, expected, (got, score) in zip(
-        texts, result.texts, result.scores, actual, strict=True
+    for text, wanted, wanted_score, got, score in zip(
+        texts, expected.texts, expected.scores, trial.texts, trial.scores, strict=True
     ):
-        if wanted != got and not _is_tie(translator, text, got, score, expected):
+        if wanted != got and not _is_tie(translator, text, got, score, wanted_score):
             raise InputError(
-                f"{artefact.name} disagrees with the model it was made from, so nothing was "
+                f"{name} disagrees with the model it was made from, so nothing was "
                 f"written.\n  text:     {text[:200]!r}\n  model:    {wanted[:200]!r}\n"
                 f"  artefact: {got[:200]!r}"
             )
@@ -98,32 +109,56 @@ def _is_greedy_tie(translator, source, target):
     return bool(tf.reduce_all(cut <= TIE))
 
 
-def _main(artefact: Path) -> None:
+# --- The fresh process ----------------------------------------------------------------------------
+
+
+def _main(artefacts: list[Path]) -> None:
+    texts = json.load(sys.stdin)
+    json.dump([dataclasses.asdict(_try(artefact, texts)) for artefact in artefacts], sys.stdout)
+
+
+def _try(artefact, texts):
     from keras_transformer.export.runtime import load
 
-    texts = json.load(sys.stdin)
     if artefact.name.endswith(".ids.tflite"):
-        outputs = _translate_ids(artefact, texts)
+        runtime = IdsModel(artefact)
     else:
-        result = translate(load(artefact), texts)
-        outputs = list(zip(result.texts, result.scores, strict=True))
-    json.dump(outputs, sys.stdout)
+        runtime = load(artefact)
+    translate(runtime, texts)  # kernels are made for each new number of rows
+    since = time.perf_counter()
+    result = translate(runtime, texts)
+    seconds = time.perf_counter() - since
+    return Trial(result.texts, result.scores, len(texts) / seconds)
 
 
-def _translate_ids(artefact: Path, texts: list[str]) -> list[tuple[str, float]]:
-    """Translate with the file from ids to ids, cutting and joining text on its own."""
-    from keras_transformer.export.runtime import interpreter
-    from keras_transformer.text import WordPieceTokenizer
-    from keras_transformer.translation import decode
+class IdsModel:
+    """The file from ids to ids, with the text cut and joined outside of it.
 
-    tokenizer = WordPieceTokenizer.load(artefact.with_name("vocab.txt"))
-    runner = interpreter(artefact).get_signature_runner("ids")
-    outputs = runner(ids=tokenizer.tokenize(texts).to_tensor().numpy())
-    ids, scores = outputs["ids"], outputs["score"]
-    if ids.ndim == 3:  # the best of several hypotheses
-        ids, scores = ids[:, 0], scores[:, 0]
-    return list(zip(decode(tokenizer.detokenize(ids).numpy()), scores.tolist(), strict=True))
+    Args:
+        path: The file; `vocab.txt` is beside it.
+    """
+
+    def __init__(self, path: Path):
+        from keras_transformer.export.runtime import interpreter
+        from keras_transformer.text import WordPieceTokenizer
+
+        self._tokenizer = WordPieceTokenizer.load(path.with_name("vocab.txt"))
+        self._runner = interpreter(path).get_signature_runner("ids")
+
+    def run(self, texts):
+        """Translate one batch; see `TextToText.run`."""
+        outputs = self._runner(ids=self.tokenize(texts)[0])
+        ids, scores = outputs["ids"], outputs["score"]
+        if ids.ndim == 3:  # the best of several hypotheses
+            ids, scores = ids[:, 0], scores[:, 0]
+        best = decode(self._tokenizer.detokenize(ids).numpy())
+        return [[text] for text in best], [[float(score)] for score in scores]
+
+    def tokenize(self, texts):
+        """Cut texts into ids; see `TextToText.tokenize`. What is too long is for the file to cut."""
+        ids = self._tokenizer.tokenize(texts).to_tensor().numpy()
+        return ids, [False] * len(texts)
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+    _main([Path(name) for name in sys.argv[1:]])

@@ -1,19 +1,20 @@
 """Running what was exported: one interface for a run folder, a SavedModel and a `.tflite`."""
 
-import functools
 import os
-from collections.abc import Sequence
+import threading
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer.errors import InputError
-from keras_transformer.translation import Alignment, TextToText, decode
+from keras_transformer.text_to_text import TextToText, as_arrays
 
 THREADS = os.cpu_count() or 1
-# What an artefact from text to text can be asked for.
-SIGNATURES = {"translate", "complete", "next_token", "score", "align", "tokenize"}
+# What an artefact from text to text has at least.
+REQUIRED = frozenset(
+    ("serving_default", "translate", "complete", "next_token", "score", "align", "attention")
+    + ("tokenize",)
+)
 
 
 def load(path, options=None, jit_compile: bool = False) -> TextToText:
@@ -73,40 +74,7 @@ def _saved_model_version(path: Path) -> Path | None:
     return None
 
 
-class _Artefact:
-    """What can be asked of an artefact, by the names of its signatures."""
-
-    def run(self, texts: Sequence[str], prefixes: Sequence[str] | None = None):
-        """Translate one batch to the N best texts of each and their scores."""
-        if prefixes is None:
-            outputs = self._call("translate", text=texts)
-        else:
-            outputs = self._call("complete", text=texts, prefix=prefixes)
-        return decode(outputs["text"]), outputs["score"].tolist()
-
-    def tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Cut texts into ids `(B, S)`, and say which are too long for the model `(B,)`."""
-        outputs = self._call("tokenize", text=texts)
-        return outputs["ids"], outputs["truncated"]
-
-    def score(self, texts, targets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return log-probabilities of targets, their numbers of tokens, and which were cut."""
-        outputs = self._call("score", text=texts, target=targets)
-        return outputs["score"], outputs["tokens"], outputs["truncated"]
-
-    def next_token_probabilities(self, texts, targets) -> np.ndarray:
-        """Return the distributions `(B, V)` of the token that follows each part of a target."""
-        return self._call("next_token", text=texts, target=targets)["probabilities"]
-
-    def align(self, texts, targets) -> list[Alignment]:
-        """Show which pieces of each text the pieces of its target attend to."""
-        return Alignment.of_batch(**self._call("align", text=texts, target=targets))
-
-    def _call(self, signature, **texts) -> dict[str, np.ndarray]:
-        raise NotImplementedError
-
-
-class SavedModel(_Artefact):
+class SavedModel(TextToText):
     """A SavedModel that `export_saved_model` wrote. It needs TensorFlow and tf.text only.
 
     Args:
@@ -121,25 +89,25 @@ class SavedModel(_Artefact):
             import tensorflow as tf
             import tensorflow_text  # noqa: F401  (registers the ops that are in the graph)
 
+        self._constant = tf.constant
         try:
             self._model = tf.saved_model.load(str(path))
         except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
             raise InputError(f"{path} can't be loaded: {error}") from None
-        missing = SIGNATURES - set(self._model.signatures)
-        if missing:
-            raise InputError(
-                f"{path} has no signature {', '.join(sorted(missing))}; export it again with this "
-                "version."
-            )
-        self._constant = functools.partial(tf.constant, dtype=tf.string)
+        self.signatures = frozenset(self._model.signatures)
+        _check_signatures(path, self.signatures)
 
-    def _call(self, signature, **texts):
-        inputs = {name: self._constant(list(some)) for name, some in texts.items()}
-        outputs = self._model.signatures[signature](**inputs)
-        return {name: tensor.numpy() for name, tensor in outputs.items()}
+    def call(self, signature, **inputs):
+        """Call a signature; see `TextToText.call`."""
+        function = self._model.signatures[signature]
+        specs = function.structured_input_signature[1]
+        tensors = {
+            name: self._constant(x, specs[name].dtype) for name, x in as_arrays(inputs).items()
+        }
+        return {name: tensor.numpy() for name, tensor in function(**tensors).items()}
 
 
-class TFLiteModel(_Artefact):
+class TFLiteModel(TextToText):
     """A `.tflite` file from text to text, run by LiteRT with tf.text's ops.
 
     Args:
@@ -151,21 +119,30 @@ class TFLiteModel(_Artefact):
 
     def __init__(self, path: Path):
         self._interpreter = interpreter(path)
-        signatures = set(self._interpreter.get_signature_list())
-        if "tokenize" not in signatures:
+        self.signatures = frozenset(self._interpreter.get_signature_list())
+        if "tokenize" not in self.signatures:
             raise InputError(
                 f"{path} takes no text. Give the .tflite that export wrote as model.tflite; "
                 "model.ids.tflite is for programs that cut text into pieces themselves."
             )
-        if missing := SIGNATURES - signatures:
-            raise InputError(
-                f"{path} has no signature {', '.join(sorted(missing))}; export it again with this "
-                "version."
-            )
-        self._runners = {name: self._interpreter.get_signature_runner(name) for name in SIGNATURES}
+        _check_signatures(path, self.signatures)
+        self._runners: dict[str, Any] = {}
+        self._lock = threading.Lock()  # an interpreter does one thing at a time
 
-    def _call(self, signature, **texts):
-        return self._runners[signature](**{name: _encode(some) for name, some in texts.items()})
+    def call(self, signature, **inputs):
+        """Call a signature; see `TextToText.call`."""
+        with self._lock:
+            if signature not in self._runners:
+                self._runners[signature] = self._interpreter.get_signature_runner(signature)
+            return self._runners[signature](**as_arrays(inputs))
+
+
+def _check_signatures(path, signatures):
+    if missing := REQUIRED - signatures:
+        raise InputError(
+            f"{path} has no signature {', '.join(sorted(missing))}; export it again with this "
+            "version."
+        )
 
 
 def interpreter(path: Path):
@@ -189,6 +166,3 @@ def interpreter(path: Path):
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{path} can't be loaded: {error}") from None
 
-
-def _encode(texts):
-    return np.array([text.encode("utf-8") for text in texts], dtype=object)

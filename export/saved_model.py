@@ -1,5 +1,6 @@
 """The SavedModel: for TensorFlow Serving, and for any process with TensorFlow and tf.text."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
@@ -11,7 +12,9 @@ import tensorflow as tf
 from keras_transformer.translator import Translator
 
 
-def export_saved_model(translator: Translator, path: Path) -> None:
+def export_saved_model(
+    translator: Translator, path: Path, signatures: Sequence[str] | None = None
+) -> None:
     """Write a SavedModel of one version.
 
     Signatures:
@@ -29,6 +32,10 @@ def export_saved_model(translator: Translator, path: Path) -> None:
       `truncated` bool `(B,)`;
     - `align`: `text` and `target` string `(B,)` -> `source_ids` int32 `(B, S)`, `target_ids` int32
       `(B, T)`, `weights` float32 `(B, T, S)`;
+    - `attention`: the same with `weights` float32 `(B, L, H, T, S)`, of every head of every block;
+    - `stream_start`: `text` string `(B,)` -> the state of a search, tensors by name; and
+      `stream_step`: the state -> what of it changes, and `text`, the target so far. Where the
+      options ask for several hypotheses, `draft_start` and `draft_step` follow one greedily;
     - `ids`: `ids` int32 `(B, S)` -> `ids` int32 `(B, T)`, `score` float32 `(B,)`;
     - `tokenize`: `text` string `(B,)` -> `ids` int32 `(B, S)`, `truncated` bool `(B,)`.
 
@@ -37,31 +44,13 @@ def export_saved_model(translator: Translator, path: Path) -> None:
     Args:
         translator: What to export.
         path: Folder of the version, such as `savedmodel/1`.
+        signatures: Names of those to save; all if None.
     """
-    text = tf.TensorSpec([None], tf.string, name="text")
-    target = tf.TensorSpec([None], tf.string, name="target")
-    prefix = tf.TensorSpec([None], tf.string, name="prefix")
-    seed = tf.TensorSpec([None], tf.int32, name="seed")
-    ids = tf.TensorSpec([None, None], tf.int32, name="ids")
     servable = tf.Module()
     # The plain variables: Keras's own archive saves each of them twice, and dropout's seeds too.
     model = translator.model
     kernels = [] if model.output_kernel is None else [model.output_kernel]
     servable.weights = [weight.value for weight in (*model.weights, *kernels)]
-    signatures = {
-        "serving_default": tf.function(translator.translate_text, input_signature=[text]),
-        "translate": tf.function(translator.hypotheses, input_signature=[text]),
-        "complete": tf.function(translator.complete, input_signature=[text, prefix]),
-        "next_token": tf.function(translator.next_token, input_signature=[text, target]),
-        "score": tf.function(translator.score_text, input_signature=[text, target]),
-        "align": tf.function(translator.align_text, input_signature=[text, target]),
-        "ids": tf.function(translator.translate_ids, input_signature=[ids]),
-        "tokenize": tf.function(translator.tokenize_text, input_signature=[text]),
-    }
-    if translator.options.samples:
-        signatures["sample"] = tf.function(translator.sample, input_signature=[text, seed])
-    tf.saved_model.save(
-        servable,
-        str(path),
-        {name: function.get_concrete_function() for name, function in signatures.items()},
-    )
+    names = sorted(translator.signatures) if signatures is None else signatures
+    functions = {name: translator.function(name) for name in names}
+    tf.saved_model.save(servable, str(path), functions)

@@ -25,13 +25,24 @@ TF_TEXT_OPS = frozenset(
 )
 
 
-def convert(saved_model: Path, signatures: list[str], custom_ops: frozenset[str]) -> bytes:
+PRECISIONS = ("float32", "float16", "int8")
+
+
+def convert(
+    saved_model: Path,
+    signatures: list[str],
+    custom_ops: frozenset[str],
+    precision: str = "float32",
+) -> bytes:
     """Convert signatures of a SavedModel to a TFLite flatbuffer.
 
     Args:
         saved_model: Folder of the version.
         signatures: Names of the signatures to keep.
         custom_ops: The custom ops that may be in the file; all else are TFLite's own.
+        precision: One of `PRECISIONS`: how weights are kept. In float16 they are widened before
+            they are used; in int8 the products are computed with integers, and activations are
+            rounded to the range that each of them has.
 
     Returns:
         The content of the `.tflite` file.
@@ -44,6 +55,10 @@ def convert(saved_model: Path, signatures: list[str], custom_ops: frozenset[str]
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     converter.allow_custom_ops = True  # all of them, so that those not allowed can be named
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
     content = converter.convert()
     if foreign := sorted(custom_ops_of(content) - custom_ops):
         raise InputError(

@@ -88,7 +88,7 @@ def translate(
         ),
     ] = False,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Show text while it is written; runs only.")
+        bool, typer.Option("--stream", help="Show text while it is written.")
     ] = False,
     jit_compile: JitCompile = False,
     options=None,
@@ -116,7 +116,7 @@ def translate(
     runtime = load(model, options, jit_compile)
     console = _console()
     if stream:
-        _stream(runtime, read_lines(input), model)
+        _stream(runtime, read_lines(input))
         return
     count = None if input == "-" else sum(1 for _ in read_lines(input))
     if prefix and (prefixes := sum(1 for _ in read_lines(prefix))) != count:
@@ -156,9 +156,7 @@ def _keep(lines, kept):
         yield line
 
 
-def _stream(runtime, lines, model):
-    if not hasattr(runtime, "stream"):
-        raise InputError(f"{model} is an artefact; only a run can stream.")
+def _stream(runtime, lines):
     for line in lines:
         for piece in runtime.stream(line):
             print(piece, end="", flush=True)
@@ -386,24 +384,56 @@ def attention(
 @with_generation_options
 def export(
     model: Annotated[Path, typer.Option(help="A run folder.")],
-    output: Annotated[Path, typer.Option(help="Folder to write.")],
-    overwrite: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
+    output: Annotated[
+        Path, typer.Option(help="Folder to write; an export there gets another version.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="The model's name; the run folder's if not given.")
+    ] = None,
+    keep: Annotated[int, typer.Option(help="Versions that stay; 0 for all.", min=0)] = 0,
+    tflite: Annotated[
+        str, typer.Option(help="Precisions of the .tflite files, with commas between.")
+    ] = "float32,float16,int8",
+    max_quality_loss: Annotated[
+        float, typer.Option(help="Most points of BLEU that a .tflite may lose.", min=0)
+    ] = 1.0,
+    source_language: Annotated[
+        str | None, typer.Option(help="For the model card; a file's ending if not given.")
+    ] = None,
+    target_language: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     jit_compile: Annotated[
         bool, typer.Option("--jit-compile", help="Let XLA compile the SavedModel where it runs.")
     ] = False,
     options=None,
 ) -> None:
-    """Export a run as a SavedModel and as .tflite files, proven against the model.
+    """Export a run for TensorFlow Serving and for phones, proven against the model.
 
     The options of generation become part of the files.
     """
     if not model.is_dir():
         raise InputError(f"There is no folder {model}.")
+    precisions = tflite.split(",")
+    if unknown := set(precisions) - {"float32", "float16", "int8"}:
+        raise InputError(
+            f"There is no precision {sorted(unknown)[0]!r} for --tflite; choose among float32, "
+            "float16 and int8."
+        )
     from keras_transformer.export.bundle import export_run
     from keras_transformer.training.run_directory import RunDirectory
 
-    run = RunDirectory.open(model)
-    export_run(run, output, overwrite, _console(), options, jit_compile)
+    export_run(
+        RunDirectory.open(model),
+        output,
+        _console(),
+        options,
+        jit_compile=jit_compile,
+        name=name,
+        keep=keep,
+        precisions=precisions,
+        max_quality_loss=max_quality_loss,
+        source_language=source_language,
+        target_language=target_language,
+    )
 
 
 @contextlib.contextmanager

@@ -101,6 +101,10 @@ class GenerationOptions:
         """Number of hypotheses K that are followed at once."""
         return self.num_hypotheses if self.samples else self.beam_size
 
+    def following_one(self) -> "GenerationOptions":
+        """Return the same rules for a single hypothesis: greedy, or one sample."""
+        return dataclasses.replace(self, beam_size=1, num_hypotheses=1)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, ready for JSON."""
         return dataclasses.asdict(self)

@@ -1,24 +1,22 @@
-"""Streaming: text that appears while it is generated."""
+"""Streaming: the search of `generate` taken apart into steps, so that text appears as it is written.
 
-import codecs
-from collections.abc import Iterator
+Between two steps the state of the search is outside of the graph, as tensors by name: whoever runs
+the graph hands them back. So it works in the same way in Python, in a SavedModel and in a `.tflite`;
+`TextToText.stream` is the loop.
+"""
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 
 # isort: split
 
-import tensorflow as tf
+from keras import tree
 
 from keras_transformer.decoding.generate import encode, make_search
-from keras_transformer.decoding.search import ROOM
 from keras_transformer.errors import InputError
 
 
 class Stream:
-    """Generates one target and yields its text piece by piece.
-
-    The search is the one that `generate` runs, taken step by step. What is traced is traced once,
-    whatever the lengths.
+    """The two graphs of a search that follows one hypothesis of each source.
 
     Args:
         model: A `Transformer`.
@@ -36,54 +34,45 @@ class Stream:
                 f"Streaming follows one hypothesis, got {name}={options.width}: with several of "
                 "them nothing is known to stay until the end. Set it to 1."
             )
-        search = make_search(model, options)
+        self._search = make_search(model, options)
+        self._encode = lambda source_ids: encode(model, source_ids, options)
+        self._tokenizer = tokenizer
+        self._names: list[str] = []  # of the state's tensors
+        self._structure = None  # of the search's own state
 
-        def start(source_ids):
-            arguments = encode(model, source_ids, options)
-            return search.start(**arguments), arguments["max_length"]
+    def start(self, source_ids):
+        """Encode sources in the graph.
 
-        def advance(state):
-            state = search.advance(state)
-            text = tokenizer.detokenize(state["rows"]["ids"][:, 0])
-            return state, text[0], state["rows"]["done"][0]
+        Args:
+            source_ids: Int32 tensor `(B, S)`, each row ended by the end token and padded with 0.
 
-        self._start = tf.function(start, input_signature=[tf.TensorSpec([1, None], tf.int32)])
-        self._grow = tf.function(lambda state: search.grow(state, ROOM), reduce_retracing=True)
-        self._advance = tf.function(advance, reduce_retracing=True)
-        self._traced = False
+        Returns:
+            The state before the first step: a dict of tensors, among them `rows_done`, bool `(B,)`.
+        """
+        arguments = self._encode(source_ids)
+        state = self._search.start(**arguments)
+        # All of the room at once: tensors that grew would have to be copied by the caller.
+        state = self._search.grow(state, arguments["max_length"])
+        self._structure = tree.map_structure(lambda tensor: None, state)
+        flat = _by_name(state)
+        self._names = list(flat)
+        return flat
 
-    def __call__(self, source_ids) -> Iterator[str]:
-        """Yield the target of one source, ids `(1, S)`, in pieces of whole characters."""
-        state, longest = self._start(source_ids)
-        characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        if not self._traced:
-            self._trace(state)
-        seen = 0  # bytes of the text so far
-        done = bool(state["rows"]["done"][0])
-        for index in range(int(longest)):
-            if done:
-                break
-            if index % ROOM == 0:
-                state = self._grow(state)
-            state, text, done = self._advance(state)
-            text = text.numpy()
-            done = bool(done)
-            piece = characters.decode(text[seen:])
-            seen = len(text)
-            if piece:
-                yield piece
-        if rest := characters.decode(b"", final=True):
-            yield rest
+    def step(self, **state):
+        """Take one step in the graph.
 
-    def _trace(self, state):
-        """Trace both functions for every length at once."""
+        Args:
+            state: The tensors of the state, by name. `start` has to have been traced.
 
-        def any_length(tensor):
-            dimensions = tensor.shape.as_list()
-            known = [None if i == 2 else d for i, d in enumerate(dimensions)]
-            return tf.TensorSpec([None] if len(known) == 1 else known, tensor.dtype)
+        Returns:
+            A dict of those of them that have changed, and `text`, string `(B,)`: the target so
+            far, which may end within a character.
+        """
+        tensors = [state[name] for name in self._names]
+        new = self._search.advance(tree.pack_sequence_as(self._structure, tensors))
+        changed = {name: x for name, x in _by_name(new).items() if x is not state[name]}
+        return {**changed, "text": self._tokenizer.detokenize(new["rows"]["ids"][:, 0])}
 
-        spec = tf.nest.map_structure(any_length, state)
-        self._grow.get_concrete_function(spec)
-        self._advance.get_concrete_function(spec)
-        self._traced = True
+
+def _by_name(state):
+    return {"_".join(map(str, path)): x for path, x in tree.flatten_with_path(state)}

@@ -6,57 +6,13 @@ It needs no TensorFlow: what runs the batch may be a `Translator`, a SavedModel 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 
+from keras_transformer.text_to_text import TextToText
+
 LINES_AT_ONCE = 8192
 BATCH_TOKENS = 1024
-
-
-def decode(texts) -> list:
-    """Turn the bytes of a string array into Python strings, nested as the array is."""
-    if isinstance(texts, bytes):
-        return texts.decode("utf-8", errors="replace")  # type: ignore[return-value]
-    return [decode(text) for text in texts]
-
-
-class TextToText(Protocol):
-    """What translates text: a `Translator` or one of the artefacts made from it."""
-
-    def run(
-        self, texts: Sequence[str], prefixes: Sequence[str] | None = None
-    ) -> tuple[list[list[str]], list[list[float]]]:
-        """Translate one batch to the N best texts of each, which begin as asked, and scores."""
-
-    def tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Cut texts into ids `(B, S)`, and say which are too long for the model `(B,)`."""
-
-    def score(
-        self, texts: Sequence[str], targets: Sequence[str]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return log-probabilities of targets, their numbers of tokens, and which were cut."""
-
-    def align(self, texts: Sequence[str], targets: Sequence[str]) -> list["Alignment"]:
-        """Show which pieces of each text the pieces of its target attend to."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Alignment:
-    """Which pieces of a source each piece of its target attends to, padding left out."""
-
-    source_ids: list[int]  # with the end token
-    target_ids: list[int]  # with the end token
-    weights: np.ndarray  # (T, S), each row sums to 1
-
-    @classmethod
-    def of_batch(cls, source_ids, target_ids, weights) -> list["Alignment"]:
-        """Take a batch apart: ids `(B, S)`, ids `(B, T)` and weights `(B, T, S)`."""
-        sizes = [np.count_nonzero(ids, axis=1) for ids in (source_ids, target_ids)]
-        return [
-            cls(source_ids[i, :s].tolist(), target_ids[i, :t].tolist(), weights[i, :t, :s])
-            for i, (s, t) in enumerate(zip(*sizes, strict=True))
-        ]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ the SavedModel and the `.tflite` are made of: there is one path from text to tex
 Shapes: B batch, N targets of a source, S source length, T target length.
 """
 
-from collections.abc import Iterator, Sequence
+import threading
 
 import numpy as np
 
@@ -19,6 +19,7 @@ import tensorflow as tf
 from keras_transformer.decoding import (
     GenerationOptions,
     align,
+    cross_attention,
     generate,
     next_token_probabilities,
     score,
@@ -27,10 +28,10 @@ from keras_transformer.models import Transformer
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
 from keras_transformer.streaming import Stream
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.translation import Alignment, decode
+from keras_transformer.text_to_text import TextToText, as_arrays
 
 
-class Translator:
+class Translator(TextToText):
     """A Transformer that takes and gives text.
 
     Args:
@@ -64,20 +65,74 @@ class Translator:
         self.options = options or GenerationOptions()
         self.jit_compile = jit_compile
         self.max_length = model.config.max_length
-        text = tf.TensorSpec([None], tf.string, name="text")
-        pair = [text, tf.TensorSpec([None], tf.string, name="target")]
-        self._hypotheses = tf.function(self.hypotheses, input_signature=[text])
-        self._tokenize_text = tf.function(self.tokenize_text, input_signature=[text])
-        self._score_text = tf.function(self.score_text, input_signature=pair)
-        self._align_text = tf.function(self.align_text, input_signature=pair)
-        self._next_token = tf.function(self.next_token, input_signature=pair)
-        begun = [text, tf.TensorSpec([None], tf.string, name="prefix")]
-        self._complete = tf.function(self.complete, input_signature=begun)
         # Traced once, and shared by every signature that is made of it.
         self._generate = tf.function(
             self._generate_ids, input_signature=[tf.TensorSpec([None, None], tf.int32)]
         )
-        self._stream: Stream | None = None
+        self._graphs = self._all_graphs()
+        self._functions: dict[str, tf.types.experimental.ConcreteFunction] = {}
+        self._tracing = threading.RLock()
+
+    @property
+    def signatures(self) -> frozenset[str]:  # type: ignore[override]
+        """The names of what can be called."""
+        return frozenset(self._graphs)
+
+    def call(self, signature: str, **inputs) -> dict[str, np.ndarray]:
+        """Call a signature; see `TextToText.call`."""
+        function, specs = self.function(signature), self.inputs(signature)
+        tensors = {name: tf.constant(x, specs[name].dtype) for name, x in as_arrays(inputs).items()}
+        return {name: tensor.numpy() for name, tensor in function(**tensors).items()}
+
+    def inputs(self, signature: str):
+        """Return the `tf.TensorSpec` of each input of a signature, by name."""
+        specs = self._graphs[signature][1]
+        return specs() if callable(specs) else specs
+
+    def function(self, signature: str):
+        """Return a signature as a concrete function, which is traced once and taken by name."""
+        with self._tracing:
+            if signature not in self._functions:
+                graph = tf.function(self._graphs[signature][0])
+                specs = self.inputs(signature)
+                self._functions[signature] = graph.get_concrete_function(**specs)
+            return self._functions[signature]
+
+    def _all_graphs(self):
+        """Return each signature's function, and what it takes."""
+
+        def strings(*names):
+            return {name: tf.TensorSpec([None], tf.string, name=name) for name in names}
+
+        graphs = {
+            "serving_default": (self.translate_text, strings("text")),
+            "translate": (self.hypotheses, strings("text")),
+            "complete": (self.complete, strings("text", "prefix")),
+            "score": (self.score_text, strings("text", "target")),
+            "next_token": (self.next_token, strings("text", "target")),
+            "align": (self.align_text, strings("text", "target")),
+            "attention": (self.attention_text, strings("text", "target")),
+            "tokenize": (self.tokenize_text, strings("text")),
+            "ids": (self.translate_ids, {"ids": tf.TensorSpec([None, None], tf.int32, name="ids")}),
+        }
+        if self.options.samples:
+            seed = tf.TensorSpec([None], tf.int32, name="seed")
+            graphs["sample"] = (self.sample, {**strings("text"), "seed": seed})
+        kind, options = "stream", self.options
+        if options.width > 1:
+            kind, options = "draft", options.following_one()
+        stream = Stream(self.model, self.tokenizer, options)
+
+        def start(text):
+            return stream.start(self._source_ids(text))
+
+        def state():
+            outputs = self.function(f"{kind}_start").structured_outputs
+            return {name: tf.TensorSpec(x.shape, x.dtype, name=name) for name, x in outputs.items()}
+
+        graphs[f"{kind}_start"] = (start, strings("text"))
+        graphs[f"{kind}_step"] = (stream.step, state)
+        return graphs
 
     def _generate_ids(self, source_ids, prefix_ids=None, seeds=None):
         ids, scores = generate(
@@ -210,6 +265,20 @@ class Translator:
         weights = align(self.model, source, labels)
         return {"source_ids": source, "target_ids": labels, "weights": weights}
 
+    def attention_text(self, text, target):
+        """Show which source pieces each target piece attends to in every head of every block.
+
+        Args:
+            text: String tensor `(B,)`.
+            target: String tensor `(B,)`.
+
+        Returns:
+            As `align_text`, but `weights`, float32 `(B, L, H, T, S)`.
+        """
+        source, labels = self._pair(text, target)
+        weights = cross_attention(self.model, source, labels)
+        return {"source_ids": source, "target_ids": labels, "weights": weights}
+
     def tokenize_text(self, text):
         """Show in the graph how text is cut into pieces, and whether all of it fits the model.
 
@@ -231,51 +300,6 @@ class Translator:
 
     def _pair(self, text, target):
         return self._source_ids(text), self._source_ids(target)
-
-    def run(self, texts: Sequence[str], prefixes: Sequence[str] | None = None):
-        """Translate one batch to the N best texts of each and their scores; see `translate`."""
-        if prefixes is None:
-            outputs = self._hypotheses(_strings(texts))
-        else:
-            outputs = self._complete(_strings(texts), _strings(prefixes))
-        return decode(outputs["text"].numpy()), outputs["score"].numpy().tolist()
-
-    def tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Cut texts into ids `(B, S)`, and say which are too long for the model `(B,)`."""
-        outputs = self._tokenize_text(_strings(texts))
-        return outputs["ids"].numpy(), outputs["truncated"].numpy()
-
-    def score(
-        self, texts: Sequence[str], targets: Sequence[str]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return log-probabilities of targets, their numbers of tokens, and which were cut."""
-        outputs = self._score_text(_strings(texts), _strings(targets))
-        return tuple(outputs[name].numpy() for name in ("score", "tokens", "truncated"))
-
-    def next_token_probabilities(self, texts: Sequence[str], targets: Sequence[str]) -> np.ndarray:
-        """Return the distributions `(B, V)` of the token that follows each part of a target."""
-        return self._next_token(_strings(texts), _strings(targets))["probabilities"].numpy()
-
-    def align(self, texts: Sequence[str], targets: Sequence[str]) -> list[Alignment]:
-        """Show which pieces of each text the pieces of its target attend to."""
-        outputs = self._align_text(_strings(texts), _strings(targets))
-        return Alignment.of_batch(**{name: x.numpy() for name, x in outputs.items()})
-
-    def stream(self, text: str) -> Iterator[str]:
-        """Translate one text and yield the target piece by piece, as it is generated.
-
-        The pieces are whole characters, and joined they are what `translate` gives.
-
-        Args:
-            text: The source.
-
-        Raises:
-            InputError: If the options ask for beam search or for several hypotheses, of which
-                nothing is known to stay until the end.
-        """
-        if self._stream is None:
-            self._stream = Stream(self.model, self.tokenizer, self.options)
-        return self._stream(self._source_ids(_strings([text])))
 
 
 def append_end(ids, max_length):
@@ -300,6 +324,3 @@ def append_end(ids, max_length):
 def _count(ids):
     return tf.reduce_sum(tf.cast(tf.not_equal(ids, PADDING_ID), tf.int32), axis=1)
 
-
-def _strings(texts):
-    return tf.constant(list(texts), dtype=tf.string)

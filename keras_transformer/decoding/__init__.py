@@ -4,6 +4,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 from keras_transformer.decoding.beam import BeamSearch, length_penalty
 from keras_transformer.decoding.generate import (
     align,
+    cross_attention,
     generate,
     make_search,
     next_token_probabilities,
@@ -18,6 +19,7 @@ __all__ = [
     "GenerationOptions",
     "Search",
     "align",
+    "cross_attention",
     "filtered_distribution",
     "generate",
     "length_penalty",

@@ -163,8 +163,23 @@ def align(model, source_ids, target_ids):
 
     Reference: Bahdanau et al. 2015, section 5.2.1, for reading attention as alignment.
     """
+    weights = cross_attention(model, source_ids, target_ids)
+    return ops.mean(weights, axis=(1, 2))
+
+
+def cross_attention(model, source_ids, target_ids):
+    """Say which source tokens each target token attends to, in every head of every block.
+
+    Args:
+        model: A `Transformer`.
+        source_ids: As for `align`.
+        target_ids: As for `align`.
+
+    Returns:
+        Float32 tensor `(B, L, H, T, S)`, L the number of blocks. Each row sums to 1.
+    """
     maps = attention_maps(model, _teacher_forced(source_ids, target_ids))["cross"]
-    return ops.mean(ops.concatenate(maps, axis=1), axis=1)
+    return ops.stack(maps, axis=1)
 
 
 def _teacher_forced(source_ids, target_ids):

@@ -1,0 +1,210 @@
+"""What TensorFlow Serving finds beside the graph: versions, warm-up, configuration, a container.
+
+    OUTPUT/savedmodel/3/           a version; the folder above is the server's base path
+    OUTPUT/models.config           the model by name
+    OUTPUT/batching.config         how requests are put together
+    OUTPUT/compose.yaml            the stock image with all of these
+
+A server watches the base path and loads whatever folder with a number appears there, so a version
+is written elsewhere and appears in one move.
+"""
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
+from keras_transformer.errors import InputError
+
+EXTRA = "assets.extra"
+WARMUP = "tf_serving_warmup_requests"
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# Few sizes, because kernels are made, or compiled, for each.
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+# The first with every op that our graphs use: older servers hold tf.text without its fast WordPiece.
+MINIMUM_SERVER = "2.11"
+
+
+def check_name(name: str) -> str:
+    """Return the name of a model, which becomes part of paths and addresses.
+
+    Raises:
+        InputError: If it is none.
+    """
+    if not MODEL_NAME.fullmatch(name):
+        raise InputError(
+            f"{name!r} is no name for a model: use up to 100 letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit."
+        )
+    return name
+
+
+def versions(base: Path) -> list[int]:
+    """Return the versions in a base path, oldest first."""
+    if not base.is_dir():
+        return []
+    return sorted(int(p.name) for p in base.iterdir() if p.name.isdecimal() and p.is_dir())
+
+
+def publish(new: Path, base: Path) -> Path:
+    """Move a version into the base path under the next free number.
+
+    Args:
+        new: The folder to move, on the same file system.
+        base: The folder that the server watches.
+
+    Returns:
+        The folder of the version.
+    """
+    base.mkdir(parents=True, exist_ok=True)
+    while True:
+        version = base / str(max(versions(base), default=0) + 1)
+        try:
+            os.rename(new, version)
+            return version
+        except OSError as error:  # somebody else took the number
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+def prune(base: Path, keep: int) -> list[int]:
+    """Remove all but the newest versions; each disappears in one move.
+
+    Args:
+        base: The folder that the server watches.
+        keep: How many versions stay; 0 for all.
+
+    Returns:
+        The numbers of those removed.
+    """
+    old = versions(base)[:-keep] if keep else []
+    for version in old:
+        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=base.parent))
+        os.rename(base / str(version), scratch / str(version))
+        shutil.rmtree(scratch)
+    return old
+
+
+def length_buckets(max_length: int) -> list[int]:
+    """Return the lengths that are warmed up, in tokens: powers of two up to the model's."""
+    lengths = [2**i for i in range(3, max_length.bit_length())]
+    return [length for length in lengths if length < max_length] + [max_length]
+
+
+def warmup_texts(tokenizer, texts: Sequence[str], max_length: int) -> list[str]:
+    """Make a text of each length bucket out of the words of real ones."""
+    words = [word for text in texts for word in text.split()] or ["a"]
+    counts = [len(ids) for ids in tokenizer.tokenize(words).to_list()]
+    return [_text_of(words, counts, length - 1) for length in length_buckets(max_length)]
+
+
+def _text_of(words, counts, length):
+    chosen: list[str] = []
+    tokens = index = 0
+    while tokens < length and index < 4 * max(length, len(words)):
+        word, count = words[index % len(words)], counts[index % len(words)]
+        if tokens + count <= length:
+            chosen.append(word)
+            tokens += count
+        index += 1
+    return " ".join(chosen)
+
+
+def write_warmup(version: Path, name: str, texts: Sequence[str]) -> int:
+    """Write the requests that a server replays before it calls a version ready.
+
+    Args:
+        version: Folder of the version.
+        name: Name of the model.
+        texts: One text for each length bucket.
+
+    Returns:
+        The number of requests.
+    """
+    path = version / EXTRA / WARMUP
+    path.parent.mkdir(exist_ok=True)
+    requests = list(_warmup_requests(name, texts))
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for request in requests:
+            writer.write(request.SerializeToString())
+    return len(requests)
+
+
+def _warmup_requests(name, texts) -> Iterator:
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    for signature in ("serving_default", "translate"):
+        for text in texts:
+            log = prediction_log_pb2.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.name = name
+            request.model_spec.signature_name = signature
+            request.inputs["text"].CopyFrom(tf.make_tensor_proto([text]))
+            yield log
+
+
+def read_warmup(version: Path) -> list[tuple[str, list[bytes]]]:
+    """Read the signature and the texts of each warm-up request of a version."""
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    path = version / EXTRA / WARMUP
+    if not path.is_file():
+        return []
+    found = []
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        found.append((request.model_spec.signature_name, list(request.inputs["text"].string_val)))
+    return found
+
+
+def configuration(name: str, jit_compile: bool = False) -> dict[str, str]:
+    """Return the files that start a server, by name.
+
+    Args:
+        name: Name of the model.
+        jit_compile: Whether the graph is to be compiled by XLA, which a server has to allow.
+    """
+    models = f"""model_config_list {{
+  config {{
+    name: "{name}"
+    base_path: "/models/{name}"
+    model_platform: "tensorflow"
+  }}
+}}
+"""
+    sizes = "".join(f"allowed_batch_sizes: {size}\n" for size in BATCH_SIZES)
+    batching = f"""max_batch_size {{ value: {BATCH_SIZES[-1]} }}
+{sizes}batch_timeout_micros {{ value: 1000 }}
+max_enqueued_batches {{ value: 100 }}
+num_batch_threads {{ value: 2 }}
+pad_variable_length_inputs: true
+"""
+    flags = [
+        "--model_config_file=/config/models.config",
+        "--enable_batching=true",
+        "--batching_parameters_file=/config/batching.config",
+        "--file_system_poll_wait_seconds=5",
+        *(["--xla_cpu_compilation_enabled=true"] if jit_compile else []),
+    ]
+    command = "".join(f"      - {flag}\n" for flag in flags)
+    compose = f"""# docker compose up, in this folder: gRPC on port 8500, REST on port 8501, on this machine only.
+services:
+  serving:
+    image: ${{TF_SERVING_IMAGE:-tensorflow/serving:latest}}
+    ports:
+      - "127.0.0.1:8500:8500"
+      - "127.0.0.1:8501:8501"
+    volumes:
+      - ./savedmodel:/models/{name}:ro
+      - ./models.config:/config/models.config:ro
+      - ./batching.config:/config/batching.config:ro
+    command:
+{command}    restart: unless-stopped
+"""
+    return {"models.config": models, "batching.config": batching, "compose.yaml": compose}

@@ -1,0 +1,164 @@
+"""What takes text and gives text, wherever it runs: one interface, by the names of signatures.
+
+A `Translator`, a SavedModel and a `.tflite` differ in how a signature is called; what is made of
+its arrays is written here. It needs no TensorFlow.
+
+Shapes: B batch, N targets of a source, S source length, T target length, V vocabulary, L blocks,
+H heads.
+"""
+
+import codecs
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from keras_transformer.errors import InputError
+
+# What `export` writes. `sample` is there if the options sample, and only one of the two pairs at
+# the end: `stream` if the options follow one hypothesis, otherwise `draft`, which does so greedily.
+SIGNATURES = (
+    "serving_default",
+    "translate",
+    "complete",
+    "sample",
+    "score",
+    "next_token",
+    "align",
+    "attention",
+    "tokenize",
+    "stream_start",
+    "stream_step",
+    "draft_start",
+    "draft_step",
+)
+
+
+class TextToText:
+    """A model that takes and gives text.
+
+    Subclasses know their signatures and how to call one.
+    """
+
+    signatures: frozenset[str]
+
+    def call(self, signature: str, **inputs) -> dict[str, np.ndarray]:
+        """Call a signature.
+
+        Args:
+            signature: One of `signatures`.
+            inputs: Its arrays by name; strings as `str` or `bytes`.
+
+        Returns:
+            Its outputs by name; strings as `bytes`.
+        """
+        raise NotImplementedError
+
+    def run(
+        self, texts: Sequence[str], prefixes: Sequence[str] | None = None
+    ) -> tuple[list[list[str]], list[list[float]]]:
+        """Translate one batch to the N best texts of each, which begin as asked, and scores."""
+        if prefixes is None:
+            outputs = self.call("translate", text=texts)
+        else:
+            outputs = self.call("complete", text=texts, prefix=prefixes)
+        return decode(outputs["text"]), outputs["score"].tolist()
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Cut texts into ids `(B, S)`, and say which are too long for the model `(B,)`."""
+        outputs = self.call("tokenize", text=texts)
+        return outputs["ids"], outputs["truncated"]
+
+    def score(
+        self, texts: Sequence[str], targets: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return log-probabilities of targets, their numbers of tokens, and which were cut."""
+        outputs = self.call("score", text=texts, target=targets)
+        return outputs["score"], outputs["tokens"], outputs["truncated"]
+
+    def next_token_probabilities(self, texts: Sequence[str], targets: Sequence[str]) -> np.ndarray:
+        """Return the distributions `(B, V)` of the token that follows each part of a target."""
+        return self.call("next_token", text=texts, target=targets)["probabilities"]
+
+    def align(self, texts: Sequence[str], targets: Sequence[str]) -> list["Alignment"]:
+        """Show which pieces of each text the pieces of its target attend to."""
+        return Alignment.of_batch(**self.call("align", text=texts, target=targets))
+
+    def attention(self, texts: Sequence[str], targets: Sequence[str]) -> list["Alignment"]:
+        """Show the same in every head of every block: the weights are `(L, H, T, S)`."""
+        return Alignment.of_batch(**self.call("attention", text=texts, target=targets))
+
+    def stream(self, text: str) -> Iterator[str]:
+        """Translate one text and yield the target piece by piece, as it is generated.
+
+        The pieces are whole characters, and joined they are what `translate` gives.
+
+        Args:
+            text: The source.
+
+        Raises:
+            InputError: If the options ask for beam search or for several hypotheses, of which
+                nothing is known to stay until the end.
+        """
+        if "stream_start" not in self.signatures:
+            raise InputError(
+                "Streaming follows one hypothesis: with beam search or several of them nothing is "
+                "known to stay until the end. Set beam_size and num_hypotheses to 1."
+            )
+        return self._write("stream", text)
+
+    def draft(self, text: str) -> Iterator[str]:
+        """Yield what greedy search would give, where the options ask for more hypotheses."""
+        return self._write("draft", text)
+
+    def _write(self, kind, text):
+        state = self.call(f"{kind}_start", text=[text])
+        characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        seen = 0  # bytes of the text so far
+        while not state["rows_done"][0]:
+            state |= self.call(f"{kind}_step", **state)
+            written = state.pop("text")[0]
+            piece = characters.decode(written[seen:])
+            seen = len(written)
+            if piece:
+                yield piece
+        if rest := characters.decode(b"", final=True):
+            yield rest
+
+
+def decode(texts) -> list:
+    """Turn the bytes of a string array into Python strings, nested as the array is."""
+    if isinstance(texts, bytes):
+        return texts.decode("utf-8", errors="replace")  # type: ignore[return-value]
+    return [decode(text) for text in texts]
+
+
+def as_arrays(inputs: Mapping) -> dict[str, np.ndarray]:
+    """Make arrays of what a signature is called with; strings become arrays of bytes."""
+    return {name: _as_array(value) for name, value in inputs.items()}
+
+
+def _as_array(value):
+    if isinstance(value, (np.ndarray, np.generic)):
+        return np.asarray(value)
+    # A half of a surrogate pair, which JSON can hold, becomes bytes that make its word unknown.
+    rows = [x.encode("utf-8", "surrogatepass") if isinstance(x, str) else x for x in value]
+    return np.array(rows, dtype=object if not rows or isinstance(rows[0], bytes) else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """Which pieces of a source each piece of its target attends to, padding left out."""
+
+    source_ids: list[int]  # with the end token
+    target_ids: list[int]  # with the end token
+    weights: np.ndarray  # (T, S), or (L, H, T, S); each row sums to 1
+
+    @classmethod
+    def of_batch(cls, source_ids, target_ids, weights) -> list["Alignment"]:
+        """Take a batch apart: ids `(B, S)`, ids `(B, T)` and weights `(B, ..., T, S)`."""
+        sizes = [np.count_nonzero(ids, axis=1) for ids in (source_ids, target_ids)]
+        return [
+            cls(source_ids[i, :s].tolist(), target_ids[i, :t].tolist(), weights[i, ..., :t, :s])
+            for i, (s, t) in enumerate(zip(*sizes, strict=True))
+        ]
