@@ -1,7 +1,6 @@
 """Exporting a run: every artefact proven, its quality measured, and then put in place."""
 
 import dataclasses
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
 from keras_transformer.export import parity, tf_serving
 from keras_transformer.export.model_card import model_card
+from keras_transformer.export.runtime import EXTRA
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import PRECISIONS, TF_TEXT_OPS, convert
 from keras_transformer.export.tflite_metadata import add_metadata
@@ -119,7 +119,7 @@ def export_run(
             card["files"] = [dataclasses.asdict(some) for some in measured]
             card["quality"] = validation.reference
             write_json(scratch / CARD, card)
-            extra = saved_model / tf_serving.EXTRA
+            extra = saved_model / EXTRA
             extra.mkdir()
             for file in (VOCABULARY, GENERATION, CARD):
                 shutil.copy(scratch / file, extra)
@@ -196,7 +196,9 @@ class _Validation:
         """Take the first lines of the run's validation text, or else the samples in the run."""
         files = run.training_config().valid_files
         try:
-            sides = [list(islice(read_lines(p), VALIDATION_LINES)) for p in (files.source, files.target)]
+            sides = [
+                list(islice(read_lines(p), VALIDATION_LINES)) for p in (files.source, files.target)
+            ]
         except (OSError, InputError):
             return cls(run.samples(), None)
         return cls(*sides)

@@ -1,15 +1,20 @@
 """Running what was exported: one interface for a run folder, a SavedModel and a `.tflite`."""
 
+import functools
 import os
 import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer.errors import InputError
-from keras_transformer.text_to_text import TextToText, as_arrays
+from keras_transformer.export.tflite_metadata import VOCABULARY, read_file
+from keras_transformer.text_to_text import Spec, TextToText, as_arrays, specs_of
 
 THREADS = os.cpu_count() or 1
+EXTRA = "assets.extra"
 # What an artefact from text to text has at least.
 REQUIRED = frozenset(
     ("serving_default", "translate", "complete", "next_token", "score", "align", "attention")
@@ -37,11 +42,7 @@ def load(path, options=None, jit_compile: bool = False) -> TextToText:
     path = Path(path)
     if not path.exists():
         raise InputError(f"There is no file or folder {path}.")
-    if (options or jit_compile) and not (path / "config.json").is_file():
-        raise InputError(
-            f"{path} is no run, and the options of generation are part of an artefact's graph. "
-            "Give them to `export`, or use the run that it was made from."
-        )
+    check_options(path, options, jit_compile)
     if path.is_file():
         if path.suffix != ".tflite":
             raise InputError(
@@ -57,21 +58,39 @@ def load(path, options=None, jit_compile: bool = False) -> TextToText:
         model = run.load_model()
         model.transpose_output()
         return Translator(model, tokenizer, options, jit_compile)
-    if version := _saved_model_version(path):
-        return SavedModel(version)
+    if found := saved_model_versions(path):
+        return SavedModel(found[max(found)])
     raise InputError(
         f"{path} is no model: it is neither a run (config.json) nor a SavedModel (saved_model.pb)."
     )
 
 
-def _saved_model_version(path: Path) -> Path | None:
+def check_options(path: Path, options, jit_compile: bool) -> None:
+    """Make sure that options are only given for a run.
+
+    Raises:
+        InputError: If they are given for anything else.
+    """
+    if (options or jit_compile) and not (path / "config.json").is_file():
+        raise InputError(
+            f"{path} is no run, and the options of generation are part of an artefact's graph. "
+            "Give them to `export`, or use the run that it was made from."
+        )
+
+
+def saved_model_versions(path: Path) -> dict[int, Path]:
+    """Find the versions of a SavedModel by number.
+
+    Args:
+        path: The folder of a version, the one that holds the versions, or one that `export` wrote.
+    """
     for folder in (path, path / "savedmodel"):
         if (folder / "saved_model.pb").is_file():
-            return folder
-        versions = [p.parent for p in folder.glob("*/saved_model.pb") if p.parent.name.isdecimal()]
-        if versions:
-            return max(versions, key=lambda p: int(p.name))
-    return None
+            return {int(folder.name) if folder.name.isdecimal() else 1: folder}
+        found = [p.parent for p in folder.glob("*/saved_model.pb") if p.parent.name.isdecimal()]
+        if found:
+            return {int(p.name): p for p in found}
+    return {}
 
 
 class SavedModel(TextToText):
@@ -85,6 +104,7 @@ class SavedModel(TextToText):
     """
 
     def __init__(self, path: Path):
+        self._path = path
         with quiet_stderr():
             import tensorflow as tf
             import tensorflow_text  # noqa: F401  (registers the ops that are in the graph)
@@ -106,6 +126,25 @@ class SavedModel(TextToText):
         }
         return {name: tensor.numpy() for name, tensor in function(**tensors).items()}
 
+    def specs(self, signature):
+        """Return what a signature takes and gives; see `TextToText.specs`."""
+        function = self._model.signatures[signature]
+        return (
+            specs_of(function.structured_input_signature[1]),
+            specs_of(function.structured_outputs),
+        )
+
+    def warmup(self):
+        """Return the warm-up requests that `export` wrote; see `TextToText.warmup`."""
+        from keras_transformer.export.tf_serving import read_warmup
+
+        return read_warmup(self._path)
+
+    @functools.cached_property
+    def vocabulary(self):
+        """The pieces that ids stand for."""
+        return _pieces(self._path, lambda: (self._path / EXTRA / VOCABULARY).read_text("utf-8"))
+
 
 class TFLiteModel(TextToText):
     """A `.tflite` file from text to text, run by LiteRT with tf.text's ops.
@@ -118,6 +157,7 @@ class TFLiteModel(TextToText):
     """
 
     def __init__(self, path: Path):
+        self._path = path
         self._interpreter = interpreter(path)
         self.signatures = frozenset(self._interpreter.get_signature_list())
         if "tokenize" not in self.signatures:
@@ -135,6 +175,36 @@ class TFLiteModel(TextToText):
             if signature not in self._runners:
                 self._runners[signature] = self._interpreter.get_signature_runner(signature)
             return self._runners[signature](**as_arrays(inputs))
+
+    def specs(self, signature):
+        """Return what a signature takes and gives; see `TextToText.specs`."""
+        runner = self._interpreter.get_signature_runner(signature)
+        return _lite_specs(runner.get_input_details()), _lite_specs(runner.get_output_details())
+
+    @functools.cached_property
+    def vocabulary(self):
+        """The pieces that ids stand for."""
+        return _pieces(self._path, lambda: read_file(self._path, VOCABULARY))
+
+
+def _lite_specs(details):
+    return {
+        name: Spec(
+            "string" if detail["dtype"] is np.bytes_ else np.dtype(detail["dtype"]).name,
+            tuple(None if size < 0 else int(size) for size in detail["shape_signature"]),
+        )
+        for name, detail in details.items()
+    }
+
+
+def _pieces(path, read):
+    try:
+        return read().removesuffix("\n").split("\n")
+    except (OSError, KeyError):
+        raise InputError(
+            f"{path} holds no {VOCABULARY}, so its pieces have no names; export it again with this "
+            "version."
+        ) from None
 
 
 def _check_signatures(path, signatures):
@@ -165,4 +235,3 @@ def interpreter(path: Path):
             return made
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{path} can't be loaded: {error}") from None
-

@@ -21,14 +21,14 @@ import tensorflow as tf
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.errors import InputError
+from keras_transformer.export.runtime import EXTRA
 
-EXTRA = "assets.extra"
 WARMUP = "tf_serving_warmup_requests"
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Few sizes, because kernels are made, or compiled, for each.
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-# The first with every op that our graphs use: older servers hold tf.text without its fast WordPiece.
-MINIMUM_SERVER = "2.11"
+# The oldest TensorFlow, with its tf.text, in which an export was loaded and run.
+MINIMUM_SERVER = "2.12"
 
 
 def check_name(name: str) -> str:

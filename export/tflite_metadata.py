@@ -71,7 +71,7 @@ def add_metadata(content: bytes, name: str, description: str, files: Mapping[str
 class _Builder(flatbuffers.Builder):
     """Aligns arrays to 16 bytes, as the format asks for and the generated code forgets."""
 
-    def CreateNumpyVector(self, x):  # noqa: N802
+    def CreateNumpyVector(self, x):
         self.StartVector(x.itemsize, x.size, ALIGNMENT)
         content = x.astype(x.dtype.newbyteorder("<"), copy=False).tobytes(order="C")
         self.head -= len(content)

@@ -134,7 +134,7 @@ def translate(
             prefixes=read_lines(prefix) if prefix else None,
         ):
             if show_alignment:
-                file.writelines(_alignments(runtime, model, lines, result))
+                file.writelines(_alignments(runtime, lines, result))
             elif result.several:
                 file.writelines(
                     f"{done + i + 1}\t{score:.6f}\t{text}\n"
@@ -163,9 +163,9 @@ def _stream(runtime, lines):
         print(flush=True)
 
 
-def _alignments(runtime, model, lines, result):
+def _alignments(runtime, lines, result):
     """Yield a line of JSON for each translation."""
-    pieces = _pieces(model)
+    pieces = runtime.vocabulary
     for start in range(0, len(lines), 32):
         some = slice(start, start + 32)
         aligned = runtime.align(lines[some], result.texts[some])
@@ -178,17 +178,6 @@ def _alignments(runtime, model, lines, result):
                 "alignment": one.weights.argmax(axis=1).tolist(),
             }
             yield json.dumps(fields, ensure_ascii=False) + "\n"
-
-
-def _pieces(model):
-    """Find the vocabulary of a run or an artefact."""
-    folders = [model, *model.absolute().parents[:3]]
-    vocabulary = next((f / "vocab.txt" for f in folders if (f / "vocab.txt").is_file()), None)
-    if vocabulary is None:
-        raise InputError(
-            f"There is no vocab.txt beside {model}; put the one that export wrote there."
-        )
-    return vocabulary.read_text("utf-8").removesuffix("\n").split("\n")
 
 
 def score(

@@ -34,6 +34,14 @@ SIGNATURES = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What a tensor of a signature is like."""
+
+    dtype: str  # "string" or NumPy's name
+    shape: tuple[int | None, ...]
+
+
 class TextToText:
     """A model that takes and gives text.
 
@@ -41,6 +49,15 @@ class TextToText:
     """
 
     signatures: frozenset[str]
+
+    def specs(self, signature: str) -> tuple[dict[str, Spec], dict[str, Spec]]:
+        """Return what a signature takes and what it gives, by name."""
+        raise NotImplementedError
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The pieces that ids stand for."""
+        raise NotImplementedError
 
     def call(self, signature: str, **inputs) -> dict[str, np.ndarray]:
         """Call a signature.
@@ -53,6 +70,10 @@ class TextToText:
             Its outputs by name; strings as `bytes`.
         """
         raise NotImplementedError
+
+    def warmup(self) -> list[tuple[str, list]]:
+        """Return signatures and texts that prepare the model for every length."""
+        return []
 
     def run(
         self, texts: Sequence[str], prefixes: Sequence[str] | None = None
@@ -124,6 +145,14 @@ class TextToText:
                 yield piece
         if rest := characters.decode(b"", final=True):
             yield rest
+
+
+def specs_of(tensors: Mapping) -> dict[str, Spec]:
+    """Describe tensors of TensorFlow, or their specifications, by name."""
+    return {
+        name: Spec(tensor.dtype.name, tuple(tensor.shape.as_list()))
+        for name, tensor in tensors.items()
+    }
 
 
 def decode(texts) -> list:

@@ -28,7 +28,7 @@ from keras_transformer.models import Transformer
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
 from keras_transformer.streaming import Stream
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.text_to_text import TextToText, as_arrays
+from keras_transformer.text_to_text import TextToText, as_arrays, specs_of
 
 
 class Translator(TextToText):
@@ -83,6 +83,16 @@ class Translator(TextToText):
         function, specs = self.function(signature), self.inputs(signature)
         tensors = {name: tf.constant(x, specs[name].dtype) for name, x in as_arrays(inputs).items()}
         return {name: tensor.numpy() for name, tensor in function(**tensors).items()}
+
+    def specs(self, signature: str):
+        """Return what a signature takes and gives; see `TextToText.specs`."""
+        outputs = self.function(signature).structured_outputs
+        return specs_of(self.inputs(signature)), specs_of(outputs)
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The pieces that ids stand for."""
+        return self.tokenizer.vocabulary
 
     def inputs(self, signature: str):
         """Return the `tf.TensorSpec` of each input of a signature, by name."""
@@ -323,4 +333,3 @@ def append_end(ids, max_length):
 
 def _count(ids):
     return tf.reduce_sum(tf.cast(tf.not_equal(ids, PADDING_ID), tf.int32), axis=1)
-

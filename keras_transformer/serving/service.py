@@ -1,0 +1,178 @@
+"""What the server does with a request, whatever protocol it came by."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from keras_transformer.serving.batching import Batcher
+from keras_transformer.serving.errors import RequestError
+from keras_transformer.serving.log import log
+from keras_transformer.serving.tensors import check_inputs
+
+MAX_ATTENTION = 2_000_000  # numbers in an answer that shows attention
+DEFAULT_SIGNATURE = "serving_default"
+
+
+class Service:
+    """One model, its queue and its limits.
+
+    Args:
+        model: The `Model`.
+        limits: The server's `Limits`.
+        metrics: The server's `Metrics`.
+    """
+
+    def __init__(self, model, limits, metrics):
+        self.model = model
+        self.limits = limits
+        self.metrics = metrics
+        self.batcher = Batcher(limits, metrics)
+        self.closing = False
+        self._requests = 0
+        self._streams = 0
+        self._pool = ThreadPoolExecutor(limits.streams, thread_name_prefix="stream")
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are answered."""
+        return bool(self.model.versions) and not self.closing
+
+    @contextlib.contextmanager
+    def request(self, protocol: str, method: str):
+        """Count a request, and turn what goes wrong in it into a `RequestError`."""
+        since, code = time.perf_counter(), "OK"
+        self._requests += 1
+        try:
+            if self._requests > self.limits.requests:
+                raise RequestError("RESOURCE_EXHAUSTED", "Too many requests at once; try later.")
+            if self.closing:
+                raise RequestError("UNAVAILABLE", "The server is shutting down.")
+            yield
+        except RequestError as error:
+            code = error.code
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            code = "CANCELLED"
+            raise
+        except Exception:
+            code = "INTERNAL"
+            log.exception("request failed", protocol=protocol, method=method)
+            raise RequestError("INTERNAL", "The model failed; the log has more.") from None
+        finally:
+            seconds = time.perf_counter() - since
+            self._requests -= 1
+            self.metrics.requests.labels(protocol, method, code).inc()
+            self.metrics.seconds.labels(protocol, method).observe(seconds)
+            log.info(
+                "request", protocol=protocol, method=method, code=code, ms=round(1e3 * seconds, 1)
+            )
+
+    def servable(self, name: str, version=None, label=None):
+        """Return a version of the model by the names that a client uses.
+
+        Raises:
+            RequestError: If there is none.
+        """
+        if name != self.model.name:
+            raise RequestError("NOT_FOUND", f"Servable not found for request: {name[:200]!r}.")
+        return self.model.get(version, label)
+
+    async def predict(self, servable, signature: str, inputs, seconds: float | None = None):
+        """Call a signature.
+
+        Args:
+            servable: The `Servable`.
+            signature: Name of one of its signatures.
+            inputs: Arrays by name.
+            seconds: How long the client waits; not longer than the server allows.
+
+        Returns:
+            The outputs, arrays by name.
+
+        Raises:
+            RequestError: If anything is wrong, or takes too long.
+        """
+        rows = check_inputs(inputs, servable.specs(signature)[0], self.limits)
+        seconds = min(seconds or self.limits.seconds, self.limits.seconds)
+        return await self.batcher.call(servable, signature, inputs, max(rows, 1), seconds)
+
+    async def stream(self, servable, text: str) -> AsyncIterator[tuple[str, dict]]:
+        """Translate one text piece by piece.
+
+        Yields:
+            Events by name, with their data: `start`, any number of `piece`, and `end`.
+
+        Raises:
+            RequestError: As `predict`.
+        """
+        inputs = {"text": np.array([text.encode("utf-8", "surrogatepass")], dtype=object)}
+        check_inputs(inputs, servable.specs("translate")[0], self.limits)
+        if self._streams >= self.limits.streams:
+            raise RequestError(
+                "RESOURCE_EXHAUSTED", f"{self._streams} texts are streamed already; try later."
+            )
+        draft = "stream_start" not in servable.model.signatures
+        self._change_streams(1)
+        try:
+            yield "start", {"draft": draft}
+            if not draft or "draft_start" in servable.model.signatures:
+                write = servable.model.draft if draft else servable.model.stream
+                async for piece in self._pieces(write(text)):
+                    yield "piece", {"text": piece}
+            outputs = await self.predict(servable, "translate", inputs)
+            cut = (await self.predict(servable, "tokenize", inputs))["truncated"]
+            texts, scores = outputs["text"][0], outputs["score"][0]
+            hypotheses = [
+                {"text": one.decode("utf-8", "replace"), "score": round(float(score), 6)}
+                for one, score in zip(texts, scores, strict=True)
+                if np.isfinite(score)
+            ]
+            yield "end", {"hypotheses": hypotheses, "truncated": bool(cut[0])}
+        finally:
+            self._change_streams(-1)
+
+    def _change_streams(self, by):
+        self._streams += by
+        self.metrics.streams.set(self._streams)
+
+    async def _pieces(self, pieces):
+        """Take pieces from a generator that runs in a thread, until nobody wants them."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.limits.seconds
+        end = object()
+        while (piece := await loop.run_in_executor(self._pool, next, pieces, end)) is not end:
+            if loop.time() > until:
+                raise RequestError("DEADLINE_EXCEEDED", "The text took too long.")
+            yield piece
+
+    async def attention(self, servable, text: str, target: str) -> dict:
+        """Show which source pieces each target piece attends to, in every head of every block."""
+        texts = {"text": text, "target": target}
+        inputs = {
+            name: np.array([value.encode("utf-8", "surrogatepass")], dtype=object)
+            for name, value in texts.items()
+        }
+        if "attention" not in servable.model.signatures:
+            raise RequestError("NOT_FOUND", "This model shows no attention.")
+        outputs = await self.predict(servable, "attention", inputs)
+        weights = outputs["weights"][0]  # (L, H, T, S)
+        if weights.size > MAX_ATTENTION:
+            raise RequestError("INVALID_ARGUMENT", "The texts are too long to show attention.")
+        names = servable.model.vocabulary
+        return {
+            "source_pieces": [names[i] for i in outputs["source_ids"][0]],
+            "target_pieces": [names[i] for i in outputs["target_ids"][0]],
+            "layers": weights.shape[0],
+            "heads": weights.shape[1],
+            "weights": weights.round(4).tolist(),
+        }
+
+    async def close(self) -> None:
+        """Stop."""
+        await self.batcher.stop()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.model.close()

@@ -1,0 +1,202 @@
+"""The versions of a model: loaded, warmed up, put in place, and let go of when newer ones come.
+
+A request holds the version that it began with, so a version that is replaced still answers what it
+was asked; then nothing refers to it any more.
+"""
+
+import asyncio
+import dataclasses
+import gc
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from keras_transformer.errors import InputError
+from keras_transformer.export.runtime import load, saved_model_versions
+from keras_transformer.serving.errors import RequestError
+from keras_transformer.serving.log import log
+from keras_transformer.text_to_text import Spec, TextToText
+
+
+class Servable:
+    """One version of a model that can be called.
+
+    Args:
+        version: Its number.
+        model: The `TextToText`.
+    """
+
+    def __init__(self, version: int, model: TextToText):
+        self.version = version
+        self.model = model
+        self._specs: dict[str, tuple[dict[str, Spec], dict[str, Spec]]] = {}
+
+    def specs(self, signature: str) -> tuple[dict[str, Spec], dict[str, Spec]]:
+        """Return what a signature takes and gives.
+
+        Raises:
+            RequestError: If there is no such signature.
+        """
+        if signature not in self.model.signatures:
+            raise RequestError(
+                "INVALID_ARGUMENT",
+                f"Serving signature name: {signature!r} not found in signature def; there are "
+                f"{', '.join(sorted(self.model.signatures))}.",
+            )
+        if signature not in self._specs:
+            self._specs[signature] = self.model.specs(signature)
+        return self._specs[signature]
+
+    def is_batched(self, signature: str) -> bool:
+        """Say whether only the number of rows varies, so that a row is alike in any company."""
+        specs = [spec for side in self.specs(signature) for spec in side.values()]
+        return all(spec.shape[:1] == (None,) and None not in spec.shape[1:] for spec in specs)
+
+    def prepare(self) -> None:
+        """Call every signature that is batched once, and the texts that `export` put aside."""
+        for signature in sorted(self.model.signatures):
+            takes = self.specs(signature)[0]
+            if self.is_batched(signature):
+                inputs = {
+                    name: ["a"] if spec.dtype == "string" else [0] for name, spec in takes.items()
+                }
+                self.model.call(signature, **inputs)
+        for signature, texts in self.model.warmup():
+            self.model.call(signature, text=texts)
+
+
+@dataclasses.dataclass
+class Status:
+    """What became of a version, in TensorFlow Serving's words."""
+
+    state: str
+    error: str = ""
+
+
+class Model:
+    """A model by name, of which several versions may be loaded.
+
+    Args:
+        name: Its name.
+        path: A run, a SavedModel, the folder of its versions, or a `.tflite`.
+        options: `GenerationOptions` of a run.
+        jit_compile: Whether XLA compiles a run.
+        keep: How many of the newest versions are loaded.
+        labels: Versions by label.
+        metrics: The server's `Metrics`.
+    """
+
+    def __init__(
+        self, name, path, options=None, jit_compile=False, keep=1, labels=(), metrics=None
+    ):
+        self.name = name
+        self.path = Path(path)
+        self.statuses: dict[int, Status] = {}
+        self.labels: dict[str, int] = dict(labels)
+        self._load = lambda found: load(found, options, jit_compile)
+        self._keep = keep
+        self._metrics = metrics
+        self._loaded: dict[int, Servable] = {}
+        self._failed: dict[int, tuple] = {}  # what each version that can't be loaded looked like
+        self._seen: tuple = ()
+        self._number = 0
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
+
+    @property
+    def versions(self) -> list[int]:
+        """The versions that can be called, oldest first."""
+        return sorted(self._loaded)
+
+    def get(self, version: int | None = None, label: str | None = None) -> Servable:
+        """Return a version; the newest if none is named.
+
+        Raises:
+            RequestError: If it is not there.
+        """
+        if label is not None:
+            if label not in self.labels:
+                raise RequestError(
+                    "NOT_FOUND", f"Servable not found: {self.name} has no label {label!r}."
+                )
+            version = self.labels[label]
+        loaded = self._loaded
+        if version is None and loaded:
+            return loaded[max(loaded)]
+        if version not in loaded:
+            wanted = "any version" if version is None else f"version {version}"
+            raise RequestError(
+                "NOT_FOUND", f"Servable not found for request: {self.name} has not {wanted}."
+            )
+        return loaded[version]
+
+    def scan(self) -> dict[int, Path]:
+        """Return the versions on disk that are to be served, by number."""
+        found = saved_model_versions(self.path)
+        if found:
+            newest = sorted(found)[-self._keep :]
+            wanted = set(newest) | (set(self.labels.values()) & set(found))
+            return {number: found[number] for number in sorted(wanted)}
+        seen = _look(self.path)
+        if seen != self._seen:  # a run or a .tflite that was written anew is the next version
+            self._seen = seen
+            self._number += 1
+        return {self._number: self.path}
+
+    async def update(self) -> None:
+        """Load what is new, and let go of what is no longer wanted."""
+        try:
+            wanted = self.scan()
+        except OSError:  # it is being moved at this moment
+            return
+        loop = asyncio.get_running_loop()
+        for number, path in wanted.items():
+            if number in self._loaded or self._failed.get(number) == _look(path):
+                continue
+            self.statuses[number] = Status("LOADING")
+            since = time.perf_counter()
+            try:
+                servable = await loop.run_in_executor(self._pool, self._make, number, path)
+            except Exception as error:  # a damaged version does not stop those that work
+                self._failed[number] = _look(path)
+                self.statuses[number] = Status("END", "The version can't be loaded.")
+                log.error("version failed", model=self.name, version=number, error=str(error))
+                if not isinstance(error, InputError):
+                    log.exception("unexpected")
+                continue
+            self._loaded = {**self._loaded, number: servable}
+            self.statuses[number] = Status("AVAILABLE")
+            self._note("loaded", number, seconds=round(time.perf_counter() - since, 2))
+        if any(number in self._loaded for number in wanted):
+            for number in set(self._loaded) - set(wanted):
+                self._loaded = {n: s for n, s in self._loaded.items() if n != number}
+                self.statuses[number] = Status("END")
+                self._note("unloaded", number)
+                await loop.run_in_executor(self._pool, gc.collect)  # graphs refer to themselves
+
+    def _make(self, number, path):
+        servable = Servable(number, self._load(path))
+        servable.prepare()
+        return servable
+
+    def _note(self, event, number, **more):
+        log.info(f"version {event}", model=self.name, version=number, **more)
+        if self._metrics:
+            self._metrics.versions.set(len(self._loaded))
+
+    async def watch(self, seconds: float) -> None:
+        """Look for new versions again and again."""
+        while True:
+            await asyncio.sleep(seconds)
+            await self.update()
+
+    def close(self) -> None:
+        """Stop loading."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _look(path):
+    """Return what tells one state of a model on disk from another."""
+    files = [path] if path.is_file() else [path / "best.weights.h5", path / "saved_model.pb"]
+    stats = [os.stat(file) for file in files if file.exists()]
+    return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
