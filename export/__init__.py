@@ -3,6 +3,9 @@
 import importlib
 
 _HOMES = {
+    "AsyncClient": "client",
+    "Client": "client",
+    "ServerError": "client",
     "export_run": "bundle",
     "export_saved_model": "saved_model",
     "load": "runtime",

@@ -11,8 +11,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from keras_transformer.errors import InputError
-from keras_transformer.text_to_text import decode
+from keras_transformer.text_to_text import TextToText, decode
 from keras_transformer.translation import translate
 
 # Texts that every artefact has to get right, beside the run's own samples.
@@ -120,10 +122,7 @@ def _main(artefacts: list[Path]) -> None:
 def _try(artefact, texts):
     from keras_transformer.export.runtime import load
 
-    if artefact.name.endswith(".ids.tflite"):
-        runtime = IdsModel(artefact)
-    else:
-        runtime = load(artefact)
+    runtime = (IdsModel if artefact.name.endswith(".ids.tflite") else load)(artefact)
     translate(runtime, texts)  # kernels are made for each new number of rows
     since = time.perf_counter()
     result = translate(runtime, texts)
@@ -131,7 +130,7 @@ def _try(artefact, texts):
     return Trial(result.texts, result.scores, len(texts) / seconds)
 
 
-class IdsModel:
+class IdsModel(TextToText):
     """The file from ids to ids, with the text cut and joined outside of it.
 
     Args:
@@ -145,7 +144,7 @@ class IdsModel:
         self._tokenizer = WordPieceTokenizer.load(path.with_name("vocab.txt"))
         self._runner = interpreter(path).get_signature_runner("ids")
 
-    def run(self, texts):
+    def run(self, texts, prefixes=None):
         """Translate one batch; see `TextToText.run`."""
         outputs = self._runner(ids=self.tokenize(texts)[0])
         ids, scores = outputs["ids"], outputs["score"]
@@ -155,9 +154,9 @@ class IdsModel:
         return [[text] for text in best], [[float(score)] for score in scores]
 
     def tokenize(self, texts):
-        """Cut texts into ids; see `TextToText.tokenize`. What is too long is for the file to cut."""
+        """Cut texts into ids; what is too long is for the file to cut."""
         ids = self._tokenizer.tokenize(texts).to_tensor().numpy()
-        return ids, [False] * len(texts)
+        return ids, np.zeros(len(texts), bool)
 
 
 if __name__ == "__main__":

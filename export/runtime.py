@@ -11,15 +11,19 @@ import numpy as np
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer.errors import InputError
 from keras_transformer.export.tflite_metadata import VOCABULARY, read_file
-from keras_transformer.text_to_text import Spec, TextToText, as_arrays, specs_of
+from keras_transformer.text_to_text import (
+    SIGNATURES,
+    STREAMING,
+    Spec,
+    TextToText,
+    as_arrays,
+    specs_of,
+)
 
 THREADS = os.cpu_count() or 1
 EXTRA = "assets.extra"
 # What an artefact from text to text has at least.
-REQUIRED = frozenset(
-    ("serving_default", "translate", "complete", "next_token", "score", "align", "attention")
-    + ("tokenize",)
-)
+REQUIRED = frozenset(SIGNATURES) - {"sample", *STREAMING}
 
 
 def load(path, options=None, jit_compile: bool = False) -> TextToText:

@@ -193,7 +193,8 @@ pad_variable_length_inputs: true
         *(["--xla_cpu_compilation_enabled=true"] if jit_compile else []),
     ]
     command = "".join(f"      - {flag}\n" for flag in flags)
-    compose = f"""# docker compose up, in this folder: gRPC on port 8500, REST on port 8501, on this machine only.
+    compose = f"""# In this folder: docker compose up
+# gRPC is on port 8500, REST on port 8501, both for this machine only.
 services:
   serving:
     image: ${{TF_SERVING_IMAGE:-tensorflow/serving:latest}}

@@ -1,8 +1,8 @@
-"""Streaming: the search of `generate` taken apart into steps, so that text appears as it is written.
+"""Streaming: the search of `generate`, taken apart into steps, so that text appears while written.
 
-Between two steps the state of the search is outside of the graph, as tensors by name: whoever runs
-the graph hands them back. So it works in the same way in Python, in a SavedModel and in a `.tflite`;
-`TextToText.stream` is the loop.
+Between two steps the state of the search is outside of the graph, as tensors by name, and whoever
+runs the graph hands them back. So it works in the same way in Python, in a SavedModel and in a
+`.tflite`. `TextToText.stream` is the loop.
 """
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)

@@ -15,8 +15,10 @@ import numpy as np
 
 from keras_transformer.errors import InputError
 
-# What `export` writes. `sample` is there if the options sample, and only one of the two pairs at
-# the end: `stream` if the options follow one hypothesis, otherwise `draft`, which does so greedily.
+# Only one of the pairs is there: `stream` if the options follow one hypothesis, otherwise `draft`,
+# which does so greedily.
+STREAMING = ("stream_start", "stream_step", "draft_start", "draft_step")
+# What an artefact from text to text can be asked for; `sample` is there if its options sample.
 SIGNATURES = (
     "serving_default",
     "translate",
@@ -27,10 +29,7 @@ SIGNATURES = (
     "align",
     "attention",
     "tokenize",
-    "stream_start",
-    "stream_step",
-    "draft_start",
-    "draft_step",
+    *STREAMING,
 )
 
 

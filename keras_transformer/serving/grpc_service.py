@@ -2,17 +2,21 @@
 
 import grpc
 import numpy as np
-import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow.core.framework import types_pb2
-from tensorflow.core.protobuf import error_codes_pb2
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    predict_pb2,
-)
+
+from keras_transformer._quiet import quiet_stderr
+
+with quiet_stderr():
+    import tensorflow as tf
+    from tensorflow.core.framework import types_pb2
+    from tensorflow.core.protobuf import error_codes_pb2
+    from tensorflow_serving.apis import (
+        get_model_metadata_pb2,
+        get_model_status_pb2,
+        predict_pb2,
+    )
 
 from keras_transformer.serving.errors import RequestError
 from keras_transformer.serving.service import DEFAULT_SIGNATURE, Service
@@ -136,14 +140,11 @@ def _array(name, tensor, spec, limits):
     """Make an array of a tensor, not larger than the tensor's own content."""
     if spec is None:
         return np.zeros(0)  # refused by its name
-    wanted = (
-        types_pb2.DT_STRING if spec.dtype == "string" else tf.as_dtype(spec.dtype).as_datatype_enum
-    )
-    if tensor.dtype != wanted:
+    if tensor.dtype != tf.as_dtype(spec.dtype).as_datatype_enum:
+        known = tensor.dtype in types_pb2.DataType.values()
+        got = types_pb2.DataType.Name(tensor.dtype) if known else tensor.dtype
         raise RequestError(
-            "INVALID_ARGUMENT",
-            f"Input {name!r} has to hold values of {spec.dtype}, got "
-            f"{types_pb2.DataType.Name(tensor.dtype) if tensor.dtype in types_pb2.DataType.values() else tensor.dtype}.",
+            "INVALID_ARGUMENT", f"Input {name!r} has to hold values of {spec.dtype}, got {got}."
         )
     sizes = [dimension.size for dimension in tensor.tensor_shape.dim]
     count = 1
@@ -153,12 +154,11 @@ def _array(name, tensor, spec, limits):
     if min(sizes, default=0) < 0 or count > limits.body_bytes // 4:
         raise RequestError("INVALID_ARGUMENT", f"Input {name!r} has an impossible shape {sizes}.")
     try:
-        array = tf.make_ndarray(tensor)
+        return tf.make_ndarray(tensor)
     except (ValueError, TypeError):
         raise RequestError(
             "INVALID_ARGUMENT", f"Input {name!r} has not the values for its shape {sizes}."
         ) from None
-    return array
 
 
 # --- What both protocols tell of a model ----------------------------------------------------------
@@ -174,12 +174,11 @@ def metadata_of(service: Service, servable) -> dict:
 
 def status_of(service: Service, name: str, version: int | None = None) -> dict:
     """Return the state of the versions as JSON, in TensorFlow Serving's form."""
-    fields = MessageToDict(
+    return MessageToDict(
         _status(service, name, version),
         preserving_proto_field_name=True,
         always_print_fields_with_no_presence=True,
     )
-    return fields
 
 
 def _metadata(service, servable):
@@ -195,9 +194,7 @@ def _metadata(service, servable):
             for tensor, spec in specs.items():
                 infos[tensor].name = f"{name}_{tensor}:0"
                 infos[tensor].dtype = tf.as_dtype(spec.dtype).as_datatype_enum
-                shape = [-1 if size is None else size for size in spec.shape]
                 infos[tensor].tensor_shape.CopyFrom(tf.TensorShape(spec.shape).as_proto())
-                assert len(shape) == len(infos[tensor].tensor_shape.dim)
     response.metadata["signature_def"].Pack(signatures)
     return response
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from keras_transformer.serving.errors import RequestError
 from keras_transformer.serving.grpc_service import metadata_of, status_of
@@ -35,7 +35,7 @@ def make_app(service: Service, loopback: bool = True) -> FastAPI:
     """
     app = FastAPI(openapi_url=None)
     if loopback:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "testserver"])
+        app.add_middleware(_OnlyThisMachine)
 
     @app.exception_handler(RequestError)
     async def request_error(request, error):
@@ -45,7 +45,7 @@ def make_app(service: Service, loopback: bool = True) -> FastAPI:
     async def http_error(request, error):
         if request.url.path.startswith("/v1/") and error.status_code in (404, 405):
             message = f"Malformed request: {request.method} {request.url.path[:200]}"
-            return _error(message, 404 if error.status_code == 404 else 405)
+            return _error(message, error.status_code)
         return _error(str(error.detail), error.status_code)
 
     _add_page(app, service)
@@ -107,6 +107,7 @@ def _add_page(app, service):
         "/": "index.html",
         "/page.css": "page.css",
         "/page.js": "page.js",
+        "/icon.svg": "icon.svg",
     }.items():
         app.get(name)(_file_sender(PAGE / file))
 
@@ -146,6 +147,21 @@ def _add_monitoring(app, service):
     async def metrics():
         content, kind = service.metrics.text()
         return Response(content, media_type=kind)
+
+
+class _OnlyThisMachine:
+    """Refuses requests that came by another name."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "").rsplit(":", 1)[0]
+            if host not in LOOPBACK and Headers(scope=scope).get("host") != "[::1]":
+                answer = _error("This server answers by the name localhost.", 400)
+                return await answer(scope, receive, send)
+        return await self.app(scope, receive, send)
 
 
 # --- Requests and answers -------------------------------------------------------------------------

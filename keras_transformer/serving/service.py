@@ -168,7 +168,7 @@ class Service:
             "target_pieces": [names[i] for i in outputs["target_ids"][0]],
             "layers": weights.shape[0],
             "heads": weights.shape[1],
-            "weights": weights.round(4).tolist(),
+            "weights": weights.astype(float).round(4).tolist(),
         }
 
     async def close(self) -> None:

@@ -1,0 +1,418 @@
+"""A client of TensorFlow Serving, and of the local server, by REST or gRPC.
+
+The REST half needs no TensorFlow.
+"""
+
+import asyncio
+import base64
+import dataclasses
+import functools
+import random
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+
+from keras_transformer.errors import InputError
+
+RETRIED = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")  # a text that was not translated may be sent again
+FIRST_PAUSE = 0.05  # seconds, doubled at each retry
+LONGEST_PAUSE = 2.0
+CODES = {
+    400: "INVALID_ARGUMENT",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    413: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+class ServerError(Exception):
+    """The server refused a request, or could not be reached.
+
+    Args:
+        code: gRPC's name for what happened, such as `NOT_FOUND`, whatever the protocol.
+        message: The server's words.
+    """
+
+    def __init__(self, code: str, message: str):
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+@dataclasses.dataclass(frozen=True)
+class Hypothesis:
+    """A target and its score."""
+
+    text: str
+    score: float
+
+
+class Client:
+    """Asks a server for translations.
+
+    Args:
+        address: `http://host:8501` for REST, `https` too, or `grpc://host:8500`.
+        model: The model's name.
+        version: Its version; the server's newest if None.
+        label: A label of a version, such as `stable`, instead.
+        timeout: Seconds until a call is given up, retries included.
+        batch_size: Most texts in one request.
+        concurrency: Requests that are under way at once.
+
+    Raises:
+        InputError: If the address is none, or a version and a label are given.
+
+    Example:
+        with kt.export.Client("http://localhost:8501", "en-de") as client:
+            client.wait_until_ready()
+            client.translate(["Two young men."])[0].text
+    """
+
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = 30.0,
+        batch_size: int = 32,
+        concurrency: int = 4,
+    ):
+        if version is not None and label is not None:
+            raise InputError("Give a version or a label, not both.")
+        scheme = urlsplit(address).scheme
+        if scheme not in _TRANSPORTS or not urlsplit(address).netloc:
+            raise InputError(
+                f"{address!r} is no address; give http://host:port or grpc://host:port."
+            )
+        self.timeout = timeout
+        self.batch_size = batch_size
+        self._transport = _TRANSPORTS[scheme](address, model, version, label)
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="client")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.shutdown(wait=True)
+        self._transport.close()
+
+    def wait_until_ready(self, timeout: float = 60.0) -> None:
+        """Wait until the server is there and has the version.
+
+        Raises:
+            ServerError: If it is not ready in time.
+        """
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                status = self._transport.status(min(5.0, timeout))
+                if any(state == "AVAILABLE" for state in status.values()):
+                    return
+                error = ServerError("UNAVAILABLE", f"The model's versions are {status}.")
+            except ServerError as caught:
+                error = caught
+            if time.monotonic() > until:
+                raise error
+            time.sleep(0.1)
+
+    def status(self) -> dict[int, str]:
+        """Return the state of each version, such as `AVAILABLE`."""
+        return self._retry(self._transport.status)
+
+    def predict(self, signature: str, **inputs) -> dict[str, Any]:
+        """Call a signature.
+
+        Args:
+            signature: Its name, such as `translate`.
+            inputs: Its inputs by name: lists with a value for each row.
+
+        Returns:
+            Its outputs by name, as nested lists; strings as `str`.
+
+        Raises:
+            ServerError: If the server refuses, or is not there in time.
+        """
+        return self._retry(functools.partial(self._transport.predict, signature, inputs))
+
+    def translate(self, texts: Sequence[str]) -> list[Hypothesis]:
+        """Translate texts; the best of each."""
+        outputs = self._in_batches("serving_default", text=texts)
+        return [Hypothesis(*row) for row in zip(outputs["text"], outputs["score"], strict=True)]
+
+    def n_best(self, texts: Sequence[str]) -> list[list[Hypothesis]]:
+        """Translate texts; as many of each as the export gives, best first."""
+        outputs = self._in_batches("translate", text=texts)
+        return [
+            [Hypothesis(*one) for one in zip(some, scores, strict=True) if one[1] > -1e38]
+            for some, scores in zip(outputs["text"], outputs["score"], strict=True)
+        ]
+
+    def complete(self, texts: Sequence[str], prefixes: Sequence[str]) -> list[list[Hypothesis]]:
+        """Translate texts to targets that begin as asked."""
+        outputs = self._in_batches("complete", text=texts, prefix=prefixes)
+        return [
+            [Hypothesis(*one) for one in zip(some, scores, strict=True) if one[1] > -1e38]
+            for some, scores in zip(outputs["text"], outputs["score"], strict=True)
+        ]
+
+    def score(self, texts: Sequence[str], targets: Sequence[str]) -> list[float]:
+        """Return the log-probabilities of given targets."""
+        return self._in_batches("score", text=texts, target=targets)["score"]
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Cut texts into the ids of their pieces."""
+        rows = self._in_batches("tokenize", text=texts)["ids"]
+        return [[number for number in row if number] for row in rows]
+
+    def _in_batches(self, signature, **inputs) -> dict[str, list]:
+        """Send many rows in several requests at once, and put the answers in order."""
+        count = len(next(iter(inputs.values())))
+        if any(len(values) != count for values in inputs.values()):
+            raise InputError(f"All of {', '.join(inputs)} need the same number of texts.")
+        parts = [
+            {name: list(values[i : i + self.batch_size]) for name, values in inputs.items()}
+            for i in range(0, count, self.batch_size)
+        ]
+        answers = list(self._pool.map(lambda part: self.predict(signature, **part), parts))
+        names = answers[0] if answers else _OUTPUTS[signature]
+        return {name: [row for answer in answers for row in answer[name]] for name in names}
+
+    def _retry(self, call):
+        """Call with the seconds that are left, again while the server is not there."""
+        until = time.monotonic() + self.timeout
+        pause = FIRST_PAUSE
+        while True:
+            left = until - time.monotonic()
+            try:
+                return call(max(left, 0.001))
+            except ServerError as error:
+                # Not all at once: those who were refused together come back one by one.
+                rest = pause * random.uniform(0.5, 1.5)
+                if error.code not in RETRIED or time.monotonic() + rest > until:
+                    raise
+            time.sleep(rest)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
+class AsyncClient:
+    """The same for asyncio: every method of `Client` as a coroutine.
+
+    Args:
+        address: As for `Client`, like all the rest.
+
+    Example:
+        async with kt.export.AsyncClient("grpc://localhost:8500", "en-de") as client:
+            await asyncio.gather(*(client.translate([text]) for text in texts))
+    """
+
+    def __init__(self, address: str, model: str, *, concurrency: int = 32, **options):
+        self._client = Client(address, model, **options)
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="async-client")
+
+    def __getattr__(self, name):
+        method = getattr(self._client, name)
+        if name.startswith("_") or not callable(method):
+            return method
+
+        @functools.wraps(method)
+        async def call(*args, **kwargs):
+            run = functools.partial(method, *args, **kwargs)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+        return call
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *error):
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, self._client.close)
+        self._threads.shutdown(wait=False)
+
+
+# --- REST -----------------------------------------------------------------------------------------
+
+
+class _Rest:
+    def __init__(self, address, model, version, label):
+        place = f"/v1/models/{quote(model, safe='')}"
+        if version is not None:
+            place += f"/versions/{version}"
+        if label is not None:
+            place += f"/labels/{quote(label, safe='')}"
+        self._url = address.rstrip("/") + place
+        self._local = threading.local()  # a session is for one thread
+        self._sessions = []
+
+    def predict(self, signature, inputs, timeout):
+        body = {
+            "signature_name": signature,
+            "inputs": {name: _to_json(values) for name, values in inputs.items()},
+        }
+        outputs = self._ask("POST", ":predict", timeout, body)["outputs"]
+        return (
+            outputs
+            if isinstance(outputs, dict)
+            else {_ONLY_OUTPUT.get(signature, "output"): outputs}
+        )
+
+    def status(self, timeout):
+        versions = self._ask("GET", "", timeout)["model_version_status"]
+        return {int(one["version"]): one["state"] for one in versions}
+
+    def close(self):
+        for session in self._sessions:
+            session.close()
+
+    def _ask(self, method, suffix, timeout, body=None):
+        try:
+            answer = self._session().request(method, self._url + suffix, json=body, timeout=timeout)
+            values = answer.json()
+        except requests.Timeout as error:
+            raise ServerError("DEADLINE_EXCEEDED", f"No answer in time: {error}") from None
+        except requests.JSONDecodeError:
+            code = CODES.get(answer.status_code, "INTERNAL")
+            raise ServerError(code, f"No JSON came, with status {answer.status_code}.") from None
+        except requests.RequestException as error:  # refused, reset, or ended in the middle
+            raise ServerError("UNAVAILABLE", str(error)) from None
+        if answer.status_code != 200:
+            code = CODES.get(answer.status_code, "INTERNAL")
+            raise ServerError(code, str(values.get("error", values)))
+        return values
+
+    def _session(self):
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+            self._sessions.append(self._local.session)
+        return self._local.session
+
+
+# A signature with one output is answered without its name.
+_ONLY_OUTPUT = {"next_token": "probabilities"}
+_OUTPUTS = {
+    "serving_default": ("text", "score"),
+    "translate": ("text", "score"),
+    "complete": ("text", "score"),
+    "score": ("score", "tokens", "truncated"),
+    "tokenize": ("ids", "truncated"),
+}
+
+
+def _to_json(values):
+    """Write text as it is, and bytes, or text that is no Unicode, in base 64."""
+    if isinstance(values, list):
+        return [_to_json(value) for value in values]
+    if isinstance(values, str):
+        try:
+            values.encode("utf-8")
+            return values
+        except UnicodeEncodeError:
+            values = values.encode("utf-8", "surrogatepass")
+    if isinstance(values, bytes):
+        return {"b64": base64.b64encode(values).decode("ascii")}
+    return values
+
+
+# --- gRPC -----------------------------------------------------------------------------------------
+
+
+class _Grpc:
+    def __init__(self, address, model, version, label):
+        import grpc
+
+        from keras_transformer._quiet import quiet_stderr
+
+        with quiet_stderr():
+            import tensorflow as tf
+            from tensorflow_serving.apis import (
+                get_model_status_pb2,
+                model_service_pb2_grpc,
+                predict_pb2,
+                prediction_service_pb2_grpc,
+            )
+
+        self._grpc, self._tf = grpc, tf
+        self._requests = predict_pb2.PredictRequest, get_model_status_pb2.GetModelStatusRequest
+        self._channel = grpc.insecure_channel(
+            urlsplit(address).netloc,
+            options=[
+                ("grpc.max_receive_message_length", -1),
+                # A server that comes back is noticed at once; the pauses are ours.
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 1000),
+            ],
+        )
+        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._place = model, version, label
+
+    def predict(self, signature, inputs, timeout):
+        request = self._fill(self._requests[0]())
+        request.model_spec.signature_name = signature
+        for name, values in inputs.items():
+            request.inputs[name].CopyFrom(self._tf.make_tensor_proto(_to_bytes(values)))
+        response = self._ask(self._prediction.Predict, request, timeout)
+        return {
+            name: _to_text(self._tf.make_ndarray(tensor).tolist())
+            for name, tensor in response.outputs.items()
+        }
+
+    def status(self, timeout):
+        request = self._fill(self._requests[1]())
+        response = self._ask(self._models.GetModelStatus, request, timeout)
+        return {
+            one.version: type(one).State.Name(one.state) for one in response.model_version_status
+        }
+
+    def close(self):
+        self._channel.close()
+
+    def _fill(self, request):
+        model, version, label = self._place
+        request.model_spec.name = model
+        if version is not None:
+            request.model_spec.version.value = version
+        if label is not None:
+            request.model_spec.version_label = label
+        return request
+
+    def _ask(self, method, request, timeout):
+        try:
+            return method(request, timeout=timeout)
+        except self._grpc.RpcError as error:
+            raise ServerError(error.code().name, error.details()) from None
+
+
+def _to_bytes(values):
+    if isinstance(values, list):
+        return [_to_bytes(value) for value in values]
+    return values.encode("utf-8", "surrogatepass") if isinstance(values, str) else values
+
+
+def _to_text(values):
+    if isinstance(values, list):
+        return [_to_text(value) for value in values]
+    return values.decode("utf-8", "replace") if isinstance(values, bytes) else values
+
+
+_TRANSPORTS = {"http": _Rest, "https": _Rest, "grpc": _Grpc}
