@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-import tempfile
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,7 @@ from keras_transformer.export.runtime import EXTRA
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import PRECISIONS, TF_TEXT_OPS, convert
 from keras_transformer.export.tflite_metadata import add_metadata
-from keras_transformer.training.files import replacing, write_json
+from keras_transformer.training.files import replacing, scratch_folder, write_json
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.text_files import read_lines
 from keras_transformer.training.text_metrics import score_texts
@@ -92,50 +91,45 @@ def export_run(
     translator = Translator(run.load_model(), tokenizer, options)
     validation = _Validation.of(run)
     wanted = [p for p in PRECISIONS if p in {"float32", *precisions}]
-    output.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=output))
-    try:
-        with console.status("Exporting") as status:
-            values = {**translator.options.to_dict(), "jit_compile": jit_compile}
-            tokenizer.save(scratch / VOCABULARY)
-            write_json(scratch / GENERATION, values)
-            lite = _write_tflite(translator, scratch, name, wanted, status)
-            # LiteRT takes no graph that XLA is to compile, and a phone has no room for a second
-            # copy of the table.
-            status.update("Writing the SavedModel")
-            translator.model.transpose_output()
-            saved_model = scratch / SAVED_MODEL
-            export_saved_model(
-                Translator(translator.model, tokenizer, options, jit_compile), saved_model
-            )
-            status.update("Running every file in a fresh process")
-            texts = [*validation.sources, *parity.EDGE_CASES]
-            artefacts = [saved_model, *lite.values()]
-            trials = parity.run_in_fresh_process(artefacts, texts)
-            measured = _compare(translator, texts, validation, artefacts, trials, max_quality_loss)
+    with scratch_folder(output.parent) as scratch, console.status("Exporting") as status:
+        values = {**translator.options.to_dict(), "jit_compile": jit_compile}
+        tokenizer.save(scratch / VOCABULARY)
+        write_json(scratch / GENERATION, values)
+        lite = _write_tflite(translator, scratch, name, wanted, status)
+        # LiteRT takes no graph that XLA is to compile, and a phone has no room for a second
+        # copy of the table.
+        status.update("Writing the SavedModel")
+        translator.model.transpose_output()
+        saved_model = scratch / SAVED_MODEL
+        export_saved_model(
+            Translator(translator.model, tokenizer, options, jit_compile), saved_model
+        )
+        status.update("Running every file in a fresh process")
+        texts = [*validation.sources, *parity.EDGE_CASES]
+        artefacts = [saved_model, *lite.values()]
+        trials = parity.run_in_fresh_process(artefacts, texts)
+        measured = _compare(translator, texts, validation, artefacts, trials, max_quality_loss)
 
-            languages = source_language, target_language
-            card = model_card(run, name, languages, saved_model, values)
-            card["files"] = [dataclasses.asdict(some) for some in measured]
-            card["quality"] = validation.reference
-            write_json(scratch / CARD, card)
-            extra = saved_model / EXTRA
-            extra.mkdir()
-            for file in (VOCABULARY, GENERATION, CARD):
-                shutil.copy(scratch / file, extra)
-            tf_serving.write_warmup(
-                saved_model,
-                name,
-                tf_serving.warmup_texts(tokenizer, validation.sources, translator.max_length),
-            )
-            for file, text in tf_serving.configuration(name, jit_compile).items():
-                (scratch / file).write_text(text, "utf-8")
-            for path in sorted(p for p in scratch.iterdir() if p.is_file()):
-                with replacing(output / path.name) as new:
-                    shutil.move(path, new)
-            version = tf_serving.publish(saved_model, output / SAVED_MODEL)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        languages = source_language, target_language
+        card = model_card(run, name, languages, saved_model, values)
+        card["files"] = [dataclasses.asdict(some) for some in measured]
+        card["quality"] = validation.reference
+        write_json(scratch / CARD, card)
+        extra = saved_model / EXTRA
+        extra.mkdir()
+        for file in (VOCABULARY, GENERATION, CARD):
+            shutil.copy(scratch / file, extra)
+        tf_serving.write_warmup(
+            saved_model,
+            name,
+            tf_serving.warmup_texts(tokenizer, validation.sources, translator.max_length),
+        )
+        for file, text in tf_serving.configuration(name, jit_compile).items():
+            (scratch / file).write_text(text, "utf-8")
+        for path in sorted(p for p in scratch.iterdir() if p.is_file()):
+            with replacing(output / path.name) as new:
+                shutil.move(path, new)
+        version = tf_serving.publish(saved_model, output / SAVED_MODEL)
     removed = tf_serving.prune(output / SAVED_MODEL, keep)
     _report(console, output, version, measured, validation, removed)
     return {

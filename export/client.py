@@ -262,7 +262,7 @@ class _Rest:
             place += f"/labels/{quote(label, safe='')}"
         self._url = address.rstrip("/") + place
         self._local = threading.local()  # a session is for one thread
-        self._sessions = []
+        self._sessions: list[requests.Session] = []
 
     def predict(self, signature, inputs, timeout):
         body = {
@@ -415,4 +415,4 @@ def _to_text(values):
     return values.decode("utf-8", "replace") if isinstance(values, bytes) else values
 
 
-_TRANSPORTS = {"http": _Rest, "https": _Rest, "grpc": _Grpc}
+_TRANSPORTS: dict[str, Any] = {"http": _Rest, "https": _Rest, "grpc": _Grpc}

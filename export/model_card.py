@@ -82,5 +82,5 @@ def _best(run):
         return {}
     lines = [json.loads(line) for line in run.metrics_path.read_text("utf-8").splitlines()]
     found = [line for line in lines if "validation/loss" in line]
-    best = min(found, key=lambda line: line["validation/loss"], default={})
+    best: dict = min(found, key=lambda line: line["validation/loss"], default={})
     return {name: value for name, value in best.items() if not name.startswith("train/")}

@@ -12,8 +12,6 @@ is written elsewhere and appears in one move.
 import errno
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +20,7 @@ import tensorflow as tf
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.errors import InputError
 from keras_transformer.export.runtime import EXTRA
+from keras_transformer.training.files import flush, scratch_folder
 
 WARMUP = "tf_serving_warmup_requests"
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -63,6 +62,7 @@ def publish(new: Path, base: Path) -> Path:
         The folder of the version.
     """
     base.mkdir(parents=True, exist_ok=True)
+    flush(new)
     while True:
         version = base / str(max(versions(base), default=0) + 1)
         try:
@@ -85,9 +85,8 @@ def prune(base: Path, keep: int) -> list[int]:
     """
     old = versions(base)[:-keep] if keep else []
     for version in old:
-        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=base.parent))
-        os.rename(base / str(version), scratch / str(version))
-        shutil.rmtree(scratch)
+        with scratch_folder(base.parent) as scratch:
+            os.rename(base / str(version), scratch / str(version))
     return old
 
 

@@ -55,6 +55,7 @@ def serve(
     from keras_transformer.export.runtime import check_options
     from keras_transformer.export.tf_serving import check_name
     from keras_transformer.serving.metrics import Metrics
+    from keras_transformer.serving.server import Address
     from keras_transformer.serving.server import serve as run
     from keras_transformer.serving.versions import Model as Versions
 
@@ -62,7 +63,7 @@ def serve(
     name = check_name(name or model.absolute().name.removesuffix(".tflite"))
     metrics = Metrics()
     served = Versions(name, model, options, jit_compile, versions, labels, metrics)
-    run(served, metrics, host, rest_port, grpc_port, limits, poll_seconds)
+    run(served, metrics, Address(host, rest_port, grpc_port), limits, poll_seconds)
 
 
 def _label(text):

@@ -98,9 +98,11 @@ def run_demo(output: Path, overwrite: bool, console: Console) -> None:
         raise SystemExit(130)
 
     console.print("[bold]3. Export[/], each file proven in a fresh process")
-    paths = export_run(run, output / "export", overwrite=True, console=console)
+    exported = output / "export"
+    shutil.rmtree(exported, ignore_errors=True)
+    paths = export_run(run, exported, console, name="demo", max_quality_loss=2.0)
 
-    console.print(f"[bold]4. The same {SIZES['test']} new sentences through all three[/]")
+    console.print(f"[bold]4. The same {SIZES['test']} new sentences through all of them[/]")
     sources = list(read_lines(files["test"].source))
     references = list(read_lines(files["test"].target))
     table = Table("model", "exact match", "BLEU", "same text as Keras", "sentences/s")
@@ -109,6 +111,7 @@ def run_demo(output: Path, overwrite: bool, console: Console) -> None:
         ("Keras (run folder)", run.path),
         ("SavedModel", paths["savedmodel"]),
         (".tflite", paths["tflite"]),
+        (".tflite in int8", paths["int8_tflite"]),
     ):
         runtime = load(path)
         translate(runtime, sources[:1])  # the first call prepares the graph
@@ -132,6 +135,7 @@ def run_demo(output: Path, overwrite: bool, console: Console) -> None:
         f"{_command('keras-transformer')} translate --model {paths['tflite']}\n"
         f"  {_command('keras-transformer')} evaluate --model {run.path} "
         f"--source {files['test'].source} --target {files['test'].target}\n"
+        f"  {_command('keras-transformer')} serve --model {exported} --name demo\n"
         f"  {_command('tensorboard')} --logdir {run.tensorboard_path}",
         markup=False,
         soft_wrap=True,

@@ -29,20 +29,31 @@ def replacing(path: Path) -> Iterator[Path]:
         A path beside it, with the same ending, that does not exist yet.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
-    except OSError as error:
-        raise InputError(f"Nothing can be written to {path.parent}: {error.strerror}.") from None
-    try:
+    with scratch_folder(path.parent) as scratch:
         new = scratch / path.name
         yield new
-        _flush(new)
+        flush(new)
         if path.is_dir():  # a folder can't be replaced in one move while it holds something
             new.stat()  # if nothing was made, this raises while the old is still there
             os.replace(path, scratch / f"{path.name}.old")
         os.replace(new, path)
         _flush_one(path.parent)
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Give a folder inside another one, on the same file system, that is gone at the end.
+
+    Raises:
+        InputError: If nothing can be written there.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
+    except OSError as error:
+        raise InputError(f"Nothing can be written to {parent}: {error.strerror}.") from None
+    try:
+        yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -53,7 +64,7 @@ def remove_unfinished(folder: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _flush(path):
+def flush(path):
     """Make sure that a file, or a folder with all that is in it, is on the disk."""
     for inner in path.rglob("*") if path.is_dir() else ():
         _flush_one(inner)

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
 
 import uvicorn
 
@@ -20,23 +22,34 @@ from keras_transformer.serving.versions import Model
 GRACE_SECONDS = 10
 
 
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """Where a server listens."""
+
+    host: str = "127.0.0.1"
+    rest_port: int = 8501  # 0 for a free one
+    grpc_port: int = 8500
+
+    @property
+    def rest(self) -> str:
+        """What a client of REST is given."""
+        return f"http://{_bracketed(self.host)}:{self.rest_port}"
+
+    @property
+    def grpc(self) -> str:
+        """What a client of gRPC is given."""
+        return f"grpc://{_bracketed(self.host)}:{self.grpc_port}"
+
+
 def serve(
-    model: Model,
-    metrics: Metrics,
-    host: str = "127.0.0.1",
-    rest_port: int = 8501,
-    grpc_port: int = 8500,
-    limits: Limits | None = None,
-    poll_seconds: float = 2.0,
+    model: Model, metrics: Metrics, address: Address, limits: Limits, poll_seconds: float
 ) -> None:
-    """Serve a model until the process is told to end.
+    """Serve a model until the process is told to end, by SIGINT or SIGTERM.
 
     Args:
         model: The `Model`.
         metrics: The server's `Metrics`.
-        host: Address to listen at.
-        rest_port: Port of REST and the page; 0 for a free one.
-        grpc_port: Port of gRPC; likewise.
+        address: Where to listen.
         limits: The server's `Limits`.
         poll_seconds: How often new versions are looked for.
 
@@ -44,69 +57,71 @@ def serve(
         InputError: If a port is taken, or no version can be loaded.
     """
     set_up()
-    asyncio.run(
-        _serve(model, metrics, host, rest_port, grpc_port, limits or Limits(), poll_seconds)
-    )
+
+    async def until_told():
+        told = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, told.set)
+        async with running(model, metrics, address, limits, poll_seconds) as at:
+            print(
+                f"{model.name} is served at {at.rest} (REST, and a page to try it) and {at.grpc}",
+                file=sys.stderr,
+                flush=True,
+            )
+            await told.wait()
+
+    asyncio.run(until_told())
 
 
-async def _serve(model, metrics, host, rest_port, grpc_port, limits, poll_seconds):
+@contextlib.asynccontextmanager
+async def running(model, metrics, address, limits, poll_seconds=2.0) -> AsyncIterator[Address]:
+    """Serve a model inside the block, and answer what has arrived by its end.
+
+    Arguments are those of `serve`. Yields the `Address` with the ports that are in use.
+    """
     service = Service(model, limits, metrics)
     # Ports first: loading takes long, and a port that is taken is known at once.
-    listener = _listen(host, rest_port)
-    remote = make_server(service)
+    listener = _listen(address.host, address.rest_port)
     try:
-        grpc_port = remote.add_insecure_port(f"{_bracketed(host)}:{grpc_port}")
-    except RuntimeError:
-        grpc_port = 0
-    if not grpc_port:
-        listener.close()
-        raise InputError(f"Nothing can listen at {host} on the gRPC port; choose another.")
-    await model.update()
-    if not model.versions:
+        remote = make_server(service)
+        grpc_port = _add_port(remote, address.host, address.grpc_port)
+        await model.update()
+        if not model.versions:
+            failed = " ".join(status.error for status in model.statuses.values())
+            raise InputError(f"{model.path} holds no version that can be served. {failed}")
+    except BaseException:
         listener.close()
         await service.close()
-        failed = "; ".join(status.error for status in model.statuses.values() if status.error)
-        raise InputError(f"{model.path} holds no version that can be loaded. {failed}")
+        raise
 
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
     service.batcher.start()
     web = _Web(
         uvicorn.Config(
-            make_app(service, host in LOOPBACK or host == "::1"),
+            make_app(service, address.host in LOOPBACK or address.host == "::1"),
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=GRACE_SECONDS,
-            h11_max_incomplete_event_size=64 * 1024,
         )
     )
     answering = asyncio.create_task(web.serve([listener]))
     await remote.start()
     await remote.set_health(True)
     watching = asyncio.create_task(model.watch(poll_seconds))
-    rest_port = listener.getsockname()[1]
-    log.info("ready", model=model.name, versions=model.versions, rest=rest_port, grpc=grpc_port)
-    print(
-        f"{model.name} is served at http://{_bracketed(host)}:{rest_port}/ (REST and page) and "
-        f"grpc://{_bracketed(host)}:{grpc_port}",
-        file=sys.stderr,
-        flush=True,
-    )
-    await stopping.wait()
-
-    # No new requests; those that are there are answered.
-    log.info("stopping")
-    await remote.set_health(False)
-    watching.cancel()
-    web.should_exit = True
-    await asyncio.gather(remote.stop(GRACE_SECONDS), answering)
-    service.closing = True
-    await service.close()
-    log.info("stopped")
+    at = Address(address.host, listener.getsockname()[1], grpc_port)
+    log.info("ready", model=model.name, versions=model.versions, rest=at.rest, grpc=at.grpc)
+    try:
+        yield at
+    finally:
+        log.info("stopping")
+        watching.cancel()
+        await remote.set_health(False)
+        web.should_exit = True  # no new connections; those that are there are answered
+        await asyncio.gather(remote.stop(GRACE_SECONDS), answering)
+        service.closing = True
+        await service.close()
+        log.info("stopped")
 
 
 class _Web(uvicorn.Server):
@@ -128,6 +143,16 @@ def _listen(host, port):
         listener.close()
         raise InputError(f"Nothing can listen at {host} on port {port}: {error}.") from None
     return listener
+
+
+def _add_port(remote, host, port):
+    try:
+        port = remote.add_insecure_port(f"{_bracketed(host)}:{port}")
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise InputError(f"Nothing can listen at {host} on the port for gRPC; choose another.")
+    return port
 
 
 def _bracketed(host):

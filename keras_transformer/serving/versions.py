@@ -137,7 +137,7 @@ class Model:
             newest = sorted(found)[-self._keep :]
             wanted = set(newest) | (set(self.labels.values()) & set(found))
             return {number: found[number] for number in sorted(wanted)}
-        seen = _look(self.path)
+        seen = self._look(self.path)
         if seen != self._seen:  # a run or a .tflite that was written anew is the next version
             self._seen = seen
             self._number += 1
@@ -151,14 +151,14 @@ class Model:
             return
         loop = asyncio.get_running_loop()
         for number, path in wanted.items():
-            if number in self._loaded or self._failed.get(number) == _look(path):
+            if number in self._loaded or self._failed.get(number) == self._look(path):
                 continue
             self.statuses[number] = Status("LOADING")
             since = time.perf_counter()
             try:
                 servable = await loop.run_in_executor(self._pool, self._make, number, path)
             except Exception as error:  # a damaged version does not stop those that work
-                self._failed[number] = _look(path)
+                self._failed[number] = self._look(path)
                 self.statuses[number] = Status("END", "The version can't be loaded.")
                 log.error("version failed", model=self.name, version=number, error=str(error))
                 if not isinstance(error, InputError):
@@ -194,9 +194,9 @@ class Model:
         """Stop loading."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-
-def _look(path):
-    """Return what tells one state of a model on disk from another."""
-    files = [path] if path.is_file() else [path / "best.weights.h5", path / "saved_model.pb"]
-    stats = [os.stat(file) for file in files if file.exists()]
-    return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
+    @staticmethod
+    def _look(path):
+        """Return what tells one state of a model on disk from another."""
+        files = [path] if path.is_file() else [path / "best.weights.h5", path / "saved_model.pb"]
+        stats = [os.stat(file) for file in files if file.exists()]
+        return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
