@@ -9,13 +9,14 @@ log = structlog.get_logger()
 
 def set_up() -> None:
     """Write to standard error."""
-    terminal = sys.stderr.isatty()
+    # No values of variables, which hold what people wrote.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    json = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+            *([console] if sys.stderr.isatty() else json),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
