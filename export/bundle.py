@@ -18,6 +18,7 @@ from keras_transformer.export.runtime import EXTRA
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import PRECISIONS, TF_TEXT_OPS, convert
 from keras_transformer.export.tflite_metadata import add_metadata
+from keras_transformer.layers.caches import writing_slices
 from keras_transformer.training.files import replacing, scratch_folder, write_json
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.text_files import read_lines
@@ -162,7 +163,8 @@ def _write_tflite(translator, folder, name, precisions, status):
         signatures = ["ids"] if kind else sorted(translator.signatures - {"ids"})
         status.update("Writing a SavedModel to convert")
         graph = folder / "to-convert"
-        export_saved_model(translator, graph, signatures)
+        with writing_slices():
+            export_saved_model(translator, graph, signatures)
         for precision in precisions:
             part = [p for p in ("" if precision == "float32" else precision, kind) if p]
             path = folder / ".".join(["model", *part, "tflite"])

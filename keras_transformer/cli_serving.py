@@ -54,16 +54,14 @@ def serve(
     labels = dict(_label(one) for one in label or ())
     from keras_transformer.export.runtime import check_options
     from keras_transformer.export.tf_serving import check_name
-    from keras_transformer.serving.metrics import Metrics
     from keras_transformer.serving.server import Address
     from keras_transformer.serving.server import serve as run
     from keras_transformer.serving.versions import Model as Versions
 
     check_options(model, options, jit_compile)
     name = check_name(name or model.absolute().name.removesuffix(".tflite"))
-    metrics = Metrics()
-    served = Versions(name, model, options, jit_compile, versions, labels, metrics)
-    run(served, metrics, Address(host, rest_port, grpc_port), limits, poll_seconds)
+    served = Versions(name, model, options, jit_compile, versions, labels)
+    run(served, Address(host, rest_port, grpc_port), limits, poll_seconds)
 
 
 def _label(text):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from keras_transformer.serving import log
 from keras_transformer.serving.limits import Limits
 from keras_transformer.serving.metrics import Metrics
 from keras_transformer.serving.server import Address, running
@@ -32,7 +33,8 @@ class Capitals(TextToText):
     """
 
     signatures = frozenset(
-        "serving_default translate score tokenize attention stream_start stream_step".split()
+        ["serving_default", "translate", "score", "tokenize", "attention"]
+        + ["stream_start", "stream_step"]
     )
 
     def __init__(self, seconds=0.0, mark=""):
@@ -52,8 +54,8 @@ class Capitals(TextToText):
             "score": (pair, {"score": NUMBERS, "tokens": Spec("int32", (None,))}),
             "tokenize": ({"text": STRINGS}, {"ids": IDS, "truncated": Spec("bool", (None,))}),
             "attention": (pair, {"source_ids": IDS, "target_ids": IDS, "weights": WEIGHTS}),
-            "stream_start": ({"text": STRINGS}, {"rows_done": Spec("bool", (None,))}),
-            "stream_step": ({}, {}),
+            "stream_start": ({"text": STRINGS}, {"rest": Spec("string", ())}),
+            "stream_step": ({"rest": Spec("string", ())}, {"text": STRINGS}),
         }[signature]
 
     def call(self, signature, **inputs):
@@ -118,6 +120,7 @@ class Loaded(Model):
 @contextlib.contextmanager
 def server(model, poll_seconds=0.05, **limits):
     """Serve a model in a thread; `call` asks it by REST."""
+    log.set_up()
     limits, metrics = Limits(**limits), Metrics()
     started, stopping = threading.Event(), []
     found = SimpleNamespace(model=model, metrics=metrics, limits=limits, error=None)
@@ -126,7 +129,7 @@ def server(model, poll_seconds=0.05, **limits):
         told = asyncio.Event()
         stopping.append((asyncio.get_running_loop(), told))
         address = Address(rest_port=0, grpc_port=0)
-        async with running(model, metrics, address, limits, poll_seconds) as at:
+        async with running(model, address, limits, poll_seconds, metrics) as at:
             found.at = at
             started.set()
             await told.wait()

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_transformer.layers.caches import writing_slices
+
 # JAX compiles a loop for shapes that stay the same.
 SHAPES_MAY_CHANGE = keras.backend.backend() == "tensorflow"
 
@@ -41,4 +43,8 @@ def compiled(function):
     """Return a function that XLA compiles, once for each combination of shapes."""
     import tensorflow as tf
 
-    return tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
+    def traced(*args):
+        with writing_slices():
+            return function(*args)
+
+    return tf.function(traced, jit_compile=True, reduce_retracing=True, autograph=False)

@@ -4,6 +4,7 @@ import math
 
 from keras import ops
 
+from keras_transformer.layers.caches import write
 from keras_transformer.layers.masks import LOWEST
 
 
@@ -25,7 +26,7 @@ def gather_hypotheses(x, chosen):
 
 def append(ids, tokens, index):
     """Write one token a hypothesis at position `index`: `(B, K, T)`, `(B, K)` -> `(B, K, T)`."""
-    return ops.slice_update(ids, (0, 0, index), ops.expand_dims(tokens, 2))
+    return write(ids, ops.expand_dims(tokens, 2), index)
 
 
 def likeliest(logits):

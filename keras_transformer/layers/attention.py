@@ -11,6 +11,7 @@ Reference: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
 import keras
 from keras import ops
 
+from keras_transformer.layers.caches import write
 from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.linear import Linear
 from keras_transformer.layers.masks import LOWEST
@@ -165,9 +166,8 @@ class MultiHeadAttention(keras.layers.Layer):
         elif cache_index is None:
             key, value = cache
         else:
-            start = (0, 0, cache_index, 0)
             written = zip(cache, self.keys_and_values(query), strict=True)
-            key, value = cache = tuple(ops.slice_update(c, start, new) for c, new in written)
+            key, value = cache = tuple(write(c, new, cache_index) for c, new in written)
         if attention_mask is not None:
             attention_mask = ops.expand_dims(attention_mask, 1)  # (B, 1, T, S): for all heads
         mixed, weights = scaled_dot_product_attention(

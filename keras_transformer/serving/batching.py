@@ -130,7 +130,10 @@ class Batcher:
             await self._run(batch)
 
     def _next_batch(self):
-        """Take rows from the front of the queue, as many as fit, of one model and signature."""
+        """Take rows from the front of the queue, as many as fit, of one model and signature.
+
+        A request may have no rows at all, and is a batch then.
+        """
         batch: list[tuple[_Job, int, int]] = []
         room, others = self.limits.batch_size, []
         while self._jobs and room > 0:
@@ -163,10 +166,13 @@ class Batcher:
             outputs = await loop.run_in_executor(
                 self._pool, functools.partial(first.servable.model.call, first.signature, **inputs)
             )
-        except Exception as error:  # a failure of the model belongs to those who asked
-            for job, _, _ in batch:
-                if not job.result.done():
-                    job.result.set_exception(error)
+        except Exception as error:
+            if len(batch) == 1:
+                if not first.result.done():
+                    first.result.set_exception(error)
+                return
+            for one in batch:  # only those that make the model fail are to see it
+                await self._run([one])
             return
         begin = 0
         for job, start, stop in batch:

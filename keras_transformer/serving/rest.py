@@ -77,13 +77,18 @@ def _add_model(app, service, path):
 
     @app.post(path + ":stream")
     async def stream(request: Request):
-        with service.request("rest", "stream"):
-            servable = _servable(service, request)
-            (text,) = _strings(await _body(request, service.limits), "text")
-            events = service.stream(servable, text)
-            first = await anext(events)  # what is wrong with the request comes before the stream
+        async def events():
+            with service.request("rest", "stream"):
+                servable = _servable(service, request)
+                (text,) = _strings(await _body(request, service.limits), "text")
+                async with contextlib.aclosing(service.stream(servable, text)) as some:
+                    async for event in some:
+                        yield event
+
+        rest = events()
+        first = await anext(rest)  # what is wrong with the request is said before the stream
         return StreamingResponse(
-            _events(first, events),
+            _events(first, rest),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -265,17 +270,13 @@ async def _left(request):
 
 async def _events(first, rest):
     """Write server-sent events. An error ends them."""
-    try:
+    async with contextlib.aclosing(rest):
         yield _event(*first)
-        async for event in rest:
-            yield _event(*event)
-    except RequestError as error:
-        yield _event("error", {"error": error.message})
-    except Exception:
-        yield _event("error", {"error": "The model failed; the log has more."})
-        raise
-    finally:
-        await rest.aclose()
+        try:
+            async for event in rest:
+                yield _event(*event)
+        except RequestError as error:
+            yield _event("error", {"error": error.message})
 
 
 def _event(name, data):

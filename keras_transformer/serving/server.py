@@ -41,14 +41,11 @@ class Address:
         return f"grpc://{_bracketed(self.host)}:{self.grpc_port}"
 
 
-def serve(
-    model: Model, metrics: Metrics, address: Address, limits: Limits, poll_seconds: float
-) -> None:
+def serve(model: Model, address: Address, limits: Limits, poll_seconds: float) -> None:
     """Serve a model until the process is told to end, by SIGINT or SIGTERM.
 
     Args:
         model: The `Model`.
-        metrics: The server's `Metrics`.
         address: Where to listen.
         limits: The server's `Limits`.
         poll_seconds: How often new versions are looked for.
@@ -62,7 +59,7 @@ def serve(
         told = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, told.set)
-        async with running(model, metrics, address, limits, poll_seconds) as at:
+        async with running(model, address, limits, poll_seconds) as at:
             print(
                 f"{model.name} is served at {at.rest} (REST, and a page to try it) and {at.grpc}",
                 file=sys.stderr,
@@ -74,12 +71,12 @@ def serve(
 
 
 @contextlib.asynccontextmanager
-async def running(model, metrics, address, limits, poll_seconds=2.0) -> AsyncIterator[Address]:
+async def running(model, address, limits, poll_seconds=2.0, metrics=None) -> AsyncIterator[Address]:
     """Serve a model inside the block, and answer what has arrived by its end.
 
-    Arguments are those of `serve`. Yields the `Address` with the ports that are in use.
+    Arguments are those of `serve`, and the `Metrics` if they are to be seen. Yields the `Address` with the ports that are in use.
     """
-    service = Service(model, limits, metrics)
+    service = Service(model, limits, metrics or Metrics())
     # Ports first: loading takes long, and a port that is taken is known at once.
     listener = _listen(address.host, address.rest_port)
     try:

@@ -30,6 +30,7 @@ class Service:
         self.model = model
         self.limits = limits
         self.metrics = metrics
+        metrics.versions.set_function(lambda: len(model.versions))
         self.batcher = Batcher(limits, metrics)
         self.closing = False
         self._requests = 0
@@ -98,7 +99,7 @@ class Service:
         """
         rows = check_inputs(inputs, servable.specs(signature)[0], self.limits)
         seconds = min(seconds or self.limits.seconds, self.limits.seconds)
-        return await self.batcher.call(servable, signature, inputs, max(rows, 1), seconds)
+        return await self.batcher.call(servable, signature, inputs, rows, seconds)
 
     async def stream(self, servable, text: str) -> AsyncIterator[tuple[str, dict]]:
         """Translate one text piece by piece.
@@ -115,13 +116,14 @@ class Service:
             raise RequestError(
                 "RESOURCE_EXHAUSTED", f"{self._streams} texts are streamed already; try later."
             )
-        draft = "stream_start" not in servable.model.signatures
+        model = servable.model
+        streams, drafts = (f"{x}_start" in model.signatures for x in ("stream", "draft"))
         self._change_streams(1)
         try:
-            yield "start", {"draft": draft}
-            if not draft or "draft_start" in servable.model.signatures:
-                write = servable.model.draft if draft else servable.model.stream
-                async for piece in self._pieces(write(text)):
+            yield "start", {"draft": drafts}
+            if streams or drafts:
+                pieces = model.stream(text) if streams else model.draft(text)
+                async for piece in self._pieces(pieces):
                     yield "piece", {"text": piece}
             outputs = await self.predict(servable, "translate", inputs)
             cut = (await self.predict(servable, "tokenize", inputs))["truncated"]

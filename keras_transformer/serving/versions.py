@@ -54,14 +54,15 @@ class Servable:
         return all(spec.shape[:1] == (None,) and None not in spec.shape[1:] for spec in specs)
 
     def prepare(self) -> None:
-        """Call every signature that is batched once, and the texts that `export` put aside."""
+        """Call everything once that requests will call, so that none of them waits for it."""
         for signature in sorted(self.model.signatures):
             takes = self.specs(signature)[0]
             if self.is_batched(signature):
-                inputs = {
-                    name: ["a"] if spec.dtype == "string" else [0] for name, spec in takes.items()
-                }
-                self.model.call(signature, **inputs)
+                one = {name: ["a"] if x.dtype == "string" else [0] for name, x in takes.items()}
+                self.model.call(signature, **one)
+        for kind, write in (("stream", self.model.stream), ("draft", self.model.draft)):
+            if f"{kind}_start" in self.model.signatures:
+                list(write("a"))
         for signature, texts in self.model.warmup():
             self.model.call(signature, text=texts)
 
@@ -84,19 +85,15 @@ class Model:
         jit_compile: Whether XLA compiles a run.
         keep: How many of the newest versions are loaded.
         labels: Versions by label.
-        metrics: The server's `Metrics`.
     """
 
-    def __init__(
-        self, name, path, options=None, jit_compile=False, keep=1, labels=(), metrics=None
-    ):
+    def __init__(self, name, path, options=None, jit_compile=False, keep=1, labels=()):
         self.name = name
         self.path = Path(path)
         self.statuses: dict[int, Status] = {}
         self.labels: dict[str, int] = dict(labels)
         self._load = lambda found: load(found, options, jit_compile)
         self._keep = keep
-        self._metrics = metrics
         self._loaded: dict[int, Servable] = {}
         self._failed: dict[int, tuple] = {}  # what each version that can't be loaded looked like
         self._seen: tuple = ()
@@ -181,8 +178,6 @@ class Model:
 
     def _note(self, event, number, **more):
         log.info(f"version {event}", model=self.name, version=number, **more)
-        if self._metrics:
-            self._metrics.versions.set(len(self._loaded))
 
     async def watch(self, seconds: float) -> None:
         """Look for new versions again and again."""
