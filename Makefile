@@ -1,4 +1,5 @@
-# Every target sets up what it needs in .venv; nothing has to be installed beforehand but Python 3.11.
+# Every target sets up what it needs in .venv; nothing has to be installed beforehand but Python 3.11
+# and, for the tests, a C compiler.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,6 +43,7 @@ bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/input.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/phone.py
 
 # What docs/experiments.md shows and needs no text, in about a quarter of an hour.
 experiments: $(FIGURES_READY)

@@ -222,7 +222,9 @@ class Translator(TextToText):
         target, scores = self._generate(append_end(ids, self.max_length))
         if self.options.num_hypotheses == 1:
             target, scores = target[:, 0], scores[:, 0]
-        return {"ids": target, "score": scores}
+        # LiteRT's CompiledModel hands the outputs' memory over. A loop that comes last writes to
+        # memory of its own instead, and the caller reads nothing.
+        return {"ids": tf.maximum(target, PADDING_ID), "score": scores}
 
     def score_text(self, text, target):
         """Compute how likely given targets are.

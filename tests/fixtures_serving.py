@@ -16,7 +16,7 @@ from keras_transformer.serving.limits import Limits
 from keras_transformer.serving.metrics import Metrics
 from keras_transformer.serving.server import Address, running
 from keras_transformer.serving.versions import Model
-from keras_transformer.text_to_text import Spec, TextToText, as_arrays
+from keras_transformer.text_to_text import STREAMING, Spec, TextToText, as_arrays
 
 STRINGS, NUMBERS = Spec("string", (None,)), Spec("float32", (None,))
 BEST = {"text": Spec("string", (None, 2)), "score": Spec("float32", (None, 2))}
@@ -33,8 +33,7 @@ class Capitals(TextToText):
     """
 
     signatures = frozenset(
-        ["serving_default", "translate", "score", "tokenize", "attention"]
-        + ["stream_start", "stream_step"]
+        ("serving_default", "translate", "score", "tokenize", "attention", *STREAMING[:2])
     )
 
     def __init__(self, seconds=0.0, mark=""):

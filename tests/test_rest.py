@@ -393,7 +393,7 @@ def test_what_was_asked_is_answered_before_the_server_ends():
         served.stop()
         time.sleep(0.2)
         assert served.thread.is_alive()
-        with pytest.raises(OSError, match="refused|reset"):
+        with pytest.raises(OSError, match=r"refused|reset"):
             served.call("/v1/models/caps", timeout=2)
         model.free.set()
         asked.join()

@@ -74,7 +74,8 @@ def serve(model: Model, address: Address, limits: Limits, poll_seconds: float) -
 async def running(model, address, limits, poll_seconds=2.0, metrics=None) -> AsyncIterator[Address]:
     """Serve a model inside the block, and answer what has arrived by its end.
 
-    Arguments are those of `serve`, and the `Metrics` if they are to be seen. Yields the `Address` with the ports that are in use.
+    Arguments are those of `serve`, and the `Metrics` if they are to be seen. Yields the `Address`
+    with the ports that are in use.
     """
     service = Service(model, limits, metrics or Metrics())
     # Ports first: loading takes long, and a port that is taken is known at once.

@@ -1,0 +1,92 @@
+"""Start-up time and peak memory of the `.tflite` from ids to ids, by LiteRT's C interface.
+
+    python benchmarks/phone.py                        # untrained models of the presets
+    python benchmarks/phone.py --export exported      # every *.ids.tflite of an export
+
+The program is tests/native/litert.c, so no Python counts. Each figure is the median of several
+processes.
+"""
+
+import argparse
+import importlib.util
+import re
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1] / "tests" / "native" / "litert.c"
+PIECES = 8000
+LINES = 20
+PROCESSES = 7
+
+
+def main():
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--export", type=Path, nargs="*", default=[])
+    parser.add_argument("--presets", nargs="*", default=["tiny", "small", "base"])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        program = _build(folder)
+        print("| file | size | ready after | memory when ready | peak | a line |")
+        print("|---|---:|---:|---:|---:|---:|")
+        exports = options.export or [_untrained(folder / x, x) for x in options.presets]
+        for export in exports:
+            for model in sorted(export.glob("*.ids.tflite")):
+                _measure(program, model, export / "vocab.txt")
+
+
+def _build(folder):
+    libraries = Path(importlib.util.find_spec("ai_edge_litert").origin).parent
+    program = folder / "litert"
+    library = [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-l:libLiteRt.so"]
+    subprocess.run(["cc", "-std=gnu11", "-O2", SOURCE, "-o", program, *library], check=True)
+    return program
+
+
+def _untrained(folder, preset):
+    from keras_transformer.export.saved_model import export_saved_model
+    from keras_transformer.export.tflite import convert
+    from keras_transformer.models import Transformer, TransformerConfig
+    from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
+    from keras_transformer.training import spoken_english
+    from keras_transformer.translator import Translator
+
+    folder.mkdir()
+    texts = [example.written for example in spoken_english.examples("train", 20_000)]
+    tokenizer = WordPieceTokenizer(learn_vocabulary(texts, PIECES))
+    tokenizer.save(folder / "vocab.txt")
+    model = Transformer(TransformerConfig.preset(preset, vocabulary_size=len(tokenizer)))
+    export_saved_model(Translator(model, tokenizer), folder / "savedmodel")
+    content = convert(folder / "savedmodel", ["ids"], frozenset())
+    (folder / f"{preset}.ids.tflite").write_bytes(content)
+    return folder
+
+
+def _measure(program, model, vocabulary):
+    from keras_transformer.training import spoken_english
+
+    lines = "".join(f"{x.spoken}\n" for x in spoken_english.examples("test", LINES))
+    told = []
+    for _ in range(PROCESSES):
+        done = subprocess.run(
+            [program, "--stats", model, vocabulary],
+            input=lines,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        told.append([float(x) for x in re.findall(r"[\d.]+", done.stderr.splitlines()[-1])])
+    ready, loaded, _, line, peak = map(statistics.median, zip(*told, strict=True))
+    size = model.stat().st_size / 1e6
+    print(
+        f"| {model.name} | {size:.1f} MB | {ready:.0f} ms | {loaded:.0f} MB | {peak:.0f} MB "
+        f"| {line:.1f} ms |",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
