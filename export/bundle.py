@@ -14,7 +14,7 @@ from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
 from keras_transformer.export import parity, tf_serving
 from keras_transformer.export.model_card import model_card
-from keras_transformer.export.runtime import EXTRA
+from keras_transformer.export.runtime import CARD, EXTRA
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import PRECISIONS, TF_TEXT_OPS, convert
 from keras_transformer.export.tflite_metadata import add_metadata
@@ -29,7 +29,6 @@ from keras_transformer.translator import Translator
 SAVED_MODEL = "savedmodel"
 VOCABULARY = "vocab.txt"
 GENERATION = "generation.json"
-CARD = "model_card.json"
 VALIDATION_LINES = 200
 MAX_QUALITY_LOSS = 1.0
 

@@ -1,6 +1,7 @@
 """Running what was exported: one interface for a run folder, a SavedModel and a `.tflite`."""
 
 import functools
+import json
 import os
 import threading
 from pathlib import Path
@@ -22,6 +23,7 @@ from keras_transformer.text_to_text import (
 
 THREADS = os.cpu_count() or 1
 EXTRA = "assets.extra"
+CARD = "model_card.json"
 # What an artefact from text to text has at least.
 REQUIRED = frozenset(SIGNATURES) - {"sample", *STREAMING}
 
@@ -137,6 +139,15 @@ class SavedModel(TextToText):
             specs_of(function.structured_input_signature[1]),
             specs_of(function.structured_outputs),
         )
+
+    @functools.cached_property
+    def description(self):
+        """The model card's sentence on what the model is for."""
+        try:
+            card = json.loads((self._path / EXTRA / CARD).read_text("utf-8"))
+            return str(card["description"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
 
     def warmup(self):
         """Return the warm-up requests that `export` wrote; see `TextToText.warmup`."""

@@ -70,6 +70,11 @@ class TextToText:
         """
         raise NotImplementedError
 
+    @property
+    def description(self) -> str:
+        """What the model is for, in a sentence, if it says so."""
+        return ""
+
     def warmup(self) -> list[tuple[str, list]]:
         """Return signatures and texts that prepare the model for every length."""
         return []

@@ -123,7 +123,7 @@ def _add_page(app, service):
             {
                 "name": service.model.name,
                 "version": str(servable.version),
-                "description": "",
+                "description": servable.model.description,
                 "signatures": sorted(servable.model.signatures),
                 "limits": {"text_length": service.limits.text_length},
             }

@@ -34,7 +34,7 @@ async function introduce() {
   if (info) return;
   info = await (await ask("info")).json();
   document.title = at("name").textContent = info.name;
-  const about = [info.description, `version ${info.version}`, ...info.signatures];
+  const about = [info.description, `version ${info.version}`];
   at("about").textContent = about.filter(Boolean).join(" · ");
   at("limit").textContent = `at most ${info.limits.text_length.toLocaleString("en")} characters`;
 }
