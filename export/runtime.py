@@ -1,5 +1,6 @@
 """Running what was exported: one interface for a run folder, a SavedModel and a `.tflite`."""
 
+import contextlib
 import functools
 import json
 import os
@@ -82,6 +83,13 @@ def check_options(path: Path, options, jit_compile: bool) -> None:
             f"{path} is no run, and the options of generation are part of an artefact's graph. "
             "Give them to `export`, or use the run that it was made from."
         )
+
+
+def name_of(path: Path) -> str:
+    """Return the name of a model: what its export was called, or else its file or folder."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((path / CARD).read_text("utf-8"))["name"])
+    return path.absolute().name.removesuffix(".tflite")
 
 
 def saved_model_versions(path: Path) -> dict[int, Path]:

@@ -13,7 +13,8 @@ from keras_transformer.errors import InputError
 def serve(
     model: Model,
     name: Annotated[
-        str | None, typer.Option(help="The model's name; that of its file or folder if not given.")
+        str | None,
+        typer.Option(help="The model's name; that of its export or folder if not given."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     rest_port: Annotated[
@@ -52,14 +53,14 @@ def serve(
         batch_size, queue_rows, request_rows, text_length, body_bytes, requests, streams, seconds
     )
     labels = dict(_label(one) for one in label or ())
-    from keras_transformer.export.runtime import check_options
+    from keras_transformer.export.runtime import check_options, name_of
     from keras_transformer.export.tf_serving import check_name
     from keras_transformer.serving.server import Address
     from keras_transformer.serving.server import serve as run
     from keras_transformer.serving.versions import Model as Versions
 
     check_options(model, options, jit_compile)
-    name = check_name(name or model.absolute().name.removesuffix(".tflite"))
+    name = check_name(name or name_of(model))
     served = Versions(name, model, options, jit_compile, versions, labels)
     run(served, Address(host, rest_port, grpc_port), limits, poll_seconds)
 

@@ -248,6 +248,10 @@ def _make_function(model, step):
                     raise
                 break
             model.last_batch = data
+            if not model.optimizer.built:
+                # A function that makes variables is traced twice.
+                with strategy.scope():
+                    model.optimizer.build(model.trainable_variables)
             if not traced and hasattr(batches, "element_spec"):
                 # For every shape that may come, not for that of the first batch: sums in another
                 # graph may differ in the last bit, and a run that goes on begins with another.

@@ -108,7 +108,7 @@ class Batcher:
                 "DEADLINE_EXCEEDED", f"The model was not done within {seconds:g} seconds."
             ) from None
         finally:
-            if job in self._jobs:  # given up before its turn
+            if job.left and job in self._jobs:  # given up before its turn
                 self._jobs.remove(job)
                 self._change(-job.left)
 

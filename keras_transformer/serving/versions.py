@@ -183,7 +183,10 @@ class Model:
         """Look for new versions again and again."""
         while True:
             await asyncio.sleep(seconds)
-            await self.update()
+            try:
+                await self.update()
+            except Exception:  # what works goes on
+                log.exception("looking for versions failed", model=self.name)
 
     def close(self) -> None:
         """Stop loading."""
