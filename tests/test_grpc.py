@@ -172,7 +172,7 @@ BAD = [
     (unknown_output(), "INVALID_ARGUMENT", "gives no other"),
     (request(name="other", text=["a"]), "NOT_FOUND", "Servable not found"),
     (request(name="../etc", text=["a"]), "NOT_FOUND", "Servable not found"),
-    (request(version=9, text=["a"]), "NOT_FOUND", "has not version 9"),
+    (request(version=9, text=["a"]), "NOT_FOUND", "has no version 9"),
     (request(label="x", text=["a"]), "NOT_FOUND", "no label 'x'"),
     (request(text=["x" * 5000]), "RESOURCE_EXHAUSTED", "larger than max"),
 ]

@@ -138,7 +138,7 @@ BAD = [
     (PREDICT, {"instances": ["x"] * 51}, 400, "may have 50 rows, got 51"),
     (PREDICT, {"instances": ["x" * 4000]}, 413, "may have 4000 bytes"),
     ("/v1/models/other:predict", {"instances": ["a"]}, 404, "Servable not found"),
-    ("/v1/models/caps/versions/9:predict", {"instances": ["a"]}, 404, "has not version 9"),
+    ("/v1/models/caps/versions/9:predict", {"instances": ["a"]}, 404, "has no version 9"),
     ("/v1/models/caps/versions/x:predict", {"instances": ["a"]}, 400, "'x' is no version"),
     ("/v1/models/caps/versions/-1:predict", {"instances": ["a"]}, 400, "'-1' is no version"),
     ("/v1/models/caps/versions/99999999999999999999", None, 400, "is no version"),

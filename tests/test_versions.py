@@ -181,7 +181,7 @@ def test_the_newest_versions_in_a_folder(tmp_path, loaded):
     assert [path.name for path in loaded] == ["2", "10", "12"]
     assert model.get().version == 12 and model.get(10).version == 10
     for number in (2, 11, 99):
-        with pytest.raises(RequestError, match=f"has not version {number}"):
+        with pytest.raises(RequestError, match=f"has no version {number}"):
             model.get(number)
 
 

@@ -121,9 +121,9 @@ class Model:
         if version is None and loaded:
             return loaded[max(loaded)]
         if version not in loaded:
-            wanted = "any version" if version is None else f"version {version}"
+            wanted = "version that is loaded" if version is None else f"version {version}"
             raise RequestError(
-                "NOT_FOUND", f"Servable not found for request: {self.name} has not {wanted}."
+                "NOT_FOUND", f"Servable not found for request: {self.name} has no {wanted}."
             )
         return loaded[version]
 
