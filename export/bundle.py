@@ -3,7 +3,7 @@
 import dataclasses
 import shutil
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 from rich.console import Console
@@ -31,6 +31,8 @@ VOCABULARY = "vocab.txt"
 GENERATION = "generation.json"
 VALIDATION_LINES = 200
 MAX_QUALITY_LOSS = 1.0
+# The `.tflite` files, from text and from ids, and the custom ops that may be in them.
+KINDS: dict[str, frozenset[str]] = {"": TF_TEXT_OPS, "ids": frozenset()}
 
 
 def export_run(
@@ -58,9 +60,10 @@ def export_run(
         generation.json          the options that are part of all of them
         model_card.json          what the model is, and how good each file is
 
-    Another export into the same folder adds the next version, and replaces the other files. Each
-    artefact is run in a fresh process on the run's validation text. In float32 it has to write what
-    the model writes, and smaller files may lose little, before anything appears in `output`.
+    Another export into the same folder adds the next version, and replaces the other files; those
+    that it does not write are removed. Each artefact is run in a fresh process on the run's
+    validation text. In float32 it has to write what the model writes, and smaller files may lose
+    little, before anything appears in `output`.
 
     Args:
         run: The run directory.
@@ -126,10 +129,13 @@ def export_run(
         )
         for file, text in tf_serving.configuration(name, jit_compile).items():
             (scratch / file).write_text(text, "utf-8")
+        version = tf_serving.publish(saved_model, output / SAVED_MODEL)
         for path in sorted(p for p in scratch.iterdir() if p.is_file()):
             with replacing(output / path.name) as new:
                 shutil.move(path, new)
-        version = tf_serving.publish(saved_model, output / SAVED_MODEL)
+        for file in {_lite_name(*one) for one in product(KINDS, PRECISIONS)}:
+            if file not in {path.name for path in lite.values()}:
+                (output / file).unlink(missing_ok=True)  # of the version before
     removed = tf_serving.prune(output / SAVED_MODEL, keep)
     _report(console, output, version, measured, validation, removed)
     return {
@@ -158,22 +164,26 @@ def _write_tflite(translator, folder, name, precisions, status):
         GENERATION: (folder / GENERATION).read_text("utf-8"),
     }
     paths = {}
-    for kind, ops in (("", TF_TEXT_OPS), ("ids", frozenset[str]())):
+    for kind, ops in KINDS.items():
         signatures = ["ids"] if kind else sorted(translator.signatures - {"ids"})
         status.update("Writing a SavedModel to convert")
         graph = folder / "to-convert"
         with writing_slices():
             export_saved_model(translator, graph, signatures)
         for precision in precisions:
-            part = [p for p in ("" if precision == "float32" else precision, kind) if p]
-            path = folder / ".".join(["model", *part, "tflite"])
+            path = folder / _lite_name(kind, precision)
             status.update(f"Converting to {path.name}")
             content = convert(graph, signatures, ops, precision)
             description = f"{'Pieces to pieces' if kind else 'Text to text'}, {precision}"
             path.write_bytes(add_metadata(content, name, description, files))
-            paths["_".join([*part, "tflite"])] = path
+            paths[path.name.removeprefix("model.").replace(".", "_")] = path
         shutil.rmtree(graph)
     return paths
+
+
+def _lite_name(kind, precision):
+    parts = "model", precision if precision != "float32" else "", kind, "tflite"
+    return ".".join(part for part in parts if part)
 
 
 # --- Quality --------------------------------------------------------------------------------------
@@ -195,6 +205,8 @@ class _Validation:
                 list(islice(read_lines(p), VALIDATION_LINES)) for p in (files.source, files.target)
             ]
         except (OSError, InputError):
+            sides = [[], []]
+        if not sides[0] or len(sides[0]) != len(sides[1]):  # it is no longer what it was
             return cls(run.samples(), None)
         return cls(*sides)
 

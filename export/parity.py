@@ -97,6 +97,7 @@ def _is_greedy_tie(translator, source, target):
     """Say whether `target` is what greedy search gives if ties are broken otherwise."""
     import tensorflow as tf
 
+    from keras_transformer.decoding.generate import EXTRA_LENGTH
     from keras_transformer.models.config import BEGIN_ID, END_ID
     from keras_transformer.translator import append_end
 
@@ -107,8 +108,10 @@ def _is_greedy_tie(translator, source, target):
     logits = translator.model({"source_ids": source_ids, "target_ids": inputs}, training=False)
     chosen = tf.gather(logits, labels, batch_dims=2)  # (1, T)
     gap = tf.reduce_max(logits, axis=-1) - chosen
-    cut = tf.where(labels == END_ID, 0.0, gap)  # the end may also have come by the length limit
-    return bool(tf.reduce_all(cut <= TIE))
+    limit = translator.options.max_length or source_ids.shape[1] + EXTRA_LENGTH
+    if labels.shape[1] >= min(limit, length):  # the end may have come by the length limit
+        gap = tf.where(labels == END_ID, 0.0, gap)
+    return bool(tf.reduce_all(gap <= TIE))
 
 
 # --- The fresh process ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ A server watches the base path and loads whatever folder with a number appears t
 is written elsewhere and appears in one move.
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -44,11 +45,14 @@ def check_name(name: str) -> str:
     return name
 
 
-def versions(base: Path) -> list[int]:
-    """Return the versions in a base path, oldest first."""
-    if not base.is_dir():
-        return []
-    return sorted(int(p.name) for p in base.iterdir() if p.name.isdecimal() and p.is_dir())
+def versions(base: Path) -> dict[int, Path]:
+    """Find the versions in a base path by number, oldest first, as a server does."""
+    return {number: path for number, path in sorted(_numbered(base)) if path.is_dir()}
+
+
+def _numbered(base):
+    paths = base.iterdir() if base.is_dir() else ()
+    return [(int(p.name), p) for p in paths if p.name.isascii() and p.name.isdecimal()]
 
 
 def publish(new: Path, base: Path) -> Path:
@@ -64,12 +68,12 @@ def publish(new: Path, base: Path) -> Path:
     base.mkdir(parents=True, exist_ok=True)
     flush(new)
     while True:
-        version = base / str(max(versions(base), default=0) + 1)
+        version = base / str(max((number for number, _ in _numbered(base)), default=0) + 1)
         try:
             os.rename(new, version)
             return version
         except OSError as error:  # somebody else took the number
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
 
 
@@ -83,10 +87,12 @@ def prune(base: Path, keep: int) -> list[int]:
     Returns:
         The numbers of those removed.
     """
-    old = versions(base)[:-keep] if keep else []
-    for version in old:
-        with scratch_folder(base.parent) as scratch:
-            os.rename(base / str(version), scratch / str(version))
+    found = versions(base)
+    old = list(found)[:-keep] if keep else []
+    for number in old:
+        # Somebody else may be pruning too.
+        with scratch_folder(base.parent) as scratch, contextlib.suppress(FileNotFoundError):
+            os.rename(found[number], scratch / str(number))
     return old
 
 

@@ -1,14 +1,21 @@
 """The model of the small run as a `Translator`, and what it makes of many kinds of text."""
 
+import shutil
+
 import pytest
 from fixtures_run import exported, trained
 
-from keras_transformer.export import runtime
+from keras_transformer.export import bundle, parity, runtime
 from keras_transformer.translation import translate
 from keras_transformer.translator import Translator
 
 __all__ = ["exported", "trained"]
 
+LITE = {
+    f"model{precision}{kind}.tflite"
+    for precision in ("", ".float16", ".int8")
+    for kind in ("", ".ids")
+}
 TEXTS = [
     "red cat",
     "café. naïve house sun",
@@ -44,3 +51,44 @@ def runtimes(translator, exported):
 @pytest.fixture(scope="module")
 def expected(translator):
     return translate(translator, TEXTS)
+
+
+@pytest.fixture
+def ready_made(monkeypatch, exported):
+    """Exports copy the files that are there, and do not make them again."""
+
+    def saved_model(translator, path, signatures=None):
+        extra = shutil.ignore_patterns("assets.extra")
+        shutil.copytree(exported.paths["savedmodel"] / "1", path, ignore=extra)
+
+    def lite(_, signatures, __, precision):
+        parts = [precision] * (precision != "float32") + ["ids"] * (signatures == ["ids"])
+        return exported.paths["_".join([*parts, "tflite"])].read_bytes()
+
+    monkeypatch.setattr(bundle, "export_saved_model", saved_model)
+    monkeypatch.setattr(bundle, "convert", lite)
+    monkeypatch.setattr(bundle, "add_metadata", lambda content, *_: content)
+
+
+class Changed(dict):
+    """Functions of the texts that a file should have written, by the file's name."""
+
+
+@pytest.fixture
+def trials(monkeypatch, translator, ready_made):
+    """What each file, by name, is to have written in a fresh process; what is right if not here."""
+    changed = Changed()
+    changed.translator = translator
+
+    def run(artefacts, texts):
+        right = translate(translator, texts)
+        return [
+            parity.Trial(changed.get(path.name, lambda x: x)(list(right.texts)), right.scores, 100)
+            for path in artefacts
+        ]
+
+    monkeypatch.setattr(parity, "run_in_fresh_process", run)
+    monkeypatch.setattr(bundle, "Translator", lambda *_: translator)
+    monkeypatch.setattr(bundle.RunDirectory, "load_model", lambda _: None)
+    monkeypatch.setattr(type(translator.model), "transpose_output", lambda _: None)
+    return changed

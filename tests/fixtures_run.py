@@ -1,13 +1,16 @@
-"""A small trained run and its export, made once a process and shared by test modules.
+"""A small trained run and its export, made once and shared by test modules and their processes.
 
 The task is to write a few words in capitals. Use `shutil.copytree` before changing anything.
 """
 
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import io
 import json
+import os
+import pickle
 import random
 import socket
 from types import SimpleNamespace
@@ -90,16 +93,28 @@ def everything(folder):
 
 
 def once(make):
-    """Keep what a function makes, for the whole process."""
+    """Keep what a function makes, for all processes of pytest-xdist: the first one makes it."""
     made = []
 
     @functools.wraps(make)
     def get(tmp_path_factory):
         if not made:
-            made.append(make(tmp_path_factory))
+            alone = "PYTEST_XDIST_WORKER" not in os.environ
+            made.append(make(tmp_path_factory) if alone else shared(make, tmp_path_factory))
         return made[0]
 
     return get
+
+
+def shared(make, tmp_path_factory):
+    """Return what a function makes, or has made in another process, which is waited for."""
+    path = tmp_path_factory.getbasetemp().parent / f"{make.__name__}.pickle"
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            made = pickle.dumps(make(tmp_path_factory))
+            path.write_bytes(made)
+        return pickle.loads(path.read_bytes())
 
 
 @once

@@ -5,6 +5,7 @@ import functools
 import gzip
 import json
 import math
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -128,14 +129,36 @@ def test_export_hands_over_the_run(call, models, monkeypatch, more):
     from keras_transformer.export import bundle
 
     seen = []
-    monkeypatch.setattr(bundle, "export_run", lambda *args: seen.append(args))
-    options = ["--overwrite", "--beam-size", "3", "--jit-compile"] if more else []
-    status, _, _ = call(["export", "--model", models["run"], "--output", "out", *options])
-    ((run, output, overwrite, _, options, jit_compile),) = seen
+    monkeypatch.setattr(bundle, "export_run", lambda *args, **kwargs: seen.append((args, kwargs)))
+    options = (
+        "--beam-size 3 --jit-compile --name it --keep 2 --tflite int8,float32 "
+        "--max-quality-loss 0.5 --source-language en --target-language de"
+    )
+    command = ["export", "--model", models["run"], "--output", "out"]
+    status, _, _ = call([*command, *options.split()] if more else command)
+    (((run, output, _, generation), given),) = seen
     assert status == 0
     assert (run.path, output) == (models["run"], Path("out"))
-    assert options == (GenerationOptions(beam_size=3) if more else None)
-    assert overwrite is jit_compile is more
+    assert generation == (GenerationOptions(beam_size=3) if more else None)
+    default = {
+        "jit_compile": False,
+        "name": None,
+        "keep": 0,
+        "precisions": ["float32", "float16", "int8"],
+        "max_quality_loss": 1.0,
+        "source_language": None,
+        "target_language": None,
+    }
+    asked = {
+        "jit_compile": True,
+        "name": "it",
+        "keep": 2,
+        "precisions": ["int8", "float32"],
+        "max_quality_loss": 0.5,
+        "source_language": "en",
+        "target_language": "de",
+    }
+    assert given == (asked if more else default)
 
 
 # --- Options of generation ------------------------------------------------------------------------
@@ -214,25 +237,26 @@ def test_translate_shows_the_alignment(here, call, models):  # D08
         for side, text in (("source_pieces", line), ("target_pieces", row["text"])):
             joined = "".join(row[side][:-1]).replace("##", "")
             assert text.replace(" ", "").startswith(joined)
-    # Where the vocabulary is not to be found, there is nothing to name the pieces by.
+    # A file that is alone has the names of its pieces inside.
     Path("alone.tflite").write_bytes(models["tflite"].read_bytes())
     command = ["translate", "--model", "alone.tflite", "--show-alignment"]
+    assert call(command, b"red cat\n")[0] == 0
+    # Without them there is nothing to name the pieces by.
+    with zipfile.ZipFile("alone.tflite", "a") as archive:
+        end = archive.infolist()[0].header_offset
+    Path("alone.tflite").write_bytes(models["tflite"].read_bytes()[:end])
     status, _, error = call(command, b"red cat\n")
     assert (status, error.count("\n")) == (2, 1)
-    assert "There is no vocab.txt beside alone.tflite" in error
+    assert "alone.tflite holds no vocab.txt" in error
 
 
 def test_translate_streams_what_it_otherwise_writes_at_once(call, models):
     lines = "red cat\n\ncafé. naïve tree\n"
-    command = ["translate", "--model", models["run"]]
-    status, output, error = call([*command, "--stream"], lines.encode())
-    assert (status, error) == (0, "")
-    assert output == call(command, lines.encode())[1]
-    assert output.count("\n") == 3
-    for name in ("savedmodel", "tflite"):
-        status, output, error = call(["translate", "--model", models[name], "--stream"], b"red\n")
-        assert (status, output) == (2, "")
-        assert error.endswith("is an artefact; only a run can stream.\n")
+    expected = call(["translate", "--model", models["run"]], lines.encode())[1]
+    assert expected.count("\n") == 3
+    for path in models.values():
+        result = call(["translate", "--model", path, "--stream"], lines.encode())
+        assert result == (0, expected, "")
 
 
 # --- score ----------------------------------------------------------------------------------------
@@ -316,6 +340,11 @@ def test_attention_writes_the_maps_of_the_model(here, call, models):  # C18
         ("translate --model run --min-length 9 --max-length 3", "exceeds max_length=3"),
         ("evaluate --model run --source short --target short --beam-size 0", "beam_size must be"),
         ("export --model run --output new --top-p 0.5", "top_p only matters for sampling"),
+        ("export --model run --output new --tflite int4", "There is no precision 'int4'"),
+        ("export --model run --output new --tflite float32,", "There is no precision ''"),
+        ("export --model run --output new --name ../x", "'../x' is no name for a model"),
+        ("export --model run --output short", "short is a file; give the name of a folder."),
+        ("export --model run --output folder", "folder exists and is not an export"),
         ("translate --model broken.tflite --beam-size 2", "broken.tflite is no run"),
         ("translate --model model.ids.tflite --jit-compile", "model.ids.tflite is no run"),
         (
@@ -346,7 +375,7 @@ def test_bad_input_is_one_line_and_changes_nothing(bad, call, arguments, message
 
 def test_a_stream_of_several_hypotheses_is_refused_in_one_line(bad, call):
     arguments = "translate --model run --stream --beam-size 2 --input short"
-    assert_refused(bad, call, arguments, "Streaming follows one hypothesis, got beam_size=2")
+    assert_refused(bad, call, arguments, "Streaming follows one hypothesis")
 
 
 def test_a_kind_of_attention_that_does_not_exist_is_refused(here, call):

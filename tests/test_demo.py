@@ -1,5 +1,6 @@
 """Tests of keras_transformer.demo, cut down to seconds."""
 
+import functools
 import io
 import re
 import signal
@@ -10,7 +11,8 @@ from rich.console import Console
 
 from keras_transformer import demo
 from keras_transformer.errors import InputError
-from keras_transformer.export import runtime
+from keras_transformer.export import bundle, parity, runtime
+from keras_transformer.translator import Translator
 
 
 def test_the_demo_goes_the_whole_way(tmp_path, monkeypatch):  # M19
@@ -21,6 +23,15 @@ def test_the_demo_goes_the_whole_way(tmp_path, monkeypatch):  # M19
     monkeypatch.setattr(demo, "MODEL", {**demo.MODEL, **small})
     often = {"warmup_steps": 2, "validate_every": 3, "checkpoint_every": 6}
     monkeypatch.setattr(demo, "TRAINING", {**demo.TRAINING, **often})
+    # Less is exported, and in this process: `exported` is made with all that there is.
+    few = frozenset({"translate", "tokenize", "ids"})
+    monkeypatch.setattr(Translator, "signatures", few)
+    monkeypatch.setattr(runtime, "REQUIRED", few - {"ids"})
+    monkeypatch.setattr(
+        parity, "run_in_fresh_process", lambda paths, texts: [parity._try(p, texts) for p in paths]
+    )
+    seen, fewer = [], functools.partial(bundle.export_run, precisions=("int8",))
+    monkeypatch.setattr(bundle, "export_run", lambda *a, **k: seen.append(k) or fewer(*a, **k))
     console = quiet()
     output = tmp_path / "demo"
     demo.run_demo(output, False, console)
@@ -29,16 +40,21 @@ def test_the_demo_goes_the_whole_way(tmp_path, monkeypatch):  # M19
     steps = [line.split(".")[0] for line in printed.splitlines() if re.match(r"\d\. ", line)]
     assert steps == ["1", "2", "3", "4"]
     assert re.search(r"^   -> .*\S", printed, re.MULTILINE)  # a sentence and how it is written
-    assert printed.count("agrees with the model") == 3
-    rows = re.findall(r"(Keras \(run folder\)|SavedModel|\.tflite) +.*?([\d.]+) %.* of 10", printed)
-    assert [name for name, _ in rows] == ["Keras (run folder)", "SavedModel", ".tflite"]
-    assert len({exact for _, exact in rows}) == 1
-    assert printed.count("10 of 10") == 3
+    assert "all in float32 agree with the model on 20 sentences" in printed
+    assert seen == [{"name": "demo", "max_quality_loss": 2.0}]
+    table = printed[printed.index("same text as Keras") :]
+    rows = re.findall(r"│ ([^│]+?) +│ +([\d.]+) % +│ +[\d.]+ +│ +(\d+) of 10", table)
+    names = ["Keras (run folder)", "SavedModel", ".tflite", ".tflite in int8"]
+    assert [name for name, *_ in rows] == names
+    assert len({exact for _, exact, _ in rows[:3]}) == 1
+    assert [same for *_, same in rows[:3]] == ["10"] * 3
 
     assert {path.name for path in output.iterdir()} == {"text", "run", "export"}
     (command,) = re.findall(r"keras-transformer translate --model (\S+)", printed)
     ((text,),), _ = runtime.load(command).run(["hello"])
     assert isinstance(text, str)
+    (served,) = re.findall(r"keras-transformer serve --model (\S+) --name demo", printed)
+    assert served == str(output / "export")
     (folder,) = re.findall(r"tensorboard --logdir (\S+)", printed)
     assert list((output / "run" / "tensorboard").iterdir())
     assert folder == str(output / "run" / "tensorboard")

@@ -3,16 +3,19 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from fixtures_export import TEXTS, expected, exported, runtimes, trained, translator
+from fixtures_export import LITE, TEXTS, expected, exported, runtimes, trained, translator
 
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
 from keras_transformer.export import runtime
+from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import TF_TEXT_OPS, convert, custom_ops_of
 from keras_transformer.models.config import END_ID
 from keras_transformer.text import WordPieceTokenizer
@@ -61,20 +64,36 @@ def same(one, other):
 def test_an_export_holds_what_it_promises(trained, exported):
     assert {path.name for path in exported.folder.iterdir()} == {
         "savedmodel",
-        "model.tflite",
-        "model.ids.tflite",
-        "vocab.txt",
-        "generation.json",
+        *LITE,
+        *("vocab.txt", "generation.json", "model_card.json"),
+        *("models.config", "batching.config", "compose.yaml"),
     }
-    assert [path.name for path in exported.paths["savedmodel"].iterdir()] == ["1"]
+    version = exported.paths["savedmodel"] / "1"
+    assert list(exported.paths["savedmodel"].iterdir()) == [version]
+    assert {path.name for path in exported.paths.values()} == {"savedmodel", *LITE}
     assert all(path.exists() for path in exported.paths.values())
-    options = json.loads((exported.folder / "generation.json").read_text())
-    assert options == {**GenerationOptions().to_dict(), "jit_compile": False}
-    vocabulary = WordPieceTokenizer.load(exported.folder / "vocab.txt").vocabulary
-    assert vocabulary == trained.run.tokenizer().vocabulary
-    for name in ("savedmodel/1", "model.tflite", "model.ids.tflite"):
-        assert f"{name}: " in exported.printed
-    assert exported.printed.count("agrees with the model on 50 sample sentences") == 3
+    extra = version / "assets.extra"
+    assert {path.name for path in extra.iterdir()} == {
+        *("vocab.txt", "generation.json", "model_card.json", "tf_serving_warmup_requests")
+    }
+    for folder in (exported.folder, extra):
+        options = json.loads((folder / "generation.json").read_text())
+        assert options == {**GenerationOptions().to_dict(), "jit_compile": False}
+        vocabulary = WordPieceTokenizer.load(folder / "vocab.txt").vocabulary
+        assert vocabulary == trained.run.tokenizer().vocabulary
+
+
+def test_what_was_measured_of_each_file_is_shown(exported):
+    rows = [line.strip("│┃ ").split() for line in exported.printed.splitlines()]
+    shown = {row[0]: row for row in rows if row and row[0] in ("savedmodel/1", *LITE)}
+    assert shown.keys() == {"savedmodel/1", *LITE}
+    assert all(len([cell for cell in row if cell != "│"]) == 5 for row in shown.values())
+    assert "version 1; all in float32 agree with the model on 60 sentences" in exported.printed
+    assert "BLEU on 60 sentences of the run's validation text" in exported.printed
+
+
+def plain(specs):
+    return {name: (spec.shape.as_list(), spec.dtype) for name, spec in specs.items()}
 
 
 def test_signatures_of_the_savedmodel(exported, trained):
@@ -82,7 +101,7 @@ def test_signatures_of_the_savedmodel(exported, trained):
     score, truncated = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None], tf.bool)
     best = {"text": tf.TensorSpec([None, 1], tf.string), "score": tf.TensorSpec([None, 1])}
     pair = {"text": text, "target": text}
-    weights = tf.TensorSpec([None, None, None])
+    both = {"source_ids": ids, "target_ids": ids}
     size = len(trained.run.tokenizer())
     promised = {
         "serving_default": ({"text": text}, {"text": text, "score": score}),
@@ -93,54 +112,124 @@ def test_signatures_of_the_savedmodel(exported, trained):
             pair,
             {"score": score, "tokens": tf.TensorSpec([None], tf.int32), "truncated": truncated},
         ),
-        "align": (pair, {"source_ids": ids, "target_ids": ids, "weights": weights}),
+        "align": (pair, {**both, "weights": tf.TensorSpec([None] * 3)}),
+        "attention": (pair, {**both, "weights": tf.TensorSpec([None, 1, 2, None, None])}),
         "ids": ({"ids": ids}, {"ids": ids, "score": score}),
         "tokenize": ({"text": text}, {"ids": ids, "truncated": truncated}),
     }
     signatures = tf.saved_model.load(str(exported.paths["savedmodel"] / "1")).signatures
-
-    def plain(specs):
-        return {name: (spec.shape.as_list(), spec.dtype) for name, spec in specs.items()}
-
-    assert set(signatures) == set(promised)
+    assert set(signatures) == {*promised, "stream_start", "stream_step"}
+    assert all(function.structured_input_signature[0] == () for function in signatures.values())
     for name, (inputs, outputs) in promised.items():
-        positional, named = signatures[name].structured_input_signature
-        assert positional == ()
-        assert plain(named) == plain(inputs)
+        assert plain(signatures[name].structured_input_signature[1]) == plain(inputs)
         assert plain(signatures[name].structured_outputs) == plain(outputs)
 
 
-def test_signatures_of_the_tflite_files(exported):
+def test_the_state_of_a_stream_goes_from_each_signature_into_the_next(exported):
+    signatures = tf.saved_model.load(str(exported.paths["savedmodel"] / "1")).signatures
+    start, step = signatures["stream_start"], signatures["stream_step"]
+    text = tf.TensorSpec([None], tf.string)
+    assert plain(start.structured_input_signature[1]) == plain({"text": text})
+    state = plain(start.structured_outputs)
+    assert state["rows_done"] == ([None], tf.bool)
+    assert plain(step.structured_input_signature[1]) == state
+    changed = plain(step.structured_outputs)
+    assert changed.pop("text") == ([None], tf.string)
+    assert {name: state[name] for name in changed} == changed
+    # What no step changes, as what was read of the source, does not come back.
+    assert 2 < len(changed) < len(state)
+
+
+@pytest.mark.parametrize("precision", ["", "float16_", "int8_"])
+def test_signatures_of_the_tflite_files(exported, precision):
     signatures = {
-        name: runtime.interpreter(exported.paths[name]).get_signature_list()
+        name: runtime.interpreter(exported.paths[precision + name]).get_signature_list()
         for name in ("tflite", "ids_tflite")
     }
+    stream = [signatures["tflite"].pop(f"stream_{part}") for part in ("start", "step")]
     assert signatures["tflite"] == {
         "serving_default": {"inputs": ["text"], "outputs": ["score", "text"]},
         "translate": {"inputs": ["text"], "outputs": ["score", "text"]},
         "complete": {"inputs": ["prefix", "text"], "outputs": ["score", "text"]},
         "next_token": {"inputs": ["target", "text"], "outputs": ["probabilities"]},
         "score": {"inputs": ["target", "text"], "outputs": ["score", "tokens", "truncated"]},
-        "align": {
-            "inputs": ["target", "text"],
-            "outputs": ["source_ids", "target_ids", "weights"],
+        **{
+            name: {
+                "inputs": ["target", "text"],
+                "outputs": ["source_ids", "target_ids", "weights"],
+            }
+            for name in ("align", "attention")
         },
         "tokenize": {"inputs": ["text"], "outputs": ["ids", "truncated"]},
     }
+    start, step = stream
+    assert start["inputs"] == ["text"]
+    assert step["inputs"] == start["outputs"]
+    assert {"rows_done", "text"} < set(step["outputs"]) <= {"text", *start["outputs"]}
     assert signatures["ids_tflite"] == {"ids": {"inputs": ["ids"], "outputs": ["ids", "score"]}}
 
 
-def test_the_tflite_files_hold_no_op_that_the_runtime_lacks(exported):
-    text, ids = (exported.paths[name].read_bytes() for name in ("tflite", "ids_tflite"))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_runtime_knows_its_signatures(runtimes, translator, name):
+    made = runtimes[name]
+    # `ids` has a file of its own.
+    assert made.signatures == translator.signatures - ({"ids"} if name == "tflite" else set())
+    pieces = translator.vocabulary
+    assert made.vocabulary == pieces and len(pieces) == translator.model.config.vocabulary_size
+    for signature in sorted(made.signatures):
+        for side, wanted in zip(made.specs(signature), translator.specs(signature), strict=True):
+            assert {name: spec.dtype for name, spec in side.items()} == {
+                name: spec.dtype for name, spec in wanted.items()
+            }
+            if name != "tflite":  # the converter forgets what is known of some shapes
+                assert side == wanted
+
+
+@pytest.mark.parametrize("precision", ["", "float16_", "int8_"])
+def test_the_tflite_files_hold_no_op_that_the_runtime_lacks(exported, precision):
+    names = (precision + "tflite", precision + "ids_tflite")
+    text, ids = (exported.paths[name].read_bytes() for name in names)
     assert custom_ops_of(text) == TF_TEXT_OPS
     assert custom_ops_of(ids) == set()
     assert b"Flex" not in text and b"Flex" not in ids
 
 
-def test_an_op_outside_the_list_is_refused(exported):
-    saved_model = exported.paths["savedmodel"] / "1"
+def test_an_op_outside_the_list_is_refused(translator, tmp_path):
+    export_saved_model(translator, tmp_path / "1", ["tokenize"])
     with pytest.raises(InputError, match=r"would need .*RaggedTensorToTensor.*not written"):
-        convert(saved_model, ["tokenize"], custom_ops=frozenset())
+        convert(tmp_path / "1", ["tokenize"], custom_ops=frozenset())
+
+
+def weights_of(path):
+    """Return the bytes that the tables in a `.tflite` file take, by type."""
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    types = {v: k for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
+    tables = {
+        tensor.buffer: (types[tensor.type], len(model.buffers[tensor.buffer].data))
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if len(tensor.shape) == 2 and model.buffers[tensor.buffer].data is not None
+    }
+    sizes = Counter()
+    for kind, size in tables.values():
+        sizes[kind] += size
+    return sizes
+
+
+def test_smaller_precisions_hold_smaller_weights(exported):
+    full, half, quarter = (
+        weights_of(exported.paths[f"{name}ids_tflite"]) for name in ("", "float16_", "int8_")
+    )
+    assert half["FLOAT16"] == full["FLOAT32"] / 2
+    assert quarter["INT8"] < 0.3 * full["FLOAT32"]
+    assert "FLOAT32" not in half.keys() | quarter.keys()
+
+
+@pytest.mark.parametrize("name", ["float16_tflite", "int8_tflite"])
+def test_smaller_precisions_write_much_the_same(exported, expected, name):
+    actual = translate(runtime.load(exported.paths[name]), TEXTS)
+    assert actual.truncated == expected.truncated
+    assert sum(a == b for a, b in zip(actual.texts, expected.texts, strict=True)) > 6
 
 
 # --- The same text everywhere ---------------------------------------------------------------------

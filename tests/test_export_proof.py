@@ -1,14 +1,15 @@
-"""Tests of keras_transformer.export.parity, and of what an export may replace."""
+"""Tests of keras_transformer.export.parity, of quality, and of what an export may replace."""
 
+import json
+import re
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from fixtures_export import exported, trained, translator
-from fixtures_run import everything, quiet
+from fixtures_export import LITE, exported, ready_made, trained, translator, trials
+from fixtures_run import asked_for, everything, quiet
 
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
@@ -16,9 +17,10 @@ from keras_transformer.export import bundle, parity
 from keras_transformer.models.config import END_ID
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
 from keras_transformer.training.run_directory import RunDirectory
-from keras_transformer.translation import translate
+from keras_transformer.training.text_metrics import score_texts
+from keras_transformer.translation import Translations, translate
 
-__all__ = ["exported", "trained", "translator"]
+__all__ = ["exported", "ready_made", "trained", "translator", "trials"]
 
 
 def with_other_weights(run, path):
@@ -33,17 +35,12 @@ def with_other_weights(run, path):
 # --- Proof before publication ---------------------------------------------------------------------
 
 
-def test_an_artefact_of_another_model_is_not_published(trained, exported, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("ready_made")
+def test_an_artefact_of_another_model_is_not_published(trained, tmp_path):
     other = with_other_weights(trained.run, tmp_path / "other")
-    monkeypatch.setattr(
-        bundle,
-        "export_saved_model",
-        lambda _, path: shutil.copytree(exported.paths["savedmodel"] / "1", path),
-    )
-    monkeypatch.setattr(bundle, "convert", lambda *_: b"")
     before = everything(tmp_path)
-    with pytest.raises(InputError, match=r"1 disagrees with the model .*\n.*\n.*\n") as e:
-        bundle.export_run(other, tmp_path / "export", console=quiet())
+    with pytest.raises(InputError, match=r"savedmodel disagrees with the model .*\n.*\n.*\n") as e:
+        bundle.export_run(other, tmp_path / "export", quiet(), precisions=("float32",))
     assert "nothing was written" in str(e.value)
     assert everything(tmp_path) == before
 
@@ -51,30 +48,40 @@ def test_an_artefact_of_another_model_is_not_published(trained, exported, tmp_pa
 def test_ids_of_another_vocabulary_are_refused(exported, translator, tmp_path):
     pieces = translator.tokenizer.vocabulary
     WordPieceTokenizer([*pieces[:4], *pieces[:3:-1]]).save(tmp_path / "vocab.txt")
-    artefact = shutil.copy(exported.paths["ids_tflite"], tmp_path)
+    right, wrong = exported.paths["ids_tflite"], tmp_path / "model.ids.tflite"
+    shutil.copy(right, wrong)
+    texts = ["red cat"]
+    trials = parity.run_in_fresh_process([right, wrong], texts)
+    expected = translate(translator, texts)
+    parity.check(right.name, trials[0], translator, texts, expected)
     with pytest.raises(InputError, match=r"model\.ids\.tflite disagrees with the model"):
-        parity.check(Path(artefact), translator, ["red cat"])
+        parity.check(wrong.name, trials[1], translator, texts, expected)
 
 
-def test_an_artefact_that_does_not_run_is_refused(exported, tmp_path, translator):
+def test_an_artefact_that_does_not_run_is_refused(exported, tmp_path):
     damaged = tmp_path / "model.tflite"
     damaged.write_bytes(exported.paths["tflite"].read_bytes()[:5000])
-    with pytest.raises(InputError, match=r"model\.tflite does not run in a fresh process"):
-        parity.check(damaged, translator, ["red cat"])
+    with pytest.raises(
+        InputError, match=r"model\.tflite do not run in a fresh process:(.|\n)*can't be loaded"
+    ):
+        parity.run_in_fresh_process([damaged], ["red cat"])
 
 
 @pytest.mark.parametrize(
-    ("gaps", "tie"),
+    ("gaps", "max_length", "tie"),
     [
-        ([0.0, 0.0, 0.0], True),
-        ([0.0, 5e-5, 0.0], True),
-        ([0.0, 1e-3, 0.0], False),
-        ([1.0, 0.0, 0.0], False),
+        ([0.0, 0.0, 0.0], 3, True),
+        ([0.0, 5e-5, 0.0], 3, True),
+        ([0.0, 1e-3, 0.0], 3, False),
+        ([1.0, 0.0, 0.0], 3, False),
         # The end may also have come because the text was as long as may be.
-        ([0.0, 0.0, 3.0], True),
+        ([0.0, 0.0, 3.0], 3, True),
+        ([0.0, 0.0, 3.0], 4, False),
+        ([0.0, 0.0, 3.0], None, False),
+        ([0.0, 0.0, 5e-5], None, True),
     ],
 )
-def test_only_a_tie_excuses_another_text(gaps, tie):
+def test_only_a_tie_excuses_another_text(gaps, max_length, tie):
     tokenizer = WordPieceTokenizer([*SPECIAL_TOKENS, "a", "b", "c"])
     seen = []
 
@@ -87,7 +94,7 @@ def test_only_a_tie_excuses_another_text(gaps, tie):
         return tf.constant(logits)
 
     translator = SimpleNamespace(tokenizer=tokenizer, max_length=9, model=model)
-    options = GenerationOptions(max_length=3)
+    options = GenerationOptions(max_length=max_length)
     translator.options = options
     assert parity._is_tie(translator, "c", "a b", -1.0, -2.0) is tie
     assert seen == [[[2, 4, 5]]]
@@ -96,7 +103,8 @@ def test_only_a_tie_excuses_another_text(gaps, tie):
 def test_a_tie_of_a_real_model_is_its_own_output(translator):
     (text,) = translate(translator, ["red cat"]).texts
     assert parity._is_tie(translator, "red cat", text, -1.0, -2.0)
-    assert not parity._is_tie(translator, "red cat", "DOG SUN", -1.0, -1.0)
+    for wrong in ("DOG SUN", "RED", ""):
+        assert not parity._is_tie(translator, "red cat", wrong, -1.0, -1.0)
 
 
 @pytest.mark.parametrize(("score", "tie"), [(-3.00005, True), (-2.99995, True), (-3.001, False)])
@@ -147,52 +155,169 @@ def test_a_sample_is_excused_by_the_score_that_the_model_gives_it(score, of_the_
         ({"temperature": 1.0}, -1.0, False),
     ],
 )
-def test_ties_are_looked_for_where_texts_differ(monkeypatch, options, score, passes):
-    def run(texts):
-        return [["A"] for _ in texts], [[-1.0] for _ in texts]
-
+def test_ties_are_looked_for_where_texts_differ(options, score, passes):
     translator = SimpleNamespace(
         options=GenerationOptions(**options),
-        run=run,
-        tokenize=lambda texts: (np.ones((len(texts), 2), int), np.zeros(len(texts), bool)),
         score=lambda texts, targets: (np.array([-7.0]), np.array([2]), np.array([False])),
     )
-    outputs = [("A", -1.0)] * len(parity.EDGE_CASES) + [("B", score)]
-    monkeypatch.setattr(parity, "run_in_fresh_process", lambda artefact, texts: outputs[::-1])
+    texts = ["a", "b", "c"]
+    expected = Translations(["A"] * 3, [-1.0] * 3, [], [])
+    trial = parity.Trial(["A", "A", "B"], [-1.0, -1.0, score], 9.0)
     if passes:
-        parity.check(Path("savedmodel/1"), translator, ["c"])
+        parity.check("savedmodel", trial, translator, texts, expected)
         return
-    with pytest.raises(InputError, match="1 disagrees with the model"):
-        parity.check(Path("savedmodel/1"), translator, ["c"])
+    with pytest.raises(InputError, match="savedmodel disagrees with the model") as e:
+        parity.check("savedmodel", trial, translator, texts, expected)
+    assert "text:     'c'\n  model:    'A'\n  artefact: 'B'" in str(e.value)
+
+
+# --- Quality --------------------------------------------------------------------------------------
+
+
+INT8 = "model.int8.tflite"
+
+
+def export(run, path, **options):
+    """Export a run, and return what was printed."""
+    console = quiet()
+    bundle.export_run(run, path, console, **options)
+    return console.file.getvalue()
+
+
+def worse(texts):
+    return ["CAT"] * 9 + texts[9:]
+
+
+def test_a_file_that_loses_too_much_is_refused_and_nothing_is_written(trained, trials, tmp_path):
+    trials[INT8] = worse
+    with pytest.raises(InputError) as e:
+        export(trained.run, tmp_path / "new", max_quality_loss=0.5)
+    message = re.sub(r"\d+\.\d\d", "X", str(e.value))
+    assert message == (
+        "model.int8.tflite loses X points of BLEU against float32 (X instead of X), so nothing was "
+        "written. Leave its precision out by --tflite, or allow more by --max-quality-loss, now "
+        "0.5."
+    )
+    assert everything(tmp_path) == {}
+    # What is left out can't lose anything, and more may be allowed.
+    export(trained.run, tmp_path / "new", max_quality_loss=0, precisions=("float16",))
+    export(trained.run, tmp_path / "new", max_quality_loss=9)
+
+
+def test_float32_has_to_be_the_same_whatever_may_be_lost(trained, trials, tmp_path):
+    trials["model.ids.tflite"] = worse
+    with pytest.raises(InputError, match=r"model\.ids\.tflite disagrees with the model"):
+        export(trained.run, tmp_path / "new", max_quality_loss=99)
+    assert everything(tmp_path) == {}
+
+
+def test_what_each_file_loses_is_measured_on_the_validation_text(trained, trials, tmp_path):
+    trials[INT8] = worse
+    printed = export(trained.run, tmp_path / "new", max_quality_loss=9)
+    card = json.loads((tmp_path / "new" / "model_card.json").read_text())
+    said = "BLEU on 60 sentences of the run's validation text"
+    assert card["quality"] == said and said in printed
+    files = {one["file"]: one for one in card["files"]}
+    assert files.keys() == {"savedmodel", *LITE}
+    sources, references = (
+        path.read_text().splitlines() for path in (trained.valid.source, trained.valid.target)
+    )
+    right = translate(trials.translator, sources).texts
+    best, less = (score_texts(x, references).bleu for x in (right, worse(right)))
+    for name, one in files.items():
+        assert one["bleu"] == pytest.approx(less if name == INT8 else best)
+        assert one["quality_loss"] == pytest.approx(best - less if name == INT8 else 0)
+        assert one["texts_per_second"] == 100
+        path = tmp_path / "new" / name
+        if path.is_file():
+            assert one["bytes"] == path.stat().st_size
+    assert best - less > 0.1
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty", "shorter"])
+def test_without_the_validation_text_files_are_compared_on_the_samples(
+    trained, trials, tmp_path, damage
+):
+    side = tmp_path / "changed"
+    if damage != "gone":
+        side.write_text("RED CAT\n" * (damage == "shorter"))
+    run = RunDirectory(shutil.copytree(trained.run.path, tmp_path / "run"))
+    asked_for(run, valid_target=str(side))
+    assert len(run.samples()) == 50
+    trials[INT8] = worse
+    export(run, tmp_path / "new", max_quality_loss=99)
+    card = json.loads((tmp_path / "new" / "model_card.json").read_text())
+    assert card["quality"] == "BLEU against float32's own outputs, 50 sample sentences"
+    bleu = {one["file"]: one["bleu"] for one in card["files"]}
+    assert bleu["savedmodel"] == pytest.approx(100)
+    right = translate(trials.translator, run.samples()).texts
+    assert bleu[INT8] == pytest.approx(score_texts(worse(right), right).bleu)
+    assert bleu[INT8] < 99.9
+
+
+@pytest.mark.parametrize(
+    ("precisions", "written"),
+    [
+        (["float32"], [""]),
+        (["int8"], ["", ".int8"]),  # float32, which they are compared with, always is
+        (["int8", "float16"], ["", ".float16", ".int8"]),
+    ],
+)
+def test_only_the_precisions_that_were_asked_for_are_written(
+    trained, trials, tmp_path, precisions, written
+):
+    paths = bundle.export_run(
+        trained.run, tmp_path / "new", quiet(), precisions=precisions, max_quality_loss=99
+    )
+    names = {f"model{part}{kind}.tflite" for part in written for kind in ("", ".ids")}
+    assert {path.name for path in tmp_path.glob("new/*.tflite")} == names
+    assert {path.name for path in paths.values()} == {"savedmodel", *names}
 
 
 # --- What is replaced -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_what_is_no_export_is_never_replaced(trained, tmp_path, overwrite):
-    for name in ("file", "folder"):
-        path = tmp_path / name
-        if name == "folder":
-            path.mkdir()
-            (path / "thesis.txt").write_text("x")
-        else:
-            path.write_text("x")
-        before = everything(tmp_path)
-        with pytest.raises(InputError, match=f"{name} exists and is not an export"):
-            bundle.export_run(trained.run, path, overwrite, quiet())
+def test_what_is_no_export_is_never_replaced(trained, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.txt").write_text("x")
+    before = everything(tmp_path)
+    for name, message in (
+        ("file", "file is a file; give the name of a folder"),
+        ("folder", "folder exists and is not an export; choose another"),
+    ):
+        with pytest.raises(InputError, match=message):
+            bundle.export_run(trained.run, tmp_path / name, quiet())
         assert everything(tmp_path) == before
 
 
-def test_an_export_is_replaced_only_if_asked(trained, exported):
-    with pytest.raises(InputError, match="holds an export already; replace it by --overwrite"):
-        bundle.export_run(trained.run, exported.folder, console=quiet())
-    bundle.check_free(exported.folder, overwrite=True)
+def test_an_empty_folder_and_an_export_are_free(tmp_path, exported):
+    bundle.check_free(tmp_path)
+    bundle.check_free(tmp_path / "new")
+    bundle.check_free(exported.folder)
 
 
-def test_an_empty_folder_is_free(tmp_path):
-    bundle.check_free(tmp_path, overwrite=False)
-    bundle.check_free(tmp_path / "new", overwrite=False)
+def test_another_export_adds_a_version_and_replaces_the_rest(trained, trials, tmp_path):
+    folder = tmp_path / "new"
+    export(trained.run, folder, name="one")
+    (folder / "notes.txt").write_text("mine")
+    before = everything(folder / "savedmodel")
+    printed = export(trained.run, folder, name="two", precisions=("float32",))
+    assert f"{folder}: version 2; all in float32" in printed
+    after = everything(folder / "savedmodel")
+    assert before.items() <= after.items()
+    assert {name.replace("1", "2", 1) for name in before} == after.keys() - before.keys()
+    assert json.loads((folder / "model_card.json").read_text())["name"] == "two"
+    for number, name in (("1", "one"), ("2", "two")):
+        card = folder / "savedmodel" / number / "assets.extra" / "model_card.json"
+        assert json.loads(card.read_text())["name"] == name
+    # What belongs to the version before, and is not made again, would be taken for this one's.
+    assert {p.name for p in folder.glob("*.tflite")} == {"model.tflite", "model.ids.tflite"}
+    assert (folder / "notes.txt").read_text() == "mine"
+    printed = export(trained.run, folder, keep=2)
+    assert "Removed versions 1\n" in printed
+    assert {p.name for p in (folder / "savedmodel").iterdir()} == {"2", "3"}
+    assert not list(tmp_path.rglob(".writing-*"))
 
 
 def test_a_run_without_weights_is_not_exported(trained, tmp_path):

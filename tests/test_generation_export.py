@@ -18,15 +18,18 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from keras_transformer.decoding import (
     GenerationOptions,
     align,
+    cross_attention,
     generate,
     next_token_probabilities,
     score,
 )
 from keras_transformer.decoding.loops import while_loop
+from keras_transformer.errors import InputError
 from keras_transformer.export import bundle, parity, runtime
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import TF_TEXT_OPS, convert
 from keras_transformer.models.config import BEGIN_ID, END_ID
+from keras_transformer.text_to_text import decode
 from keras_transformer.translator import Translator
 
 __all__ = ["exported", "runtimes", "trained", "translator"]
@@ -36,22 +39,31 @@ OPTIONS = {
     "greedy": GenerationOptions(),
     "beam": GenerationOptions(beam_size=4, num_hypotheses=2),
     "sampling": GenerationOptions(temperature=2.0, top_k=8, num_hypotheses=2, seed=5),
+    "one sample": GenerationOptions(temperature=2.0, top_k=8, seed=5),
+}
+# What is made for each of them; the greedy artefacts are there already, with all signatures.
+SIGNATURES = {
+    "beam": ["draft_start", "draft_step", "translate"],
+    "sampling": ["sample", "translate"],
+    "one sample": ["stream_start", "stream_step"],
 }
 
 
-@pytest.fixture(scope="module", params=OPTIONS)
+@pytest.fixture(scope="module")
 def made(request, trained, exported, tmp_path_factory):
     """The model with options, and both artefacts that they are part of."""
     options = OPTIONS[request.param]
     translator = Translator(trained.run.load_model(), trained.run.tokenizer(), options)
     paths = exported.paths
     if request.param != "greedy":
-        folder = tmp_path_factory.mktemp(request.param)
+        folder = tmp_path_factory.mktemp("made")
         paths = {"savedmodel": folder / "1", "tflite": folder / "model.tflite"}
-        export_saved_model(translator, paths["savedmodel"])
-        content = convert(paths["savedmodel"], sorted(runtime.SIGNATURES), TF_TEXT_OPS)
-        paths["tflite"].write_bytes(content)
-    artefacts = {name: runtime.load(paths[name]) for name in ("savedmodel", "tflite")}
+        signatures = [*SIGNATURES[request.param], "tokenize"]
+        export_saved_model(translator, paths["savedmodel"], signatures)
+        paths["tflite"].write_bytes(convert(paths["savedmodel"], signatures, TF_TEXT_OPS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "REQUIRED", frozenset())
+        artefacts = {name: runtime.load(paths[name]) for name in ("savedmodel", "tflite")}
     return SimpleNamespace(translator=translator, options=options, **artefacts)
 
 
@@ -62,6 +74,7 @@ def assert_same(outputs, expected, rows):
     np.testing.assert_allclose(outputs[1], wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("made", ["greedy", "beam", "sampling"], indirect=True)
 def test_artefacts_generate_what_the_model_generates_row_by_row(made):  # D04, D05, T28
     expected = made.translator.run(TEXTS)
     for artefact in (made.savedmodel, made.tflite):
@@ -69,6 +82,7 @@ def test_artefacts_generate_what_the_model_generates_row_by_row(made):  # D04, D
             assert_same(artefact.run([TEXTS[row] for row in rows]), expected, rows)
 
 
+@pytest.mark.parametrize("made", ["greedy", "beam", "sampling"], indirect=True)
 def test_options_show_in_what_is_generated(made):
     texts, scores = made.translator.run(TEXTS)
     count = made.options.num_hypotheses
@@ -81,36 +95,85 @@ def test_options_show_in_what_is_generated(made):
         assert sum(some[0] != one[0] for some, one in zip(texts, greedy, strict=True)) > 3
 
 
+@pytest.mark.parametrize("made", ["sampling"], indirect=True)
+def test_artefacts_draw_what_the_model_draws_from_each_seed(made):
+    def draw(some, seeds):
+        outputs = some.call("sample", text=TEXTS, seed=np.array(seeds, "int32"))
+        return decode(outputs["text"]), outputs["score"]
+
+    expected = draw(made.translator, [5, 5, 1, 2, 3, 4, 5])
+    for artefact in (made.savedmodel, made.tflite):
+        assert_same(draw(artefact, [5, 5, 1, 2, 3, 4, 5]), expected, range(7))
+    assert_same(draw(made.translator, [5] * 7), made.translator.run(TEXTS), range(7))
+    assert expected[0] != draw(made.translator, [5] * 7)[0]
+
+
+@pytest.mark.parametrize("made", ["greedy", "beam", "one sample"], indirect=True)
+def test_a_stream_is_the_same_from_the_model_and_its_artefacts(made):
+    everywhere = made.translator, made.savedmodel, made.tflite
+    single = made.options.width == 1
+    kind = "stream" if single else "draft"
+    pieces = [[list(getattr(some, kind)(text)) for text in TEXTS] for some in everywhere]
+    assert pieces[0] == pieces[1] == pieces[2]
+    one = made.translator
+    if not single:
+        options = made.options.following_one()
+        one = Translator(one.model, one.tokenizer, options)
+    assert ["".join(some) for some in pieces[0]] == [text for (text,) in one.run(TEXTS)[0]]
+    assert pieces[0][1] == [] and sum(len(some) > 2 for some in pieces[0]) >= 3
+    for some in everywhere:
+        other = {"stream_start", "draft_start"} - {f"{kind}_start"}
+        assert f"{kind}_start" in some.signatures and not other & some.signatures
+        if not single:
+            with pytest.raises(InputError, match="Streaming follows one hypothesis"):
+                next(some.stream("red cat"))
+
+
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_options_go_into_every_artefact_and_beside_them(
     trained, tmp_path, monkeypatch, jit_compile
 ):
     calls, options = [], OPTIONS["beam"]
 
-    def export(translator, path):
+    def export(translator, path, signatures=None):
         assert translator.options == options
-        calls.append("compiled" if translator.jit_compile else "plain")
+        table = translator.model.output_kernel is not None
+        calls.append(("compiled" if translator.jit_compile else "plain", table))
         path.mkdir(parents=True)
+        (path / "saved_model.pb").write_bytes(b"")
 
-    def check(artefact, translator, samples):
+    def measure(translator, texts, validation, artefacts, trials, max_quality_loss):
         assert translator.options == options
         assert not translator.jit_compile  # what is compiled is compared with what is not
-        calls.append(artefact.name)
+        calls.append([path.name for path in artefacts])
+        return []
 
     monkeypatch.setattr(bundle, "export_saved_model", export)
     monkeypatch.setattr(bundle, "convert", lambda *_: calls.append("convert") or b"x")
-    monkeypatch.setattr(parity, "check", check)
+    monkeypatch.setattr(bundle, "add_metadata", lambda content, *_: content)
+    monkeypatch.setattr(bundle, "model_card", lambda *args: {"generation": args[-1]})
+    monkeypatch.setattr(parity, "run_in_fresh_process", lambda artefacts, texts: None)
+    monkeypatch.setattr(bundle, "_compare", measure)
     bundle.export_run(
-        trained.run, tmp_path / "new", False, quiet(), options=options, jit_compile=jit_compile
+        trained.run,
+        tmp_path / "new",
+        quiet(),
+        options,
+        jit_compile=jit_compile,
+        precisions=("float32",),
     )
     assert calls == [
-        *("plain", "convert", "convert"),  # LiteRT takes no graph that XLA is to compile
-        "compiled" if jit_compile else "plain",  # with a second table, which phones are spared
-        *("1", "model.tflite", "model.ids.tflite"),
+        # LiteRT takes no graph that XLA is to compile, and phones are spared a second table.
+        *(("plain", False), "convert") * 2,
+        ("compiled" if jit_compile else "plain", True),
+        ["savedmodel", "model.tflite", "model.ids.tflite"],
     ]
     written = json.loads((tmp_path / "new" / "generation.json").read_text())
     assert written == {**options.to_dict(), "jit_compile": jit_compile}
     assert (written["beam_size"], written["num_hypotheses"]) == (4, 2)
+    assert json.loads((tmp_path / "new" / "model_card.json").read_text())["generation"] == written
+    compose = (tmp_path / "new" / "compose.yaml").read_text()
+    assert ("xla_cpu_compilation_enabled=true" in compose) is jit_compile
 
 
 # --- Scores and alignments ------------------------------------------------------------------------
@@ -150,6 +213,23 @@ def test_alignments_are_those_of_the_model(runtimes, translator, name):  # D08
             assert one.target_ids == targets[row, :t].tolist()
             assert_close(one.weights, expected[row, :t, :s], 1e-4)
             assert_close(one.weights.sum(axis=1), np.ones(t), 1e-4)
+
+
+@pytest.mark.parametrize("name", ["keras", "savedmodel", "tflite"])
+def test_attention_is_that_of_every_head_and_align_its_mean(runtimes, translator, name):
+    sources, targets = ids_of(translator, TEXTS), ids_of(translator, TARGETS)
+    expected = np.array(cross_attention(translator.model, sources, targets))
+    assert expected.shape[1:3] == (1, 2)  # blocks and heads
+    assert np.abs(expected[:, :, 0] - expected[:, :, 1]).max() > 0.1
+    for rows in (range(7), [5, 1, 2], [3]):
+        texts = [[side[row] for row in rows] for side in (TEXTS, TARGETS)]
+        found = zip(runtimes[name].attention(*texts), runtimes[name].align(*texts), strict=True)
+        for row, (every, mean) in zip(rows, found, strict=True):
+            s, t = np.count_nonzero(sources[row]), np.count_nonzero(targets[row])
+            assert every.source_ids == mean.source_ids == sources[row, :s].tolist()
+            assert every.target_ids == mean.target_ids == targets[row, :t].tolist()
+            assert_close(every.weights, expected[row, :, :, :t, :s], 1e-4)
+            assert_close(every.weights.mean(axis=(0, 1)), mean.weights, 1e-5)
 
 
 # --- Beginnings ---------------------------------------------------------------------------------
@@ -257,14 +337,16 @@ def is_compiled(path):
     return any(function.attr["_XlaMustCompile"].b for function in functions)
 
 
-def test_a_savedmodel_compiled_by_xla_writes_the_same(trained, exported, tmp_path):
+def test_a_savedmodel_compiled_by_xla_writes_the_same(trained, exported, tmp_path, monkeypatch):
     model, tokenizer, options = (
         trained.run.load_model(),
         trained.run.tokenizer(),
         OPTIONS["beam"],
     )
-    export_saved_model(Translator(model, tokenizer, options, jit_compile=True), tmp_path / "1")
+    compiled = Translator(model, tokenizer, options, jit_compile=True)
+    export_saved_model(compiled, tmp_path / "1", ["translate", "tokenize"])
     assert is_compiled(tmp_path / "1") and not is_compiled(exported.paths["savedmodel"] / "1")
+    monkeypatch.setattr(runtime, "REQUIRED", frozenset())
     artefact = runtime.load(tmp_path / "1")
     expected = Translator(model, tokenizer, options).run(TEXTS)
     for rows in ([0, 1, 3], [1]):  # two shapes

@@ -13,6 +13,7 @@ from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.models.config import END_ID
 from keras_transformer.streaming import Stream
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
+from keras_transformer.text_to_text import TextToText
 from keras_transformer.translation import translate
 from keras_transformer.translator import Translator
 
@@ -55,10 +56,9 @@ def test_pieces_joined_are_what_translate_gives(model, options):
     assert {len(c.encode()) for text in expected for c in text} == {1, 2, 3, 4}
     assert max(len(some) for some in pieces) > 16
     assert pieces[1] == pieces[5] == []
-    # Traced once, whatever the lengths.
-    stream = translator._stream
-    functions = (stream._start, stream._grow, stream._advance)
-    assert [function.experimental_get_tracing_count() for function in functions] == [1, 1, 1]
+    # A step takes what the last one gave, whatever the lengths of texts before.
+    again = [list(translator.stream(text)) for text in reversed(TEXTS)]
+    assert again[::-1] == pieces
 
 
 def test_a_stream_that_was_left_does_not_touch_the_next(model):
@@ -72,16 +72,37 @@ def test_a_stream_that_was_left_does_not_touch_the_next(model):
 
 
 @pytest.mark.parametrize(
+    ("options", "rest"),
+    [
+        ({"beam_size": 4, "num_hypotheses": 2, "min_length": 5}, {"min_length": 5}),
+        (
+            {"temperature": 1.0, "num_hypotheses": 2, "seed": 3},
+            {"temperature": 1.0, "seed": 3},
+        ),
+    ],
+    ids=["beam", "samples"],
+)
+def test_several_hypotheses_can_not_be_streamed_but_one_can_be_drafted(model, options, rest):
+    translator = make_translator(model, **options)
+    assert not {"stream_start", "stream_step"} & translator.signatures
+    with pytest.raises(InputError, match="Streaming follows one hypothesis"):
+        next(translator.stream("a c"))
+    drafts = ["".join(translator.draft(text)) for text in TEXTS]
+    assert drafts == translate(make_translator(model, **rest), TEXTS).texts
+    assert drafts != translate(translator, TEXTS).texts
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"beam_size": 4}, "follows one hypothesis, got beam_size=4"),
         ({"temperature": 1.0, "num_hypotheses": 2}, "follows one hypothesis, got num_hypotheses=2"),
     ],
 )
-def test_several_hypotheses_can_not_be_streamed(model, options, message):
-    translator = make_translator(model, **options)
+def test_a_stream_of_several_hypotheses_is_not_made(model, options, message):
+    translator = make_translator(model)
     with pytest.raises(InputError, match=message):
-        translator.stream("a c")
+        Stream(model, translator.tokenizer, GenerationOptions(**options))
 
 
 # --- Bytes ----------------------------------------------------------------------------------------
@@ -97,46 +118,46 @@ class Bytes:
         return tf.strings.reduce_join(tf.gather(self.pieces, ids), axis=1)
 
 
-def writing(text):
-    """A stream over a model that writes each byte once, in order."""
-    size = len(text) + 4
+class Writing(TextToText):
+    """A stream over a model that writes each byte once, in order; it counts its steps."""
 
-    def step(inputs):
-        ids, index, caches = inputs[:3]
-        token = ops.where(index < len(text), index + 4, END_ID)
-        return 9.0 * ops.one_hot(ops.zeros_like(ids) + token, size), caches
+    signatures = frozenset({"stream_start", "stream_step"})
 
-    model = SimpleNamespace(
-        config=SimpleNamespace(max_length=64),
-        encoder=lambda ids: (ops.zeros((1, 1, 1)), []),
-        empty_caches=lambda batch, length: ops.zeros((batch, 1, length)),
-        grow_caches=lambda caches, slots: caches,
-        decoder_step=step,
-    )
-    return Stream(model, Bytes(text), GenerationOptions())
+    def __init__(self, text):
+        size = len(text) + 4
 
+        def step(inputs):
+            ids, index, caches = inputs[:3]
+            token = ops.where(index < len(text), index + 4, END_ID)
+            return 9.0 * ops.one_hot(ops.zeros_like(ids) + token, size), caches
 
-SOURCE = tf.constant([[4, END_ID]])
+        model = SimpleNamespace(
+            config=SimpleNamespace(max_length=64),
+            encoder=lambda ids: (ops.zeros((1, 1, 1)), []),
+            empty_caches=lambda batch, length: ops.zeros((batch, 1, length)),
+            grow_caches=lambda caches, slots: ops.zeros((1, 1, slots)),
+            decoder_step=step,
+        )
+        self.stream_of_ids = Stream(model, Bytes(text), GenerationOptions())
+        self.steps = 0
+
+    def call(self, signature, **inputs):
+        if signature == "stream_start":
+            outputs = self.stream_of_ids.start(tf.constant([[4, END_ID]]))
+        else:
+            self.steps += 1
+            outputs = self.stream_of_ids.step(**inputs)
+        return {name: np.array(x) for name, x in outputs.items()}
 
 
 def test_no_half_character_is_shown_and_whole_ones_come_at_once():
-    stream = writing("é猫x😀".encode())
-    pieces = list(stream(SOURCE))
-    assert pieces == ["é", "猫", "x", "😀"]
-    steps, shown_after = [], []
-    advance = stream._advance
-
-    def count(state):
-        steps.append(1)
-        return advance(state)
-
-    stream._advance = count
-    for _ in stream(SOURCE):
-        shown_after.append(len(steps))
-    assert shown_after == [2, 5, 6, 10]  # the step that completes each
-    assert len(steps) == 11  # the end token came after all of them
+    writing = Writing("é猫x😀".encode())
+    shown = [(piece, writing.steps) for piece in writing.stream("x")]
+    # The step that completes each; the end token came after all of them.
+    assert shown == [("é", 2), ("猫", 5), ("x", 6), ("😀", 10)]
+    assert writing.steps == 11
 
 
 @pytest.mark.parametrize("cut", [b"\xc3", "é".encode() + "猫".encode()[:2]])
 def test_a_text_that_ends_within_a_character_is_shown_as_translate_shows_it(cut):
-    assert "".join(writing(cut)(SOURCE)) == cut.decode("utf-8", errors="replace")
+    assert "".join(Writing(cut).stream("x")) == cut.decode("utf-8", errors="replace")

@@ -193,7 +193,12 @@ class RunDirectory:
         Raises:
             InputError: If the run has no weights, or they do not fit.
         """
-        model = Transformer(self.model_config())
+        config = self.model_config()
+        try:
+            model = Transformer(config)
+        except (TypeError, ValueError) as error:
+            reason = str(error).split("\n", maxsplit=1)[0]
+            raise InputError(f"{self.config_path} makes no model: {reason}") from None
         path = self.best_path
         if not path.is_file():
             newest = self.checkpoints.newest()
