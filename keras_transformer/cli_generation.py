@@ -389,7 +389,9 @@ def export(
     source_language: Annotated[
         str | None, typer.Option(help="For the model card; a file's ending if not given.")
     ] = None,
-    target_language: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    target_language: Annotated[
+        str | None, typer.Option(help="For the model card, likewise.")
+    ] = None,
     jit_compile: Annotated[
         bool, typer.Option("--jit-compile", help="Let XLA compile the SavedModel where it runs.")
     ] = False,

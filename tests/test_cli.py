@@ -227,8 +227,6 @@ def test_every_package_that_is_required_is_examined():
         ("export --model nothing --output new", "There is no folder nothing."),
         ("export --model folder --output new", "folder is not a run"),
         ("export --model fresh --output new", "fresh has no weights yet"),
-        ("export --model run --output folder --overwrite", "folder exists and is not an export"),
-        ("export --model run --output short", "short exists and is not an export"),
         ("demo --output short", "short is a file"),
         ("demo --output folder", "folder holds something already; add --overwrite"),
     ],
