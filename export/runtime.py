@@ -47,14 +47,9 @@ def load(path, options=None, jit_compile: bool = False) -> TextToText:
         InputError: If it is none of these, or damaged, or no run and options are given.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"There is no file or folder {path}.")
+    check_model(path)
     check_options(path, options, jit_compile)
     if path.is_file():
-        if path.suffix != ".tflite":
-            raise InputError(
-                f"{path} is no model: give a run folder, a SavedModel folder or a .tflite file."
-            )
         return TFLiteModel(path)
     if (path / "config.json").is_file():
         from keras_transformer.training.run_directory import RunDirectory
@@ -65,11 +60,27 @@ def load(path, options=None, jit_compile: bool = False) -> TextToText:
         model = run.load_model()
         model.transpose_output()
         return Translator(model, tokenizer, options, jit_compile)
-    if found := saved_model_versions(path):
-        return SavedModel(found[max(found)])
-    raise InputError(
-        f"{path} is no model: it is neither a run (config.json) nor a SavedModel (saved_model.pb)."
-    )
+    found = saved_model_versions(path)
+    return SavedModel(found[max(found)])
+
+
+def check_model(path: Path) -> None:
+    """Make sure that a path is that of a model, as far as names tell.
+
+    Raises:
+        InputError: If it is not.
+    """
+    if not path.exists():
+        raise InputError(f"There is no file or folder {path}.")
+    if path.is_file() and path.suffix != ".tflite":
+        raise InputError(
+            f"{path} is no model: give a run folder, a SavedModel folder or a .tflite file."
+        )
+    if path.is_dir() and not (path / "config.json").is_file() and not saved_model_versions(path):
+        raise InputError(
+            f"{path} is no model: it is neither a run (config.json) nor a SavedModel "
+            "(saved_model.pb)."
+        )
 
 
 def check_options(path: Path, options, jit_compile: bool) -> None:

@@ -16,9 +16,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
+
+# isort: split
+
 import tensorflow as tf
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.errors import InputError
 from keras_transformer.export.runtime import EXTRA
 from keras_transformer.training.files import flush, scratch_folder

@@ -356,3 +356,12 @@ def test_the_two_scores_choose_different_first_merges():  # K04, W17
     alphabet = len(SPECIAL_TOKENS) + 2 * len(set("hugpnbs"))
     assert learn_vocabulary(texts, alphabet + 1, score="likelihood")[-1] == "##gs"
     assert learn_vocabulary(texts, alphabet + 1, score="frequency")[-1] == "##ug"
+
+
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
+def test_what_is_no_id_is_written_as_an_unknown_piece(dtype):
+    tokenizer = tokenizer_for(["ab"])
+    (a,) = tokenizer.tokenize(["a"]).to_list()[0]
+    wrong = [-1, len(tokenizer), len(tokenizer) + 500, 2**31 - 1, -(2**31)]
+    texts = tokenizer.detokenize(tf.constant([[a, some, a] for some in wrong], dtype)).numpy()
+    assert list(texts) == [b"a [UNK] a"] * len(wrong)

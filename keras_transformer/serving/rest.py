@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from keras_transformer.serving.errors import RequestError
 from keras_transformer.serving.grpc_service import metadata_of, status_of
@@ -223,6 +224,8 @@ async def _body(request, limits):
                     raise _too_large(limits)
     except TimeoutError:
         raise RequestError("DEADLINE_EXCEEDED", "The request came too slowly.", 408) from None
+    except ClientDisconnect:
+        raise _gone() from None
     try:
         body = json.loads(bytes(content).decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -234,6 +237,10 @@ async def _body(request, limits):
     if not isinstance(body, dict):
         raise RequestError("INVALID_ARGUMENT", "The body has to be a JSON object.")
     return body
+
+
+def _gone():
+    return RequestError("UNAVAILABLE", "The client has gone.", 499)
 
 
 def _too_large(limits):
@@ -256,7 +263,7 @@ async def _unless_gone(request, answer):
     try:
         await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
-            raise RequestError("UNAVAILABLE", "The client has gone.", 499)
+            raise _gone()
         return await waiting
     finally:
         for task in (waiting, leaving):

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import uvicorn
 
+from keras_transformer._quiet import quiet_stderr
 from keras_transformer.errors import InputError
 from keras_transformer.serving.grpc_service import make_server
 from keras_transformer.serving.limits import Limits
@@ -132,7 +133,8 @@ class _Web(uvicorn.Server):
 
 def _listen(host, port):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # asyncio sends an answer's last part at once only on sockets that are known to be of TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -145,7 +147,8 @@ def _listen(host, port):
 
 def _add_port(remote, host, port):
     try:
-        port = remote.add_insecure_port(f"{_bracketed(host)}:{port}")
+        with quiet_stderr():  # gRPC's own line about a port that is taken
+            port = remote.add_insecure_port(f"{_bracketed(host)}:{port}")
     except RuntimeError:
         port = 0
     if not port:

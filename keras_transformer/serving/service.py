@@ -8,6 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from keras_transformer._quiet import quiet_stderr
+
+with quiet_stderr():
+    import tensorflow as tf
+
 from keras_transformer.serving.batching import Batcher
 from keras_transformer.serving.errors import RequestError
 from keras_transformer.serving.log import log
@@ -97,9 +102,17 @@ class Service:
         Raises:
             RequestError: If anything is wrong, or takes too long.
         """
-        rows = check_inputs(inputs, servable.specs(signature)[0], self.limits)
+        takes = servable.specs(signature)[0]
+        rows = check_inputs(inputs, takes, self.limits)
         seconds = min(seconds or self.limits.seconds, self.limits.seconds)
-        return await self.batcher.call(servable, signature, inputs, rows, seconds)
+        try:
+            return await self.batcher.call(servable, signature, inputs, rows, seconds)
+        except tf.errors.InvalidArgumentError:
+            if all(spec.dtype == "string" for spec in takes.values()):
+                raise  # any text is right, so that the model is wrong
+            raise RequestError(
+                "INVALID_ARGUMENT", "The model can't take these numbers, such as an id it lacks."
+            ) from None
 
     async def stream(self, servable, text: str) -> AsyncIterator[tuple[str, dict]]:
         """Translate one text piece by piece.

@@ -65,12 +65,20 @@ def _check_length(name, array, limits):
     for text in array.flat:
         longest = len(text)  # bytes, at least as many as characters
         if longest > limits.text_length:
-            longest = len(text.decode("utf-8", "replace"))
+            longest = _characters(text)
         if longest > limits.text_length:
             raise RequestError(
                 "INVALID_ARGUMENT",
                 f"A text may have {limits.text_length} characters, one in {name!r} has {longest}.",
             )
+
+
+def _characters(text):
+    """Count them; half of a surrogate pair, which JSON can hold, is one as well."""
+    try:
+        return len(text.decode("utf-8", "surrogatepass"))
+    except UnicodeDecodeError:
+        return len(text.decode("utf-8", "replace"))
 
 
 def _names(some):
@@ -155,7 +163,7 @@ def _to_array(name, value, spec):
             fits = number
         if fits:
             return array.astype(spec.dtype)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         pass
     raise RequestError("INVALID_ARGUMENT", f"Input {name!r} has to hold values of {spec.dtype}.")
 

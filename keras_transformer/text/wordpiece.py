@@ -91,7 +91,8 @@ class WordPieceTokenizer:
 
         Args:
             ids: Ragged or dense integer tensor `(B, T)`. In dense ids, and in ragged ones,
-                padding, begin and end tokens are left out.
+                padding, begin and end tokens are left out. What is no id of a piece is written as
+                an unknown one.
 
         Returns:
             String tensor `(B,)`.
@@ -102,6 +103,10 @@ class WordPieceTokenizer:
         real = tf.reduce_all([tf.not_equal(ids, i) for i in special], axis=0)  # (B, T)
         pieces = tf.gather(tf.reshape(ids, [-1]), tf.where(tf.reshape(real, [-1]))[:, 0])
         counts = tf.reduce_sum(tf.cast(real, tf.int64), axis=1)
+        # tf.text would read beyond its table.
+        known = tf.logical_and(pieces >= 0, pieces < len(self.vocabulary))
+        unknown = tf.constant(SPECIAL_TOKENS.index(UNKNOWN_TOKEN), pieces.dtype)
+        pieces = tf.where(known, pieces, unknown)
         rows = tf.RaggedTensor.from_row_lengths(pieces, counts, validate=False)
         return self._pieces.detokenize(rows)
 
