@@ -44,6 +44,7 @@ bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/phone.py
+	$(BIN)/python benchmarks/serve.py
 
 # What docs/experiments.md shows and needs no text, in about a quarter of an hour.
 experiments: $(FIGURES_READY)

@@ -7,7 +7,7 @@ gRPC, in threads of this process. Every request carries a text of its own, and e
 compared with what the SavedModel gives for this text.
 
     load      nothing but requests
-    versions  five new versions appear meanwhile, and each replaces the one before
+    versions  new versions appear meanwhile, and each replaces the one before
     leave     a fifth of the clients close the connection in the middle of each of their requests
     kill      kill -9 in the middle and a start on the same ports, with the package's own client
     speed     requests/s beside a loop that calls the SavedModel in this process, text by text
@@ -42,8 +42,6 @@ from serve_load import (
 
 PARTS = ("load", "versions", "leave", "kill", "speed", "reload")
 STEPS = 600
-NEW_VERSIONS = 5
-WARM = 640  # requests before anything is measured: kernels are made for every new shape
 POLL = "--poll-seconds=0.2"
 
 
@@ -57,6 +55,7 @@ def main():
     add("--parts", type=lambda text: text.split(","), default=PARTS, help="some of the parts")
     add("--requests", type=int, default=5000, help="in each part (default: 5000)")
     add("--clients", type=int, default=64, help="at once (default: 64)")
+    add("--versions", type=int, default=5, help="that appear in `versions` (default: 5)")
     add("--rounds", type=int, default=5, help="turns of `speed` (default: 5)")
     add("--reloads", type=int, default=10, help="versions of `reload` (default: 10)")
     options = parser.parse_args()
@@ -109,28 +108,25 @@ def _load(base, model, expected, options):
 
 def _versions(base, model, expected, options):
     with Server(base, POLL) as server, _Memory(server) as memory:
-        begin = len(server.versions())
-
-        def seen():
-            return len(server.versions()) - begin
+        begin, after = len(server.versions()), []
 
         def publish():
-            for count in range(NEW_VERSIONS):
+            for count in range(1, options.versions + 1):
                 publish_copy(base)
-                while seen() <= count:
-                    time.sleep(0.1)
+                _wait_for(server, begin + count)
+                after.append(f"{server.memory():,.0f}")
 
         publishing = threading.Thread(target=publish, daemon=True)
         load = _loaded(server, expected, options, memory, publishing, go_on=publishing.is_alive)
         publishing.join()
-        print(f"Versions that were loaded meanwhile: {server.versions()[begin:]}.\n")
+        print(f"Memory in MiB after each version: {'; '.join(after)}.\n")
         _show(load, memory)
 
 
 def _leave(base, model, expected, options):
     with Server(base) as server, _Memory(server) as memory:
         load = _loaded(server, expected, options, memory, leave=True)
-        print(f"{load.left:,} requests were left in the middle, and asked again.\n")
+        print(f"{len(load.left):,} requests were left in the middle, and asked again.\n")
         _show(load, memory)
 
 
@@ -150,19 +146,18 @@ def _kill(base, model, expected, options):
         load = apply_load(clients, expected, go_on=killing.is_alive)
         killing.join()
         with second[0] as server:
-            load_after = apply_load(mixed_clients(server, 8), dict(list(expected.items())[:200]))
-        print(
-            f"The longest answer took {max(load.seconds):.1f} s, the new server's start included."
-        )
-        print(f"Once it was back: {load_after}.\n")
+            after = apply_load(mixed_clients(server, 8), _first(expected, 200))
+        longest = max(load.seconds)
+        print(f"The longest answer took {longest:.1f} s, the start of the new server included.")
+        print(f"Once it was back: {after}.\n")
         _show(load)
 
 
 def _speed(base, model, expected, options):
     texts = list(expected)
-    rates, gains, shares, batches = {}, {}, {}, {}
+    rates, gains, shares = {}, {}, {}
     with Server(base) as server:
-        apply_load(mixed_clients(server, 32), _first(expected, WARM))
+        apply_load(mixed_clients(server, 32), _first(expected, 1000))
         for _ in range(options.rounds):
             since = time.perf_counter()
             some = random.sample(texts, min(300, len(texts)))
@@ -198,19 +193,25 @@ def _reload(base, model, expected, options):
     rows = []
     with Server(base, POLL) as server:
         begin = len(server.versions())
-        apply_load(mixed_clients(server, 8), _first(expected, WARM))
+        apply_load(mixed_clients(server, 8), _first(expected, 1000))
         rows.append(["start", f"{server.memory():,.0f}"])
         for count in range(1, options.reloads + 1):
             publish_copy(base)
-            while len(server.versions()) - begin < count:
-                time.sleep(0.1)
-            time.sleep(1)  # the old one goes
+            _wait_for(server, begin + count)
             rows.append([f"after {count}", f"{server.memory():,.0f}"])
     _table(["versions", "memory, MiB"], rows)
 
 
+def _wait_for(server, count):
+    """Wait until so many versions were loaded, and the last but one has gone."""
+    while len(server.versions()) < count:
+        time.sleep(0.1)
+    time.sleep(1)
+
+
 def _loaded(server, expected, options, memory, beside=None, leave=False, go_on=lambda: False):
-    apply_load(mixed_clients(server, options.clients), _first(expected, WARM))
+    # Kernels are made, and kept, for every new shape; memory is to be looked at after that.
+    apply_load(mixed_clients(server, options.clients), expected)
     clients = mixed_clients(server, options.clients)
     # Of REST and gRPC alike, as 5 is odd.
     leaving = clients[::5] if leave else ()

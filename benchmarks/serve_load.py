@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+COMMAND = (sys.executable, "-m", "keras_transformer", "serve")
 TIMEOUT = 60.0  # seconds
 SCORE_TOLERANCE = 1e-3  # sums in batches of other sizes round differently
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -35,10 +36,9 @@ class Server:
     def __init__(self, model, *options, name="demo", rest_port=0, grpc_port=0):
         self.name = name
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (it lives as long as we do)
+        ports = f"--rest-port={rest_port}", f"--grpc-port={grpc_port}"
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "keras_transformer", "serve", f"--model={model}"]
-            + [f"--name={name}", f"--rest-port={rest_port}", f"--grpc-port={grpc_port}", *options],
-            stderr=self._errors,
+            [*COMMAND, f"--model={model}", f"--name={name}", *ports, *options], stderr=self._errors
         )
         self.pid = self._child.pid
         self.rest = self.grpc = ""
@@ -96,9 +96,8 @@ class Server:
 
     def versions(self):
         """Return the versions that it has loaded so far."""
-        return [
-            int(one) for one in re.findall(r'"version": (\d+), .*"version loaded"', self.errors())
-        ]
+        found = re.findall(r'"version": (\d+), .*"version loaded"', self.errors())
+        return [int(number) for number in found]
 
 
 # --- Clients: `ask` returns a text and its score, `leave` goes away in the middle -----------------
@@ -149,10 +148,8 @@ class RestClient:
 
     def _request(self, text):
         body = json.dumps({"instances": [text]}).encode()
-        head = (
-            f"POST {self._path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
+        head = f"POST {self._path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
+        return f"{head}\r\n\r\n".encode() + body
 
     def _answer(self):
         status = self._file.readline().split()
@@ -235,13 +232,13 @@ class Load:
         seconds: How long each answer took.
         wrong: Texts with an answer that is not theirs, and that answer.
         lost: Texts without an answer, and why.
-        left: Requests that were left in the middle.
+        left: Texts whose requests were left in the middle.
         wall: Seconds in all.
         share: Part of one processor that the clients took.
     """
 
     def __init__(self):
-        self.seconds, self.wrong, self.lost, self.left = [], [], [], 0
+        self.seconds, self.wrong, self.lost, self.left = [], [], [], []
         self.wall = self.share = 0.0
 
     def __str__(self):
@@ -283,7 +280,7 @@ def apply_load(clients, expected, leaving=(), go_on=lambda: False):
                 try:
                     if client in leaving:
                         client.leave(text, rng.uniform(0, 0.02))
-                        load.left += 1  # noqa: B023
+                        load.left.append(text)
                         since = time.perf_counter()
                     answer = client.ask(text)
                 except Exception as error:

@@ -56,9 +56,7 @@ def served(exported):
 CHARACTERS = st.characters(exclude_categories=())  # lone surrogates too
 PIECES = st.one_of(
     st.text(CHARACTERS, min_size=1, max_size=4),
-    st.sampled_from(
-        ["\0", "\ud800", "\udfff", "\u202e", "\N{COMBINING ACUTE ACCENT}", "##", "\x7f"]
-    ),
+    st.sampled_from(["\0", "\x7f", "\ud800", "\udfff", "\u202e", "\u0301", "##"]),
     st.sampled_from([*SPECIAL_TOKENS, *WORDS, " ", "\t", "\n"]),
 )
 REPEATED = st.sampled_from((1,) * 12 + (10, 1000, LONGEST))
@@ -136,13 +134,8 @@ def assert_alike(outputs, expected, batch):
 
 # --- What is no request ---------------------------------------------------------------------------
 
-NUMBERS = st.one_of(
-    st.integers(-3, 3),
-    st.integers(-(2**70), 2**70),
-    st.floats(),
-    st.sampled_from([2**31, -(2**31)]),
-)
-LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, st.text(CHARACTERS, max_size=5))
+INTEGERS = st.integers(-3, 3) | st.integers(-(2**70), 2**70) | st.sampled_from([2**31, -(2**31)])
+LEAVES = st.one_of(st.none(), st.booleans(), INTEGERS, st.floats(), st.text(CHARACTERS, max_size=5))
 KEYS = st.one_of(st.sampled_from(["b64", "text", "target", "inputs"]), st.text(max_size=3))
 VALUES = st.one_of(
     LEAVES,
@@ -308,13 +301,10 @@ def test_damaged_messages_are_the_clients_fault(served):
         ask = {method: channel.unary_unary(method) for method in calls}
 
         def code_of(method, content):
-            try:
-                ask[method](content, timeout=20)
-            except grpc.RpcError as error:
-                codes.append(error.code().name)
-                assert codes[-1] in refused, (method, content, error.details())
-                return codes[-1]
-            return "OK"
+            code = ask[method].future(content, timeout=20).code().name
+            assert code in {"OK", *refused}, (method, content)
+            codes.append(code)
+            return code
 
         @examples(300)
         @given(st.sampled_from(sorted(calls)), st.binary(min_size=1, max_size=30), SEEDS)
