@@ -15,6 +15,7 @@ from fixtures_export import LITE, TEXTS, expected, exported, runtimes, trained, 
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
 from keras_transformer.export import runtime
+from keras_transformer.export.model_card import ops_of
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import TF_TEXT_OPS, convert, custom_ops_of
 from keras_transformer.models.config import END_ID
@@ -192,6 +193,14 @@ def test_the_tflite_files_hold_no_op_that_the_runtime_lacks(exported, precision)
     assert custom_ops_of(text) == TF_TEXT_OPS
     assert custom_ops_of(ids) == set()
     assert b"Flex" not in text and b"Flex" not in ids
+
+
+def test_the_savedmodel_holds_no_op_that_a_stock_server_lacks(exported):
+    ops = ops_of(exported.paths["savedmodel"] / "1")
+    foreign = {op for op in ops if not hasattr(tf.raw_ops, op)}
+    assert foreign == TF_TEXT_OPS - {"RaggedTensorToTensor"}
+    # TensorFlow Serving fails on them unless it is started with a flag of XLA.
+    assert not [op for op in ops if op.startswith("Xla")]
 
 
 def test_an_op_outside_the_list_is_refused(translator, tmp_path):
