@@ -31,7 +31,7 @@ demo: $(READY)
 
 # Two processes, one a core; each of them and the processes that tests start count for coverage.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report term --cov-fail-under 90
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 15 --cov --cov-report term --cov-fail-under 90
 
 lint: $(READY)
 	$(BIN)/ruff check .

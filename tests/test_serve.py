@@ -11,10 +11,10 @@ import time
 import urllib.request
 
 import pytest
+from fixtures_cli import call as cli
 from fixtures_run import WORDS, exported, free_ports, trained
 from fixtures_serving import call, server, until
 from serve_load import (
-    COMMAND,
     GrpcClient,
     RestClient,
     RetryingClient,
@@ -28,7 +28,7 @@ from keras_transformer.export import runtime
 from keras_transformer.export.client import Client
 from keras_transformer.serving.versions import Model
 
-__all__ = ["exported", "trained"]
+__all__ = ["cli", "exported", "trained"]
 
 NAME = "capitals"
 
@@ -137,21 +137,19 @@ def test_what_is_no_saved_model_is_served_alike(trained, exported, model, expect
 # --- The end, and no beginning --------------------------------------------------------------------
 
 
-def test_sigterm_lets_it_answer_what_was_asked(base, model):
+def assert_sigterm_lets_it_answer(at, model):
     texts = [" ".join(WORDS)] * 500
     answers = []
-    with start(base) as at:
-        path = f"/v1/models/{NAME}:predict"
 
-        def ask():
-            answers.append(call(at.rest, path, {"inputs": texts}))
+    def ask():
+        answers.append(call(at.rest, f"/v1/models/{NAME}:predict", {"inputs": texts}))
 
-        asking = threading.Thread(target=ask)
-        asking.start()
-        until(lambda: rows_that_wait(at) > 0)
-        assert at.end() == 0
-        asking.join()
-        assert "Traceback" not in at.errors()
+    asking = threading.Thread(target=ask)
+    asking.start()
+    until(lambda: rows_that_wait(at) > 0)
+    assert at.end() == 0
+    asking.join()
+    assert "Traceback" not in at.errors()
     status, answer = answers[0]
     assert status == 200
     assert answer["outputs"]["text"] == [model.run(texts[:1])[0][0][0]] * 500
@@ -166,32 +164,27 @@ def rows_that_wait(at):
     return float(line.split()[1])
 
 
-def test_what_can_not_be_served_is_said_in_one_line(exported, tmp_path):
-    taken = socket.create_server(("127.0.0.1", 0))
-    port = taken.getsockname()[1]
-    (tmp_path / "empty").mkdir()
-    at = f"--model={exported.folder}"
-    wrong = {
-        (at, f"--rest-port={port}", "--grpc-port=0"): f"listen at 127.0.0.1 on port {port}",
-        (at, "--rest-port=0", f"--grpc-port={port}"): "listen at 127.0.0.1 on the port for gRPC",
-        (f"--model={tmp_path / 'empty'}",): "is no model",
-        (f"--model={tmp_path / 'missing'}",): "There is no file or folder",
-        (at, "--label=stable"): "--label 'stable' has to be like stable=3",
-        (at, "--name=a/b"): "'a/b' is no name for a model",
-    }
-    with taken:
-        children = {
-            arguments: subprocess.Popen(
-                [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-            for arguments in wrong
-        }
-        for arguments, child in children.items():
-            output, error = child.communicate(timeout=60)
-            assert child.returncode == 2, arguments
-            assert output == ""
-            assert error.startswith("error: ") and error.count("\n") == 1, error
-            assert wrong[arguments] in error
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--rest-port {taken} --grpc-port 0", "listen at 127.0.0.1 on port {taken}"),
+        ("--rest-port 0 --grpc-port {taken}", "listen at 127.0.0.1 on the port for gRPC"),
+        ("--label stable", "--label 'stable' has to be like stable=3"),
+        ("--name a/b", "'a/b' is no name for a model"),
+        ("--queue-rows 0", "--queue-rows must be positive, got 0"),
+        ("--beam-size 4", "is no run, and the options of generation are part"),
+        ("--model {empty}", "is no model"),
+        ("--model {empty}/missing", "There is no file or folder"),
+    ],
+)
+def test_what_can_not_be_served_is_said_in_one_line(exported, tmp_path, cli, arguments, message):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        values = {"taken": taken.getsockname()[1], "empty": tmp_path}
+        command = ["serve", "--model", exported.folder, *arguments.format(**values).split()]
+        status, output, error = cli(command)
+    assert (status, output) == (2, "")
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert message.format(**values) in error
 
 
 # --- Load -----------------------------------------------------------------------------------------
@@ -216,7 +209,7 @@ def test_nothing_is_lost_or_mixed_up_while_versions_come_and_clients_go(served, 
     assert "Traceback" not in served.errors() and "INTERNAL" not in served.errors()
 
 
-def test_a_client_tries_again_until_a_killed_server_is_back(base, expected):
+def test_a_killed_server_is_waited_for_and_one_told_to_end_answers_first(base, expected, model):
     ports = dict(zip(("rest_port", "grpc_port"), free_ports(2), strict=True))
     with start(base, **ports) as first:
         addresses, back = (first.rest, first.grpc), []
@@ -235,3 +228,4 @@ def test_a_client_tries_again_until_a_killed_server_is_back(base, expected):
             assert (load.wrong, load.lost) == ([], [])
             # It was away in the middle, and there is no start without a second.
             assert max(load.seconds) > 1
+            assert_sigterm_lets_it_answer(back[0], model)
