@@ -38,9 +38,21 @@ CASES = [
 CONTROL = {"accumulate": 1, "recompute": False, "policy": "float32", "mean": True}
 
 
+def is_tried(place, case):
+    """Workers are processes that take their time; they make the first case and the hardest ones."""
+    hardest = case["accumulate"] == 4 and case["recompute"]
+    return "worker" not in place or hardest or case == CASES[0] or case == CONTROL
+
+
+TRIED = [
+    (place, case) for place in [*PLACES, "other worker"] for case in CASES if is_tried(place, case)
+]
+
+
 def start(place, output, **environment):
+    cases = [case if is_tried(place, case) else None for case in (*CASES, CONTROL)]
     return subprocess.Popen(
-        [sys.executable, PROCESS, place, output, json.dumps([*CASES, CONTROL])],
+        [sys.executable, PROCESS, place, output, json.dumps(cases)],
         env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -64,6 +76,8 @@ def results(tmp_path_factory):
     found = {name: dict(np.load(folder / f"{name}.npz")) for name in processes}
     for place, title in PLACES.items():
         for i, case in enumerate(CASES):
+            if not is_tried(place, case):
+                continue
             difference = largest_difference(
                 found[place][f"{i} weights"], found["single"][f"{_plain(case)} weights"]
             )
@@ -79,8 +93,11 @@ def _plain(case):
     return next(i for i, c in enumerate(CASES) if c["policy"] == case["policy"])
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: "-".join(str(v) for v in c.values()))
-@pytest.mark.parametrize("place", [*PLACES, "other worker"])
+@pytest.mark.parametrize(
+    ("place", "case"),
+    TRIED,
+    ids=lambda x: x if isinstance(x, str) else "-".join(str(v) for v in x.values()),
+)
 def test_the_update_does_not_depend_on_the_split(results, place, case):  # T10, T11, T13, C44
     i, bound = CASES.index(case), BOUNDS[case["policy"]]
     assert results[place]["replicas"] == (1 if place == "single" else 2)

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_transformer import translation
+from keras_transformer.text_to_text import Alignment, decode
 from keras_transformer.translation import (
-    Alignment,
     batches_of_tokens,
     measure,
     score_lines,
@@ -179,7 +178,7 @@ def test_an_alignment_is_without_padding():
 
 
 def test_bytes_become_strings_as_deep_as_they_are_nested():
-    assert translation.decode([[b"a", "é".encode()], [b"\xff", b""]]) == [
+    assert decode([[b"a", "é".encode()], [b"\xff", b""]]) == [
         ["a", "é"],
         ["\N{REPLACEMENT CHARACTER}", ""],
     ]

@@ -86,6 +86,8 @@ def main():
     strategy = make_strategy(place)
     results = {}
     for i, case in enumerate(json.loads(cases)):
+        if case is None:
+            continue
         found = train(strategy, **case)
         results |= {f"{i} {name}": value for name, value in found.items()}
     np.savez(output, replicas=strategy.num_replicas_in_sync, **results)
