@@ -245,8 +245,10 @@ def test_too_many_requests_at_once_are_refused():
     with server(Loaded({1: model}), requests=3) as served:
         model.free.clear()
         answers = []
-        threads = [in_background(served, {"instances": ["x"]}, answers) for _ in range(3)]
-        until(lambda: len(model.batches) and served.metrics.queue_rows._value.get() >= 2)
+        threads = [in_background(served, {"instances": ["busy"]}, answers)]
+        until(lambda: model.batches[-1:] == [[b"busy"]])  # the others would go along with it
+        threads += [in_background(served, {"instances": ["x"]}, answers) for _ in range(2)]
+        until(lambda: served.metrics.queue_rows._value.get() == 2)
         status, answer = served.call(PREDICT, {"instances": ["x"]})
         assert (status, answer["error"][:17]) == (429, "Too many requests")
         model.free.set()

@@ -113,13 +113,14 @@ def test_the_client_gets_the_saved_models_text(served, model, protocol):
 
 def test_a_connection_is_used_again_without_delay(served):
     client, seconds = RestClient(served), []
-    for _ in range(21):
+    for _ in range(60):
         since = time.perf_counter()
         client.ask("red cat")
         seconds.append(time.perf_counter() - since)
     client.close()
-    # An answer in two parts, the second of which waits for an acknowledgement, takes 40 ms more.
-    assert sorted(seconds)[10] < 0.03
+    # An answer in two parts, the second of which waits for an acknowledgement, takes 40 ms more,
+    # each of them once a connection is no longer new.
+    assert min(seconds[20:]) < 0.03
 
 
 @pytest.mark.parametrize("kind", ["tflite", "run"])
