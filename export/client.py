@@ -157,19 +157,11 @@ class Client:
 
     def n_best(self, texts: Sequence[str]) -> list[list[Hypothesis]]:
         """Translate texts; as many of each as the export gives, best first."""
-        outputs = self._in_batches("translate", text=texts)
-        return [
-            [Hypothesis(*one) for one in zip(some, scores, strict=True) if one[1] > -1e38]
-            for some, scores in zip(outputs["text"], outputs["score"], strict=True)
-        ]
+        return self._hypotheses("translate", text=texts)
 
     def complete(self, texts: Sequence[str], prefixes: Sequence[str]) -> list[list[Hypothesis]]:
         """Translate texts to targets that begin as asked."""
-        outputs = self._in_batches("complete", text=texts, prefix=prefixes)
-        return [
-            [Hypothesis(*one) for one in zip(some, scores, strict=True) if one[1] > -1e38]
-            for some, scores in zip(outputs["text"], outputs["score"], strict=True)
-        ]
+        return self._hypotheses("complete", text=texts, prefix=prefixes)
 
     def score(self, texts: Sequence[str], targets: Sequence[str]) -> list[float]:
         """Return the log-probabilities of given targets."""
@@ -179,6 +171,14 @@ class Client:
         """Cut texts into the ids of their pieces."""
         rows = self._in_batches("tokenize", text=texts)["ids"]
         return [[number for number in row if number] for row in rows]
+
+    def _hypotheses(self, signature, **inputs) -> list[list[Hypothesis]]:
+        """Ask for the n best, and leave out places for which there is none."""
+        outputs = self._in_batches(signature, **inputs)
+        return [
+            [Hypothesis(*one) for one in zip(some, scores, strict=True) if one[1] > -1e38]
+            for some, scores in zip(outputs["text"], outputs["score"], strict=True)
+        ]
 
     def _in_batches(self, signature, **inputs) -> dict[str, list]:
         """Send many rows in several requests at once, and put the answers in order."""

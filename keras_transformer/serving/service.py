@@ -17,6 +17,7 @@ from keras_transformer.serving.batching import Batcher
 from keras_transformer.serving.errors import RequestError
 from keras_transformer.serving.log import log
 from keras_transformer.serving.tensors import check_inputs
+from keras_transformer.text_to_text import as_arrays
 
 MAX_ATTENTION = 2_000_000  # numbers in an answer that shows attention
 DEFAULT_SIGNATURE = "serving_default"
@@ -123,7 +124,7 @@ class Service:
         Raises:
             RequestError: As `predict`.
         """
-        inputs = {"text": np.array([text.encode("utf-8", "surrogatepass")], dtype=object)}
+        inputs = as_arrays({"text": [text]})
         check_inputs(inputs, servable.specs("translate")[0], self.limits)
         if self._streams >= self.limits.streams:
             raise RequestError(
@@ -166,11 +167,7 @@ class Service:
 
     async def attention(self, servable, text: str, target: str) -> dict:
         """Show which source pieces each target piece attends to, in every head of every block."""
-        texts = {"text": text, "target": target}
-        inputs = {
-            name: np.array([value.encode("utf-8", "surrogatepass")], dtype=object)
-            for name, value in texts.items()
-        }
+        inputs = as_arrays({"text": [text], "target": [target]})
         if "attention" not in servable.model.signatures:
             raise RequestError("NOT_FOUND", "This model shows no attention.")
         outputs = await self.predict(servable, "attention", inputs)

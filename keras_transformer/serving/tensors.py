@@ -6,7 +6,7 @@ import binascii
 import numpy as np
 
 from keras_transformer.serving.errors import RequestError
-from keras_transformer.text_to_text import Spec
+from keras_transformer.text_to_text import Spec, decode
 
 
 def check_inputs(inputs: dict[str, np.ndarray], specs: dict[str, Spec], limits) -> int:
@@ -206,11 +206,5 @@ def outputs_to_json(outputs: dict[str, np.ndarray], row_by_row: bool) -> dict:
 
 def _to_list(array):
     if array.dtype == object or array.dtype.kind == "S":
-        return _decoded(array.tolist())
+        return decode(array.tolist())
     return array.tolist()
-
-
-def _decoded(value):
-    if isinstance(value, list):
-        return [_decoded(one) for one in value]
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
