@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from keras_transformer.cli_checks import check_file_free, check_files_exist, check_model_exists
+from keras_transformer.cli_recipes import Recipe
 from keras_transformer.errors import InputError
 from keras_transformer.generation_options import GenerationOptions
 
@@ -227,6 +228,7 @@ def evaluate(
     model: Model,
     source: Annotated[Path, typer.Option(help="Source text, plain or .gz.")],
     target: Annotated[Path, typer.Option(help="Reference text, line by line.")],
+    recipe: Recipe = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
     lowercase: Annotated[bool, typer.Option(help="Ignore case.")] = False,
     tokenize: Annotated[
@@ -376,6 +378,7 @@ def export(
     output: Annotated[
         Path, typer.Option(help="Folder to write; an export there gets another version.")
     ],
+    recipe: Recipe = None,
     name: Annotated[
         str | None, typer.Option(help="The model's name; the run folder's if not given.")
     ] = None,

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from keras_transformer.cli_checks import check_files_exist
+from keras_transformer.cli_recipes import Recipe
 from keras_transformer.errors import InputError
 
 RESTARTS = "KERAS_TRANSFORMER_RESTARTS"
@@ -22,6 +23,7 @@ Optimizer = Literal["adam", "adamw", "adafactor"]
 
 
 def train(
+    recipe: Recipe = None,
     source: Annotated[
         list[str] | None,
         typer.Option(help="Source text, plain or .gz, or a pattern in quotes; repeatable."),
@@ -144,6 +146,8 @@ def train(
             raise InputError(
                 "--resume takes its files and folder from the run; give --steps at most."
             )
+        if recipe is not None:
+            raise InputError("--resume takes its settings from the run; leave out --recipe.")
         if epochs is not None:
             raise InputError("--resume goes on to a number of --steps, not of --epochs.")
     elif missing := [name for name, value in texts.items() if not value]:

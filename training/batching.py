@@ -41,7 +41,8 @@ class Batching:
     @property
     def lengths(self) -> list[int]:
         """The longest pair in each bucket: neighbours differ by little, so little is padded."""
-        steps = [*range(8, 64, 8), *range(64, 128, 16), *range(128, 1 << 20, 64)]
+        steps = [*range(8, 24, 2), *range(24, 48, 4), *range(48, 64, 8)]
+        steps += [*range(64, 128, 16), *range(128, 1 << 20, 64)]
         return [n for n in steps if n < self.max_length] + [self.max_length]
 
     @property

@@ -32,30 +32,31 @@ def _smoothed_cross_entropy(logits, labels, smoothing):
     """Compute log(sum(exp(z))) - (1 - e) z_label - e mean(z), and its gradient in closed form.
 
     The logits are by far the largest tensor of a step. The gradient, softmax(z) less the soft
-    label, is made in the place of exp(z), so that automatic differentiation's chain of copies of
-    that size shrinks to one beside the logits, which are let go as soon as exp(z) is there.
+    label, is made in the place of softmax(z), so that automatic differentiation's chain of copies
+    of that size shrinks to one beside the logits. The softmax is one kernel, where exp(z - max) and
+    its sum read and write the whole of it three times.
     """
 
     @ops.custom_gradient
     def compute(logits):
-        highest = ops.max(logits, axis=-1, keepdims=True)
+        probabilities = ops.softmax(logits)  # (B, T, V)
         true_logits = ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1)
-        mean = ops.mean(logits, axis=-1, keepdims=True)
-        powers = ops.exp(logits - highest)  # (B, T, V)
-        total = ops.sum(powers, axis=-1, keepdims=True)
-        losses = ops.log(total) + highest - (1 - smoothing) * true_logits - smoothing * mean
+        # The likeliest token's probability, at least 1 / V, is exp(z) over the sum.
+        log_total = ops.max(logits, -1) - ops.log(ops.max(probabilities, -1))
+        losses = log_total - (1 - smoothing) * ops.squeeze(true_logits, -1)
+        losses = losses - smoothing * ops.mean(logits, axis=-1)
 
         def grad(upstream):  # (B, T)
             size = logits.shape[-1]
             flat = ops.reshape(upstream, (-1,))
             upstream = ops.expand_dims(upstream, -1)
-            gradient = powers * (upstream / total) - upstream * (smoothing / size)
+            gradient = (probabilities - smoothing / size) * upstream
             rows = ops.reshape(gradient, (-1, size))
             true = ops.stack([ops.arange(ops.shape(rows)[0]), ops.reshape(labels, (-1,))], axis=1)
             rows = ops.scatter_update(rows, true, flat * (smoothing - 1), "add")
             return ops.reshape(rows, ops.shape(logits))
 
-        return ops.squeeze(losses, -1), grad
+        return losses, grad
 
     return compute(logits)
 

@@ -1,0 +1,112 @@
+"""What a recipe's run came to: its curve, its files beside each other, and its first translations.
+
+    python experiments/recipe_results.py --run runs/en-de --export exported \
+        --source test.en --target test.de --tokenize none --figure docs/figures/multi30k-en-de.png
+
+The run and every file of the export translate the same text. The options of the search are those
+that the export was made with.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from common import plt, print_table, save
+
+from keras_transformer.export.runtime import load
+from keras_transformer.generation_options import GenerationOptions
+from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.text_files import read_lines
+from keras_transformer.training.text_metrics import score_texts
+from keras_transformer.translation import translate
+
+BATCH_TOKENS = 1024
+
+
+def main():
+    """Print both tables and draw the curve."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--run", type=Path, required=True, help="a trained run")
+    add("--export", type=Path, required=True, help="its export")
+    add("--source", type=Path, required=True, help="text to translate")
+    add("--target", type=Path, required=True, help="its references")
+    add("--tokenize", default="13a", help="sacrebleu's tokeniser (default: 13a)")
+    add("--sentences", type=int, default=20, help="that are shown (default: 20)")
+    add("--figure", type=Path, required=True, help="picture to write")
+    asked = parser.parse_args()
+    draw(RunDirectory.open(asked.run).metrics_path, asked.figure)
+    sources, references = list(read_lines(asked.source)), list(read_lines(asked.target))
+    outputs = compare(asked, sources, references)
+    print()
+    for i, lines in enumerate(zip(sources, outputs, references, strict=True), start=1):
+        if i > asked.sentences:
+            break
+        print("\n".join([f"{i}. {lines[0]}", *(f"   - {line}" for line in lines[1:])]))
+
+
+def compare(asked, sources, references):
+    """Print how close each file comes to the references and to the run.
+
+    Returns:
+        The texts of the run.
+    """
+    fields = json.loads((asked.export / "generation.json").read_text("utf-8"))
+    del fields["jit_compile"]
+    options = GenerationOptions(**fields)
+    saved_model = asked.export / "savedmodel"
+    models = [asked.run, saved_model, *sorted(asked.export.glob("model*.tflite"))]
+    rows, expected = [], None
+    for path in models:
+        if ".ids." in path.name:  # the same weights without the tokeniser
+            continue
+        runtime = load(path, options if path == asked.run else None)
+        texts = translate(runtime, sources, BATCH_TOKENS).texts
+        scores = score_texts(texts, references, tokenize=asked.tokenize)
+        if expected is None:
+            expected, best, signature = texts, scores.bleu, scores.bleu_signature
+        same = sum(a == b for a, b in zip(texts, expected, strict=True))
+        name = "Keras (run folder)" if path == asked.run else path.name
+        rows.append(
+            [
+                *(name, _size(path), f"{scores.bleu:.2f}", f"{scores.bleu - best:+.2f}"),
+                *(f"{scores.chrf:.2f}", f"{same} of {len(texts)}"),
+            ]
+        )
+    print_table(["model", "size", "BLEU", "to the run", "chrF", "same text"], rows)
+    print(f"\n{options}\n{signature}")
+    return expected
+
+
+def _size(path):
+    if path.suffix == ".tflite":
+        return f"{path.stat().st_size / 1e6:.2f} MB"
+    if path.name == "savedmodel":
+        newest = max((p for p in path.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+        return f"{sum(p.stat().st_size for p in newest.rglob('*') if p.is_file()) / 1e6:.2f} MB"
+    return f"{RunDirectory(path).best_path.stat().st_size / 1e6:.2f} MB"
+
+
+def draw(metrics, figure_path):
+    """Draw losses, accuracy on the validation text and the learning rate over the steps."""
+    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+
+    def curve(name):
+        return zip(*((x["step"], x[name]) for x in lines if name in x), strict=True)
+
+    figure, (losses, accuracy, rate) = plt.subplots(1, 3, figsize=(10, 3))
+    losses.plot(*curve("train/loss"), label="training", linewidth=1)
+    losses.plot(*curve("validation/loss"), label="validation", marker=".")
+    losses.set(xlabel="step", ylabel="loss", ylim=(None, 6))
+    losses.legend()
+    accuracy.plot(*curve("validation/token_accuracy"), marker=".")
+    accuracy.set(xlabel="step", ylabel="right tokens, validation")
+    rate.plot(*curve("train/learning_rate"))
+    rate.set(xlabel="step", ylabel="learning rate")
+    save(figure, figure_path)
+
+
+if __name__ == "__main__":
+    main()
