@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.ready-bench
 FIGURES_READY := $(VENV)/.ready-figures
 
-.PHONY: install demo test coverage lint bench experiments clean
+.PHONY: install demo test coverage lint bench bench-quick experiments clean
 
 install: $(READY)
 
@@ -42,13 +42,16 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy keras_transformer training export
 
+# Ours beside peers, on one page; then what has no peer.
 bench: $(BENCH_READY)
-	$(BIN)/python benchmarks/text.py
-	$(BIN)/python benchmarks/input.py
-	$(BIN)/python benchmarks/train.py
-	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/compare.py --output build/bench.md
 	$(BIN)/python benchmarks/phone.py
 	$(BIN)/python benchmarks/serve.py
+	$(BIN)/python benchmarks/input.py
+
+# The same page of small models, in minutes.
+bench-quick: $(BENCH_READY)
+	$(BIN)/python benchmarks/compare.py --quick --output build/bench.md
 
 # What docs/experiments.md shows and needs no text, in about a quarter of an hour.
 experiments: $(FIGURES_READY)

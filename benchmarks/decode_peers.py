@@ -49,19 +49,22 @@ def plain_weights(model):
     return weights
 
 
-def write_ctranslate2(weights, config, folder):
-    """Write a CTranslate2 model in float32; it makes int8 of it when it loads.
+def write_ctranslate2(weights, config, folder, quantization=None):
+    """Write a CTranslate2 model; of float32 it makes int8 when it loads, if asked to.
 
     Args:
         weights: What `plain_weights` gives.
         config: The `TransformerConfig` as a dict.
         folder: Folder to create.
+        quantization: `"float16"` or `"int8"`; float32 if None.
 
     Raises:
         KeyError: If CTranslate2 lacks the activation.
     """
     from ctranslate2.specs import TransformerSpec, common_spec
 
+    # It quantises arrays where they are.
+    weights = {name: array.copy() for name, array in weights.items()}
     activations = {"relu": "RELU", "gelu": "GELU", "silu": "SWISH", "swish": "SWISH"}
     spec = TransformerSpec.from_config(
         config["num_layers"],
@@ -111,7 +114,7 @@ def write_ctranslate2(weights, config, folder):
     spec.config.add_source_eos = False  # what is given is ended already
     spec.config.layer_norm_epsilon = config["layer_norm_epsilon"]
     spec.validate()
-    spec.optimize()
+    spec.optimize(quantization=quantization)
     Path(folder).mkdir(parents=True)
     spec.save(str(folder))
 
@@ -157,11 +160,8 @@ def load_ctranslate2(folder, threads, compute_type):
     return ready
 
 
-def load_marian(weights, config, threads):
+def make_marian(weights, config):
     """Make a MarianMTModel of the weights.
-
-    Returns:
-        Function like that of `load_ctranslate2`.
 
     Raises:
         ValueError: If Marian has no such model.
@@ -171,7 +171,6 @@ def load_marian(weights, config, threads):
     import torch
     import transformers
 
-    torch.set_num_threads(threads)
     transformers.logging.set_verbosity_error()
     sizes = {
         f"{stack}_{name}": config[ours]
@@ -214,7 +213,6 @@ def load_marian(weights, config, threads):
     kinds = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
     for stack, attentions in ATTENTIONS.items():
         put(f"model.{stack}.embed_tokens.weight", weights[f"{stack}/table"])
-        put(f"model.{stack}.embed_positions.weight", weights[f"{stack}/positions"])
         for i in range(config["num_layers"]):
             ours, theirs = f"{stack}/{i}", f"model.{stack}.layers.{i}"
             for attention in attentions:
@@ -228,9 +226,25 @@ def load_marian(weights, config, threads):
             norm(f"{theirs}.final_layer_norm", f"{ours}/feed_forward/norm")
     put("lm_head.weight", weights["logits"])
     state["final_logits_bias"].zero_()
+    complete_marian(model, weights, config)
+    return model
+
+
+def complete_marian(model, weights, config):
+    """Give a MarianMTModel what its files do not keep: our positions and our epsilon."""
+    import torch
+
+    for stack in ATTENTIONS:
+        positions = getattr(model.model, stack).embed_positions
+        positions.weight.data.copy_(torch.from_numpy(weights[f"{stack}/positions"]))
     for module in model.modules():
         if isinstance(module, torch.nn.LayerNorm):
             module.eps = config["layer_norm_epsilon"]
+
+
+def ready_marian(model):
+    """Return a function like that of `load_ctranslate2`."""
+    import torch
 
     def ready(source, beam, shortest, longest):
         ids = torch.from_numpy(np.asarray(source)).long()

@@ -7,56 +7,71 @@ number of threads, in turns; each figure is the median of the pairs' ratios.
 """
 
 import argparse
+import functools
 import os
-import statistics
-import sys
 import time
 from pathlib import Path
 
+import progress
+from results import beside
+
 PIECES = 8000
-RUNS = 7
+OURS, PEER = "keras_transformer", "tokenizers"
+QUICK = {"runs": 3, "generated": 20_000}
 
 
-def main():
-    """Print a Markdown table of ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", type=Path, nargs="*")
-    options = parser.parse_args()
-    os.environ.setdefault("RAYON_NUM_THREADS", str(os.cpu_count()))
-    try:
-        import tokenizers  # noqa: F401
-    except ImportError:
-        sys.exit("The peer is missing: pip install 'keras-transformer[bench]'")
+def rows(shown, files=(), runs=7, generated=50_000):
+    """Compare both sides.
 
+    Args:
+        shown: A `Progress`.
+        files: Text files; generated text if there are none.
+        runs: Pairs of turns.
+        generated: Lines of the generated text.
+
+    Returns:
+        A list of `results.Row`.
+    """
+    from keras_transformer.text import learn_vocabulary
     from keras_transformer.training import spoken_english
     from keras_transformer.training.text_files import read_lines
 
-    if options.files:
-        lines = [line for path in options.files for line in read_lines(path)]
+    os.environ.setdefault("RAYON_NUM_THREADS", str(os.cpu_count()))
+    if files:
+        lines = [line for path in files for line in read_lines(path)]
     else:
-        lines = [e.written for e in spoken_english.examples("train", 50_000)]
-    print(f"{len(lines):,} lines, {sum(map(len, lines)):,} characters, {os.cpu_count()} threads\n")
-    print("| task | keras_transformer | tokenizers | their time / ours, median |")
-    print("|---|---|---|---|")
-    vocabulary = _compare("learn", _learn_ours(lines), _learn_theirs(lines), runs=3)
-    _compare("cut into ids", _cut_ours(lines, vocabulary), _cut_theirs(lines, vocabulary))
+        lines = [e.written for e in spoken_english.examples("train", generated)]
+    vocabulary = learn_vocabulary(lines, PIECES)
+    tasks = {
+        f"learn {PIECES:,} pieces": (_learn_ours(lines), _learn_theirs(lines)),
+        "cut into ids": (_cut_ours(lines, vocabulary), _cut_theirs(lines, vocabulary)),
+    }
+    found = []
+    with shown.subject("text", len(tasks) * runs) as step:
+        for name, functions in tasks.items():
+            measured = _in_turns(functions, runs, lambda now, name=name: step(f"{name}: {now}"))
+            setting = f"{name}, {len(lines):,} lines, {os.cpu_count()} threads"
+            found += beside("tokenising", setting, "s", [OURS], measured, less=True)
+    return found
 
 
-def _compare(name, ours, theirs, runs=RUNS):
-    result = ours()
-    theirs()
-    times = []
-    for _ in range(runs):
-        pair = []
-        for function in (ours, theirs):
-            begin = time.perf_counter()
-            function()
-            pair.append(time.perf_counter() - begin)
-        times.append(pair)
-    our_time, their_time = (statistics.median(t) for t in zip(*times, strict=True))
-    ratio = statistics.median(b / a for a, b in times)
-    print(f"| {name} | {our_time:.2f} s | {their_time:.2f} s | {ratio:.2f} |")
-    return result
+def _in_turns(functions, runs, step):
+    """Time both sides in turns, after one call of each that is not timed."""
+    measured = {OURS: [], PEER: []}
+    for run in range(runs):
+        step(f"turn {run + 1} of {runs}")
+        for name, function in zip(measured, functions, strict=True):
+            if isinstance(measured[name], str):
+                continue
+            try:
+                if not run:
+                    function()
+                begin = time.perf_counter()
+                function()
+                measured[name].append(time.perf_counter() - begin)
+            except ImportError as error:
+                measured[name] = f"{error}"
+    return measured
 
 
 def _learn_ours(lines):
@@ -66,9 +81,9 @@ def _learn_ours(lines):
 
 
 def _learn_theirs(lines):
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
     def learn():
+        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         trainer = trainers.WordPieceTrainer(vocab_size=PIECES, show_progress=False)
@@ -94,13 +109,25 @@ def _cut_ours(lines, vocabulary):
 
 
 def _cut_theirs(lines, vocabulary):
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    @functools.cache
+    def tokenizer():
+        from tokenizers import Tokenizer, models, pre_tokenizers
 
-    ids = {piece: i for i, piece in enumerate(vocabulary)}
-    model = models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=1_000_000)
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return lambda: [e.ids for e in tokenizer.encode_batch(lines, add_special_tokens=False)]
+        ids = {piece: i for i, piece in enumerate(vocabulary)}
+        model = models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=1_000_000)
+        made = Tokenizer(model)
+        made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return made
+
+    return lambda: [e.ids for e in tokenizer().encode_batch(lines, add_special_tokens=False)]
+
+
+def main():
+    """Print a Markdown table of ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", type=Path, nargs="*")
+    parser.add_argument("--runs", type=int, default=7, help="turns of each side")
+    progress.run_alone("text", rows, parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -8,12 +8,14 @@ few steps each, so that what disturbs the machine disturbs all of them; what cou
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
 import time
+
+import progress
+from contenders import Contender, contend, in_turn
+from results import beside
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -22,7 +24,8 @@ SHAPES = {  # layers, width, heads, feed-forward, batch, length, steps a turn
     "small": (3, 256, 4, 1024, 64, 32, 5),
     "base": (6, 512, 8, 2048, 16, 32, 2),
 }
-CONTENDERS = ("keras_transformer", "keras-hub", "torch")
+OURS = "keras_transformer"
+QUICK = {"shapes": ["small"], "starts": 1, "rounds": 3}
 
 
 def work(shape):
@@ -152,24 +155,18 @@ def with_torch(shape):
     return run
 
 
-def contend(name, shape):
-    """Be one contender: train when told to, and say how long it took."""
-    make = {
-        "keras_transformer": with_keras_transformer,
-        "keras-hub": with_keras_hub,
-        "torch": with_torch,
-    }
-    run = make[name](shape)
-    before = _memory("VmRSS")
+def make(name, shape):
+    """Make a contender that trains when told to, for `contenders.contend`."""
+    run = CONTENDERS[name](shape)
     _reset_peak()
     run(3)
-    print("ready", flush=True)
-    for line in sys.stdin:
+
+    def answer(asked):
         begin = time.perf_counter()
-        run(int(line))
-        seconds = time.perf_counter() - begin
-        peak = _memory("VmHWM")
-        print(json.dumps({"seconds": seconds, "peak": peak, "step": peak - before}), flush=True)
+        run(asked["steps"])
+        return {"seconds": time.perf_counter() - begin, "peak": _peak()}
+
+    return {}, answer
 
 
 def _reset_peak():
@@ -177,9 +174,16 @@ def _reset_peak():
         file.write("5")
 
 
-def _memory(name):
+def _peak():
     with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(name)) / 1024
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
+
+
+CONTENDERS = {
+    OURS: with_keras_transformer,
+    "keras-hub": with_keras_hub,
+    "torch": with_torch,
+}
 
 
 def sgemm_rate(size=2048):
@@ -187,7 +191,9 @@ def sgemm_rate(size=2048):
 
     It is TensorFlow's, which reaches twice what NumPy's does on some processors.
     """
-    import tensorflow as tf
+    from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
+
+    import tensorflow as tf  # isort: skip
 
     a = tf.ones((size, size))
     tf.matmul(a, a).numpy()
@@ -198,85 +204,85 @@ def sgemm_rate(size=2048):
     return 5 * 2 * size**3 / (time.perf_counter() - begin)
 
 
-def main():
-    """Run all contenders and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shape", choices=SHAPES, nargs="*", default=list(SHAPES))
-    parser.add_argument("--starts", type=int, default=3, help="processes of each, one by one")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each process")
-    parser.add_argument("--contend", choices=CONTENDERS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.contend:
-        contend(arguments.contend, arguments.shape[0])
-        return
-    for shape in arguments.shape:
-        compare(shape, arguments.starts, arguments.rounds)
-
-
-def take_turns(shape, rounds):
-    """Start all contenders and let them take turns.
-
-    Returns:
-        The machine's rate in each round, and the answers of each contender.
-    """
-    steps = SHAPES[shape][-1]
-    children = {}
-    for name in CONTENDERS:
-        child = subprocess.Popen(
-            [sys.executable, __file__, "--contend", name, "--shape", shape],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if os.environ.get("SHOW") else subprocess.DEVNULL,
-            text=True,
-        )
-        if child.stdout.readline() != "ready\n":
-            sys.exit(f"{name} does not run; pip install -e '.[bench]'")
-        children[name] = child
-    machine = []
-    answers = {name: [] for name in CONTENDERS}
-    for _ in range(rounds):
-        machine.append(sgemm_rate())
-        for name, child in children.items():
-            child.stdin.write(f"{steps}\n")
-            child.stdin.flush()
-            answers[name].append(json.loads(child.stdout.readline()))
-    for child in children.values():
-        child.stdin.close()
-        child.wait()
-    return machine, answers
-
-
-def compare(shape, starts, rounds):
-    """Print what each contender reached at one shape.
+def rows(shown, shapes=tuple(SHAPES), starts=3, rounds=5):
+    """Compare the contenders at every shape.
 
     Processes of the same program differ by up to a tenth for all of their life, so that each
-    contender is started more than once.
+    contender is to be started more than once.
+
+    Args:
+        shown: A `Progress`.
+        shapes: Some of `SHAPES`.
+        starts: Processes of each contender, one after the other.
+        rounds: Turns of each process.
+
+    Returns:
+        A list of `results.Row`.
     """
+    found = []
+    with shown.subject("train", len(shapes) * starts * (1 + rounds)) as step:
+        for shape in shapes:
+            machine = []
+            answers = {name: [] for name in CONTENDERS}
+            missing = {}
+            for start in range(starts):
+                step(f"{shape}, start {start + 1} of {starts}: making models and warming up")
+                _take_turns(shape, rounds, step, machine, answers, missing)
+            found += _rows(shape, rounds, machine, answers, missing)
+    return found
+
+
+def _take_turns(shape, rounds, step, machine, answers, missing):
+    """Start all contenders and let them take turns."""
+    children = [Contender(name, __file__, "--contend", name, shape) for name in CONTENDERS]
+    for child in children:
+        child.wait()
+    for turn in range(rounds):
+        step(f"{shape}: turn {turn + 1} of {rounds}")
+        machine.append(sgemm_rate())
+        for child in in_turn(children, turn):
+            answer = child.ask(steps=SHAPES[shape][-1])
+            if "missing" in answer:
+                missing[child.name] = answer["missing"]
+            answers[child.name].append(answer)
+    for child in children:
+        child.close()
+
+
+def _rows(shape, rounds, machine, answers, missing):
     *_, batch, length, steps = SHAPES[shape]
-    machine = []
-    rates = {name: [] for name in CONTENDERS}
-    peaks = {name: [] for name in CONTENDERS}
-    for _ in range(starts):
-        more, answers = take_turns(shape, rounds)
-        machine += more
-        for name, given in answers.items():
-            rates[name] += [steps * batch * length / answer["seconds"] for answer in given]
-            peaks[name].append(given[-1])
-    print(f"\n{shape}: {batch} x {length} tokens, {work(shape) / 1e9:.0f} GFLOP a step")
-    print(f"{'':20}{'tokens/s':>10}{'of sgemm':>10}{'peak MB':>10}{'steps MB':>10}{'ours is':>10}")
-    ours = rates[CONTENDERS[0]]
-    for name in CONTENDERS:
-        share = statistics.median(
-            r / (batch * length) * work(shape) / m
-            for r, m in zip(rates[name], machine, strict=True)
-        )
-        ratio = statistics.median(a / b for a, b in zip(ours, rates[name], strict=True))
-        print(
-            f"{name:20}{statistics.median(rates[name]):10,.0f}{share:10.0%}"
-            f"{statistics.median(p['peak'] for p in peaks[name]):10,.0f}"
-            f"{statistics.median(p['step'] for p in peaks[name]):10,.0f}{ratio:9.2f}x"
-        )
+    tokens = batch * length
+    rates = {
+        name: missing.get(name) or [steps * tokens / answer["seconds"] for answer in given]
+        for name, given in answers.items()
+    }
+    peaks = {  # a start's last answer has its peak
+        name: missing.get(name) or [answer["peak"] for answer in given[rounds - 1 :: rounds]]
+        for name, given in answers.items()
+    }
+    notes = {}
+    if OURS not in missing:
+        pairs = zip(rates[OURS], machine, strict=True)
+        share = statistics.median(rate / tokens * work(shape) / limit for rate, limit in pairs)
+        notes[OURS] = f"{share:.0%} of {statistics.median(machine) / 1e9:.0f} GFLOP/s"
+    setting = f"{shape}, {batch} x {length} tokens"
+    return [
+        *beside("training step", setting, "tokens/s", [OURS], rates, notes=notes),
+        *beside("training step", f"{setting}, memory", "MB", [OURS], peaks, less=True),
+    ]
+
+
+def main():
+    """Run all contenders and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", dest="shapes", choices=SHAPES, nargs="*", default=list(SHAPES))
+    parser.add_argument("--starts", type=int, default=3, help="processes of each, one by one")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each process")
+    progress.run_alone("train", rows, parser.parse_args())
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--contend"]:
+        contend(lambda: make(*sys.argv[2:]))
+    else:
+        main()
