@@ -57,8 +57,12 @@ def weights_read(config):
 
 def work(config):
     """Count the floating-point operations of a token's matrix products in the decoder."""
-    positions = (LENGTH + 1) / 2 + SOURCE + 1  # what the two attentions attend to, on average
-    return 2 * weights_read(config) + 4 * config["num_layers"] * config["d_model"] * positions
+    from keras_transformer.models import TransformerConfig, flops
+
+    fields = {name: value for name, value in config.items() if name != "length"}
+    model = TransformerConfig.from_dict(fields)
+    steps = (flops.decoding_step(model, SOURCE + 1, keys) for keys in range(1, LENGTH + 1))
+    return sum(step.flops for step in steps) / LENGTH
 
 
 def share_of_limit(config, rate, batch, beam, limit):

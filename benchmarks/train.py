@@ -30,14 +30,13 @@ QUICK = {"shapes": ["small"], "starts": 1, "rounds": 3}
 
 def work(shape):
     """Count the floating-point operations of a step's matrix products."""
-    layers, width, _, d_ff, batch, length, _ = SHAPES[shape]
-    tokens = batch * length
-    projections = 4 * width * width  # of one attention
-    scores = 2 * length * width  # scores and mixing, a token
-    encoder = layers * (projections + scores + 2 * width * d_ff)
-    decoder = layers * (2 * (projections + scores) + 2 * width * d_ff)
-    forward = 2 * tokens * (encoder + decoder + width * VOCABULARY)
-    return 3 * forward  # the gradients of both factors of every product
+    from keras_transformer.models import TransformerConfig, flops
+
+    layers, width, heads, d_ff, batch, length, _ = SHAPES[shape]
+    config = TransformerConfig(
+        VOCABULARY, num_layers=layers, num_heads=heads, d_model=width, d_ff=d_ff
+    )
+    return batch * flops.training_step(config, length, length).flops
 
 
 def batches(shape):

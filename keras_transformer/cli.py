@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from keras_transformer.cli_checks import check_file_free, check_files_exist
+from keras_transformer.cli_flops import flops
 from keras_transformer.cli_generation import attention, evaluate, export, score, translate
 from keras_transformer.cli_serving import serve
 from keras_transformer.cli_training import average, data_service, memory, train, tune
@@ -86,7 +87,7 @@ def vocab(
 
 
 for commands in (
-    (train, average, tune, memory, data_service),
+    (train, average, tune, memory, flops, data_service),
     (translate, score, evaluate, attention, export, serve),
 ):
     for command in commands:

@@ -25,7 +25,7 @@ from keras_transformer.text import SPECIAL_TOKENS
 __all__ = ["bad", "call", "exported", "here", "original", "trained"]
 
 COMMANDS = [
-    *("vocab", "train", "average", "tune", "memory", "data-service"),
+    *("vocab", "train", "average", "tune", "memory", "flops", "data-service"),
     *("translate", "score", "evaluate", "attention", "export", "demo", "doctor"),
 ]
 
