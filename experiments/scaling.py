@@ -22,6 +22,7 @@ import common
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
+from matplotlib import ticker
 from memory import memory
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -309,6 +310,8 @@ def draw(curves, path):
         for axes in (above, below):
             axes.set(xscale="log", yscale="log")
             axes.set_xticks(curve.values, [f"{value:,}" for value in curve.values])
+            axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.minorticks_off()
             axes.grid(alpha=0.3)
             axes.legend(loc="upper left", fontsize=8)

@@ -66,6 +66,9 @@ def train(
     token_dropout: Annotated[
         float, typer.Option(help="Probability that a token of the source becomes unknown.")
     ] = 0.0,
+    piece_dropout: Annotated[
+        float, typer.Option(help="Probability that a piece is missing when text is cut.")
+    ] = 0.0,
     pre_norm: Annotated[
         bool, typer.Option("--pre-norm", help="Norm before each sub-layer, not after.")
     ] = False,
@@ -192,6 +195,7 @@ def train(
         "precision": precision,
         "data_service": data_service,
         "token_dropout": token_dropout,
+        "piece_dropout": piece_dropout,
         "optimizer": optimizer,
         "weight_decay": weight_decay,
         "ema": ema,

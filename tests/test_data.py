@@ -18,7 +18,8 @@ from fixtures_data import (
 
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
-from keras_transformer.models.config import BEGIN_ID, END_ID, UNKNOWN_ID
+from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, UNKNOWN_ID
+from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.training.batching import Batching
 from keras_transformer.training.corpus_size import measure
 from keras_transformer.training.data import make_batches, make_training_batches, split_batches
@@ -214,6 +215,32 @@ def test_dropped_tokens_are_decided_by_seed_and_batch(training):  # T18
         for i in range(2)
     ]
     assert sources[0] != sources[1]
+
+
+def test_pieces_are_cut_anew_in_every_epoch(training, tmp_path):  # T18
+    couples = [a + b for a, b in itertools.product("abcdefgh", repeat=2)]
+    more = [*couples, *(f"##{couple}" for couple in couples)]
+    tokenizer, batching = WordPieceTokenizer([*TOKENIZER.vocabulary, *more]), Batching(64, 16)
+    files = write_pairs(tmp_path, training.pairs)
+    size = measure(files, tokenizer, batching)
+
+    def batches(count, first=0, rate=0.5):
+        made = make_training_batches(files, tokenizer, batching, 3, size, first, piece_dropout=rate)
+        return list(itertools.islice(made.as_numpy_iterator(), count))
+
+    def texts(batches):
+        sides = [ids for inputs, labels in batches for ids in (inputs["source_ids"], labels)]
+        return [tokenizer.detokenize(ids).numpy().tolist() for ids in sides]
+
+    plain, cut = batches(2 * size.batches, rate=0.0), batches(2 * size.batches)
+    assert texts(cut) == texts(plain)  # the same pairs share batches
+    assert not same_batches(cut, plain)
+    assert sorted(rows(cut[: size.batches])) != sorted(rows(cut[size.batches :]))
+    assert same_batches(batches(9, first=size.batches + 3), cut[size.batches + 3 :][:9])
+    for inputs, labels in cut:
+        shifted = np.where(labels == END_ID, PADDING_ID, labels)[:, :-1]
+        assert np.array_equal(inputs["target_ids"][:, 1:], shifted)
+        assert max(inputs["source_ids"].shape[1], labels.shape[1]) <= 16  # what the model takes
 
 
 def test_evaluation_changes_no_token(training, tmp_path):  # T18

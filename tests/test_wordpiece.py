@@ -172,6 +172,16 @@ def test_words_are_cut_by_greedy_longest_match(pieces, word, expected):  # K05, 
     assert pieces_of(WordPieceTokenizer([*SPECIAL_TOKENS, *pieces]), word) == [expected]
 
 
+def test_unused_pieces_keep_their_ids_and_are_not_cut():  # T18
+    vocabulary = [*SPECIAL_TOKENS, "play", "##ing", "pl", "##ay", "##i", "##n", "##g"]
+    plain, thinned = (WordPieceTokenizer(vocabulary, unused) for unused in ((), {"play", "##ing"}))
+    assert pieces_of(plain, "playing") == [["play", "##ing"]]
+    assert pieces_of(thinned, "playing") == [["pl", "##ay", "##i", "##n", "##g"]]
+    assert pieces_of(thinned, "play ##ing") == [["pl", "##ay", "[UNK]"]]  # not by its literal text
+    ids = plain.tokenize(["playing play"])
+    assert thinned.detokenize(ids).numpy().tolist() == [b"playing play"]
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_equals_the_oracle(seed):  # K05
     rng = random.Random(seed)

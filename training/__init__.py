@@ -2,7 +2,7 @@
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.loss_scale import LossScaleOptimizer
-from keras_transformer.training.augmentation import token_dropout
+from keras_transformer.training.augmentation import PieceDropout, token_dropout
 from keras_transformer.training.batching import Batching
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.corpus_size import CorpusSize, measure
@@ -40,6 +40,7 @@ __all__ = [
     "OneCycle",
     "ParallelFiles",
     "Perplexity",
+    "PieceDropout",
     "RunDirectory",
     "ScheduledSampling",
     "TokenAccuracy",

@@ -1,8 +1,13 @@
 """Changing the input so that a model learns to do with less of it."""
 
+import numpy as np
 import tensorflow as tf
 
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, UNKNOWN_ID
+from keras_transformer.text import WordPieceTokenizer
+from keras_transformer.text.learner import CONTINUATION, SPECIAL_TOKENS
+
+VOCABULARIES = 16  # thinned ones that training text is cut with in turns
 
 
 def token_dropout(ids, rate: float, seed):
@@ -26,3 +31,48 @@ def token_dropout(ids, rate: float, seed):
     real = tf.reduce_all([tf.not_equal(ids, i) for i in (PADDING_ID, BEGIN_ID, END_ID)], axis=0)
     chosen = tf.random.stateless_uniform(tf.shape(ids), tf.stack(seed)) < rate
     return tf.where(tf.logical_and(real, chosen), tf.cast(UNKNOWN_ID, ids.dtype), ids)
+
+
+class PieceDropout:
+    """Cuts text into other pieces each time, so that a model sees rare words in parts of their own.
+
+    There are a few vocabularies, each of which lacks some of the pieces, all but the single
+    characters; the longest match then finds shorter pieces. One of them is drawn for each group of
+    lines.
+
+    Args:
+        tokenizer: The tokeniser whose ids are given.
+        rate: Probability that a vocabulary lacks a piece.
+        seed: Decides which pieces are missing.
+
+    Reference: Hiraoka 2022, "MaxMatch-Dropout: Subword Regularization for WordPiece", which draws
+        for each match; Provilkov et al. 2020, "BPE-Dropout".
+    """
+
+    def __init__(self, tokenizer: WordPieceTokenizer, rate: float, seed: int):
+        rng = np.random.default_rng(seed)
+        vocabulary = tokenizer.vocabulary
+        longer = [
+            piece
+            for piece in vocabulary
+            if len(piece.removeprefix(CONTINUATION)) > 1 and piece not in SPECIAL_TOKENS
+        ]
+        thinned = [
+            WordPieceTokenizer(vocabulary, {p for p in longer if rng.random() < rate})
+            for _ in range(VOCABULARIES)
+        ]
+        self._tokenizer = tokenizer
+        self._models = tf.ragged.stack([other.model for other in thinned])
+
+    def tokenize(self, text, seed):
+        """Cut text with one of the vocabularies.
+
+        Args:
+            text: String tensor `(B,)`.
+            seed: Two integers; the same seed gives the same pieces.
+
+        Returns:
+            Ragged int32 tensor `(B, (S))`.
+        """
+        drawn = tf.random.stateless_uniform([], tf.stack(seed), 0, VOCABULARIES, tf.int32)
+        return self._tokenizer.tokenize(text, self._models[drawn])

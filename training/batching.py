@@ -137,29 +137,59 @@ def find_usable(source, target, max_length: int):
 
 
 def bucketed(
-    lines: tf.data.Dataset, tokenizer: WordPieceTokenizer, batching: Batching
+    lines: tf.data.Dataset,
+    tokenizer: WordPieceTokenizer,
+    batching: Batching,
+    cut_anew=None,
 ) -> tf.data.Dataset:
-    """Make batches of lines: pairs of strings -> (inputs, labels), see `data.make_batches`."""
+    """Make batches of lines: pairs of strings -> (inputs, labels), see `data.make_batches`.
 
-    def keep_usable(source, target):
-        usable, _, _ = find_usable(source, target, batching.max_length)
-        return tf.ragged.boolean_mask(source, usable), tf.ragged.boolean_mask(target, usable)
+    Args:
+        lines: Pairs of strings.
+        tokenizer: Cuts text into ids. Their number decides which pairs are used, and which of them
+            share a batch.
+        batching: Size and length of batches.
+        cut_anew: Function of the number of a group of lines and of their strings `(B,)` that
+            returns the ids to train on instead, ragged `(B, (S))`. Because pairs share batches
+            as they would without it, an epoch has as many batches, and these may be larger.
+    """
 
-    def frame(source, target):
+    def keep_usable(number, text):
+        plain = [tokenizer.tokenize(side) for side in text]
+        usable, _, _ = find_usable(*plain, batching.max_length)
+        sides = [tf.ragged.boolean_mask(ids, usable) for ids in plain]
+        lengths = tf.maximum(*(ids.row_lengths() for ids in sides)) + 1
+        if cut_anew is not None:
+            text = [tf.boolean_mask(side, usable) for side in text]
+            sides = [
+                _no_longer_than(batching.max_length, cut_anew(2 * number + i, text[i]), sides[i])
+                for i in range(2)
+            ]
+        return *sides, lengths
+
+    def frame(source, target, length):
         inputs = {
             "source_ids": tf.concat([source, [END_ID]], 0),
             "target_ids": tf.concat([[BEGIN_ID], target], 0),
         }
-        return inputs, tf.concat([target, [END_ID]], 0)
+        return inputs, tf.concat([target, [END_ID]], 0), length
 
     return (
-        tokenized(lines, tokenizer)
-        .map(keep_usable)
+        lines.batch(LINES_AT_ONCE)
+        .enumerate()
+        .map(keep_usable, num_parallel_calls=tf.data.AUTOTUNE)
         .unbatch()
         .map(frame)
         .bucket_by_sequence_length(
-            lambda inputs, labels: tf.maximum(tf.size(inputs["source_ids"]), tf.size(labels)),
+            lambda inputs, labels, length: tf.cast(length, tf.int32),
             bucket_boundaries=[n + 1 for n in batching.lengths],
             bucket_batch_sizes=[*batching.sizes, 1],
         )
+        .map(lambda inputs, labels, lengths: (inputs, labels))
     )
+
+
+def _no_longer_than(max_length, ids, plain):
+    """Return ids if all rows and their ends fit the model, and otherwise the plain ones."""
+    fits = tf.reduce_all(ids.row_lengths() < max_length)
+    return tf.cond(fits, lambda: ids, lambda: plain)

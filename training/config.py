@@ -54,6 +54,7 @@ class TrainingConfig:
     keep_checkpoints: int = 2  # the newest; a second one is there if the last is damaged
     weights: list[float] | None = None  # share of each source in the pairs; None: as many as it has
     token_dropout: float = 0.0  # probability that a token of the source becomes unknown
+    piece_dropout: float = 0.0  # probability that a piece is missing when training text is cut
     data_service: str | None = None  # tf.data service that makes the batches: grpc://host:port
     patience: int = 0  # stop after so many validations without a better one; 0 is off
 
@@ -87,7 +88,8 @@ class TrainingConfig:
         self._check("clip_norm", self.clip_norm >= 0, "must be positive, or 0 for none")
         self._check("seed", 0 <= self.seed < 1 << 32, "must be from 0 to 4294967295")
         self._check("patience", self.patience >= 0, "must be positive, or 0 for none")
-        self._check("token_dropout", 0 <= self.token_dropout < 1, "must be in [0, 1)")
+        for name in ("token_dropout", "piece_dropout"):
+            self._check(name, 0 <= getattr(self, name) < 1, "must be in [0, 1)")
         self._check(
             "data_service",
             self.data_service is None or re.fullmatch(r"grpc://[^/]+:\d+", self.data_service),

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_transformer.text import WordPieceTokenizer
+from keras_transformer.training.augmentation import PieceDropout
 from keras_transformer.training.augmentation import token_dropout as drop_tokens
 from keras_transformer.training.batching import (
     ALONE,
@@ -58,6 +59,7 @@ def make_training_batches(
     *,
     worker: Worker = ALONE,
     token_dropout: float = 0.0,
+    piece_dropout: float = 0.0,
     data_service: str | None = None,
 ) -> tf.data.Dataset:
     """Make batches without end, shuffled anew in each epoch.
@@ -76,6 +78,7 @@ def make_training_batches(
         worker: Its index, and the number of workers that share the corpus. Each gets files of its
             own, or lines of its own where there are fewer files than workers.
         token_dropout: Probability that a token of the source is replaced by the unknown token.
+        piece_dropout: Probability that a piece is missing when text is cut, in source and target.
         data_service: Address of a tf.data service that makes the batches, such as
             `grpc://host:5050`; `training.data_service` tells what is lost.
 
@@ -83,6 +86,7 @@ def make_training_batches(
         Data set as `make_batches` returns.
     """
     groups, parts = corpus.groups, size.parts or (size,)
+    thinned = PieceDropout(tokenizer, piece_dropout, seed) if piece_dropout else None
     turn = _turns(corpus.shares, parts, seed, worker)
     done = _count_turns(turn, len(groups), first_batch)
 
@@ -98,7 +102,8 @@ def make_training_batches(
             lines = text_lines(files, worker, epoch_seed)
             lines = lines.shuffle(SHUFFLE_LINES // len(groups), epoch_seed)
             skip = tf.where(tf.equal(number, first_epoch), tf.constant(skipped, tf.int64), 0)
-            return bucketed(lines, tokenizer, batching).skip(skip)
+            cut_anew = thinned and (lambda i, text: thinned.tokenize(text, (epoch_seed, i)))
+            return bucketed(lines, tokenizer, batching, cut_anew).skip(skip)
 
         return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch)
 

@@ -154,6 +154,7 @@ def train(
         done,
         worker=worker,
         token_dropout=config.token_dropout,
+        piece_dropout=config.piece_dropout,
         data_service=config.data_service,
     )
     try:

@@ -15,7 +15,7 @@ Both hold because inside the graph a continuation is marked by a leading space a
 by a trailing one, and no word can contain a space.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -41,6 +41,7 @@ class WordPieceTokenizer:
     Args:
         vocabulary: The pieces in the order of their ids. It begins with the special tokens
             `[PAD] [UNK] [BOS] [EOS]`; continuations begin with `##`.
+        unused: Pieces that text is not cut into, though they keep their ids.
 
     Raises:
         ValueError: If the vocabulary does not begin with the special tokens, or holds a piece
@@ -54,7 +55,7 @@ class WordPieceTokenizer:
     Reference: Schuster & Nakajima 2012; Song et al. 2021, "Fast WordPiece Tokenization".
     """
 
-    def __init__(self, vocabulary: Sequence[str]):
+    def __init__(self, vocabulary: Sequence[str], unused: Collection[str] = ()):
         self.vocabulary = list(vocabulary)
         _check(self.vocabulary)
         self._words = tf_text.WhitespaceTokenizer()
@@ -62,7 +63,7 @@ class WordPieceTokenizer:
         # white space, tf.text leaves part of the character behind in the word before it.
         self._words._config = self._words._config[:16]
         self._pieces = tf_text.FastWordpieceTokenizer(
-            vocab=[_mark(piece) for piece in self.vocabulary],
+            vocab=[_mark(piece, unused) for piece in self.vocabulary],
             suffix_indicator=" ",
             unknown_token=UNKNOWN_TOKEN,
             max_bytes_per_word=MAX_BYTES_PER_WORD,
@@ -75,16 +76,25 @@ class WordPieceTokenizer:
         """Return the number of pieces V."""
         return len(self.vocabulary)
 
-    def tokenize(self, text):
+    @property
+    def model(self):
+        """The vocabulary as the graph reads it, a uint8 tensor."""
+        return self._pieces._model
+
+    def tokenize(self, text, model=None):
         """Cut text into pieces.
 
         Args:
             text: String tensor `(B,)`, UTF-8. Bytes that are not UTF-8 make their word unknown.
+            model: The `model` of another tokeniser to cut with; None for this one's own.
 
         Returns:
             Ragged int32 tensor `(B, (S))`; empty rows for empty text.
         """
-        return self._pieces.tokenize(self._words.tokenize(text)).merge_dims(-2, -1)
+        pieces = self._pieces
+        if model is not None:
+            pieces = tf_text.FastWordpieceTokenizer(model_buffer=model, token_out_type=tf.int32)
+        return pieces.tokenize(self._words.tokenize(text)).merge_dims(-2, -1)
 
     def detokenize(self, ids):
         """Join pieces to text.
@@ -130,9 +140,9 @@ class WordPieceTokenizer:
             raise ValueError(f"{path} is not a WordPiece vocabulary: {error}") from None
 
 
-def _mark(piece):
+def _mark(piece, unused):
     """Write a piece as it stands in the graph, where no text can imitate the marks."""
-    if piece in SPECIAL_TOKENS and piece != UNKNOWN_TOKEN:
+    if piece in unused or (piece in SPECIAL_TOKENS and piece != UNKNOWN_TOKEN):
         return piece + " "
     return " " + piece.removeprefix(CONTINUATION) if _is_continuation(piece) else piece
 
