@@ -3,12 +3,14 @@
 import random
 import re
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_text as tf_text
 
 from keras_transformer.models import config
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer, learn_vocabulary
+from keras_transformer.text.wordpiece import split_at_white_space
 
 EXACT = [
     "Hello, bushes.",
@@ -172,14 +174,17 @@ def test_words_are_cut_by_greedy_longest_match(pieces, word, expected):  # K05, 
     assert pieces_of(WordPieceTokenizer([*SPECIAL_TOKENS, *pieces]), word) == [expected]
 
 
-def test_unused_pieces_keep_their_ids_and_are_not_cut():  # T18
+def test_without_some_pieces_text_is_cut_into_others():  # T18
     vocabulary = [*SPECIAL_TOKENS, "play", "##ing", "pl", "##ay", "##i", "##n", "##g"]
-    plain, thinned = (WordPieceTokenizer(vocabulary, unused) for unused in ((), {"play", "##ing"}))
-    assert pieces_of(plain, "playing") == [["play", "##ing"]]
-    assert pieces_of(thinned, "playing") == [["pl", "##ay", "##i", "##n", "##g"]]
-    assert pieces_of(thinned, "play ##ing") == [["pl", "##ay", "[UNK]"]]  # not by its literal text
-    ids = plain.tokenize(["playing play"])
-    assert thinned.detokenize(ids).numpy().tolist() == [b"playing play"]
+    tokenizer = WordPieceTokenizer(vocabulary)
+    fewer = tokenizer.model_without({"play", "##ing"})
+    assert pieces_of(tokenizer, "playing") == [["play", "##ing"]]
+    ids = tokenizer.tokenize(["playing", "play ##ing"], fewer)
+    assert [[vocabulary[i] for i in row] for row in ids.to_list()] == [
+        ["pl", "##ay", "##i", "##n", "##g"],
+        ["pl", "##ay", "[UNK]"],  # nor can a piece that is missing be written out
+    ]
+    assert tokenizer.detokenize(ids[:1]).numpy().tolist() == [b"playing"]
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -243,7 +248,8 @@ def test_white_space_is_what_the_vocabulary_learner_takes_for_it():
     assert isinstance(whole._config, bytes) and len(whole._config) > 16
     tokenizer = tokenizer_for(["ab"])
     every = [chr(code) for code in (*range(0xD800), *range(0xE000, 0x3100))]
-    words = tokenizer._words.tokenize([f"a{c}b" for c in every]).row_lengths().numpy()
+    texts = [f"a{c}b" for c in every]
+    words = np.diff(split_at_white_space(texts, tokenizer._white_space).output_row_splits)
     splits = {c for c, count in zip(every, words, strict=True) if count == 2}
     assert splits == set("\t\n\v\f\r ")
     assert set(words) == {1, 2}

@@ -57,12 +57,13 @@ class PieceDropout:
             for piece in vocabulary
             if len(piece.removeprefix(CONTINUATION)) > 1 and piece not in SPECIAL_TOKENS
         ]
-        thinned = [
-            WordPieceTokenizer(vocabulary, {p for p in longer if rng.random() < rate})
-            for _ in range(VOCABULARIES)
-        ]
         self._tokenizer = tokenizer
-        self._models = tf.ragged.stack([other.model for other in thinned])
+        self._models = tf.ragged.stack(
+            [
+                tokenizer.model_without({piece for piece in longer if rng.random() < rate})
+                for _ in range(VOCABULARIES)
+            ]
+        )
 
     def tokenize(self, text, seed):
         """Cut text with one of the vocabularies.

@@ -155,9 +155,9 @@ def bucketed(
     """
 
     def keep_usable(number, text):
-        plain = [tokenizer.tokenize(side) for side in text]
-        usable, _, _ = find_usable(*plain, batching.max_length)
-        sides = [tf.ragged.boolean_mask(ids, usable) for ids in plain]
+        source, target = (tokenizer.tokenize(side) for side in text)
+        usable, _, _ = find_usable(source, target, batching.max_length)
+        sides = [tf.ragged.boolean_mask(ids, usable) for ids in (source, target)]
         lengths = tf.maximum(*(ids.row_lengths() for ids in sides)) + 1
         if cut_anew is not None:
             text = [tf.boolean_mask(side, usable) for side in text]

@@ -25,6 +25,9 @@ from keras_transformer.text.learner import CONTINUATION, SPECIAL_TOKENS
 
 with quiet_stderr():
     import tensorflow_text as tf_text
+    from tensorflow_text.python.ops.whitespace_tokenizer import gen_whitespace_tokenizer_v2
+
+split_at_white_space = gen_whitespace_tokenizer_v2.tf_text_whitespace_tokenize_with_offsets_v2
 
 UNKNOWN_TOKEN = "[UNK]"
 # LinMaxMatch is linear in the word's length, so there is no reason to give up on long words: a
@@ -41,7 +44,6 @@ class WordPieceTokenizer:
     Args:
         vocabulary: The pieces in the order of their ids. It begins with the special tokens
             `[PAD] [UNK] [BOS] [EOS]`; continuations begin with `##`.
-        unused: Pieces that text is not cut into, though they keep their ids.
 
     Raises:
         ValueError: If the vocabulary does not begin with the special tokens, or holds a piece
@@ -55,38 +57,24 @@ class WordPieceTokenizer:
     Reference: Schuster & Nakajima 2012; Song et al. 2021, "Fast WordPiece Tokenization".
     """
 
-    def __init__(self, vocabulary: Sequence[str], unused: Collection[str] = ()):
+    def __init__(self, vocabulary: Sequence[str]):
         self.vocabulary = list(vocabulary)
         _check(self.vocabulary)
-        self._words = tf_text.WhitespaceTokenizer()
         # A bitmap over code points. Its first 128 bits keep ASCII white space only: at a wider
         # white space, tf.text leaves part of the character behind in the word before it.
-        self._words._config = self._words._config[:16]
-        self._pieces = tf_text.FastWordpieceTokenizer(
-            vocab=[_mark(piece, unused) for piece in self.vocabulary],
-            suffix_indicator=" ",
-            unknown_token=UNKNOWN_TOKEN,
-            max_bytes_per_word=MAX_BYTES_PER_WORD,
-            token_out_type=tf.int32,
-            no_pretokenization=True,
-            support_detokenization=True,
-        )
+        self._white_space = tf_text.WhitespaceTokenizer()._config[:16]
+        self._pieces = _fast_tokenizer(self.vocabulary)
 
     def __len__(self):
         """Return the number of pieces V."""
         return len(self.vocabulary)
-
-    @property
-    def model(self):
-        """The vocabulary as the graph reads it, a uint8 tensor."""
-        return self._pieces._model
 
     def tokenize(self, text, model=None):
         """Cut text into pieces.
 
         Args:
             text: String tensor `(B,)`, UTF-8. Bytes that are not UTF-8 make their word unknown.
-            model: The `model` of another tokeniser to cut with; None for this one's own.
+            model: What `model_without` returned, to cut with a part of the pieces.
 
         Returns:
             Ragged int32 tensor `(B, (S))`; empty rows for empty text.
@@ -94,7 +82,20 @@ class WordPieceTokenizer:
         pieces = self._pieces
         if model is not None:
             pieces = tf_text.FastWordpieceTokenizer(model_buffer=model, token_out_type=tf.int32)
-        return pieces.tokenize(self._words.tokenize(text)).merge_dims(-2, -1)
+        # The op alone: tf.text's own method, and joining words by `merge_dims`, check what it
+        # returned in so many branches that they were most of the functions of a SavedModel.
+        words, ends, _, _ = split_at_white_space(text, self._white_space)
+        ids = pieces.tokenize(words)  # (words, (pieces))
+        ends = tf.gather(ids.row_splits, ends)
+        return tf.RaggedTensor.from_row_splits(ids.values, ends, validate=False)
+
+    def model_without(self, pieces: Collection[str]):
+        """Build a vocabulary that lacks some pieces, for `tokenize`; the others keep their ids.
+
+        Returns:
+            Uint8 tensor, as tf.text's op reads it.
+        """
+        return _fast_tokenizer(self.vocabulary, pieces)._model
 
     def detokenize(self, ids):
         """Join pieces to text.
@@ -138,6 +139,18 @@ class WordPieceTokenizer:
             return cls(text.replace("\r\n", "\n").removesuffix("\n").split("\n"))
         except ValueError as error:
             raise ValueError(f"{path} is not a WordPiece vocabulary: {error}") from None
+
+
+def _fast_tokenizer(vocabulary, unused=()):
+    return tf_text.FastWordpieceTokenizer(
+        vocab=[_mark(piece, unused) for piece in vocabulary],
+        suffix_indicator=" ",
+        unknown_token=UNKNOWN_TOKEN,
+        max_bytes_per_word=MAX_BYTES_PER_WORD,
+        token_out_type=tf.int32,
+        no_pretokenization=True,
+        support_detokenization=True,
+    )
 
 
 def _mark(piece, unused):
