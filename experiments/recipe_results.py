@@ -1,10 +1,10 @@
 """What a recipe's run came to: its curve, its files beside each other, and its first translations.
 
     python experiments/recipe_results.py --run runs/en-de --export exported \
-        --source test.en --target test.de --tokenize none --figure docs/figures/multi30k-en-de.png
+        --source test.en --target test.de --tokenize none
 
 The run and every file of the export translate the same text. The options of the search are those
-that the export was made with.
+that the export was made with. `--beside` draws the curves of other runs with it.
 """
 
 import argparse
@@ -35,9 +35,10 @@ def main():
     add("--target", type=Path, required=True, help="its references")
     add("--tokenize", default="13a", help="sacrebleu's tokeniser (default: 13a)")
     add("--sentences", type=int, default=20, help="that are shown (default: 20)")
-    add("--figure", type=Path, required=True, help="picture to write")
+    add("--beside", type=Path, nargs="*", default=[], help="runs whose curves are drawn with it")
+    add("--figure", type=Path, default=Path("docs/figures/recipe_results.png"))
     asked = parser.parse_args()
-    draw(RunDirectory.open(asked.run).metrics_path, asked.figure)
+    draw([asked.run, *asked.beside], asked.figure)
     sources, references = list(read_lines(asked.source)), list(read_lines(asked.target))
     outputs = compare(asked, sources, references)
     print()
@@ -89,23 +90,25 @@ def _size(path):
     return f"{RunDirectory(path).best_path.stat().st_size / 1e6:.2f} MB"
 
 
-def draw(metrics, figure_path):
+def draw(runs, path):
     """Draw losses, accuracy on the validation text and the learning rate over the steps."""
-    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
-
-    def curve(name):
-        return zip(*((x["step"], x[name]) for x in lines if name in x), strict=True)
-
     figure, (losses, accuracy, rate) = plt.subplots(1, 3, figsize=(10, 3))
-    losses.plot(*curve("train/loss"), label="training", linewidth=1)
-    losses.plot(*curve("validation/loss"), label="validation", marker=".")
-    losses.set(xlabel="step", ylabel="loss", ylim=(None, 6))
+    for run, color in zip(runs, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False):
+        text = RunDirectory.open(run).metrics_path.read_text("utf-8")
+        lines = [json.loads(line) for line in text.splitlines()]
+
+        def curve(name, lines=lines):
+            return zip(*((x["step"], x[name]) for x in lines if name in x), strict=True)
+
+        losses.plot(*curve("train/loss"), color=color, linewidth=0.8, alpha=0.6)
+        losses.plot(*curve("validation/loss"), ".-", color=color, label=run.name)
+        accuracy.plot(*curve("validation/token_accuracy"), ".-", color=color)
+        rate.plot(*curve("train/learning_rate"), color=color)
+    losses.set(xlabel="step", ylabel="loss, training (thin) and validation", ylim=(None, 6))
     losses.legend()
-    accuracy.plot(*curve("validation/token_accuracy"), marker=".")
     accuracy.set(xlabel="step", ylabel="right tokens, validation")
-    rate.plot(*curve("train/learning_rate"))
     rate.set(xlabel="step", ylabel="learning rate")
-    save(figure, figure_path)
+    save(figure, path)
 
 
 if __name__ == "__main__":

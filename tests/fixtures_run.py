@@ -21,7 +21,7 @@ import pytest
 from rich.console import Console
 
 WORDS = ["red", "blue", "green", "grey", "cat", "dog", "house", "tree", "sun", "naïve", "café."]
-STEPS = 160
+STEPS = 200
 MODEL = {
     "num_layers": 1,
     "num_heads": 2,
@@ -35,8 +35,8 @@ TRAINING = {
     "learning_rate": 1e-2,
     "warmup_steps": 20,
     "label_smoothing": 0.05,
-    "validate_every": 40,
-    "checkpoint_every": 80,
+    "validate_every": 50,
+    "checkpoint_every": 100,
 }
 
 

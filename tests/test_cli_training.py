@@ -63,7 +63,7 @@ def test_train_goes_on_to_more_steps(here, trained, call):  # T26
     assert error.endswith(f"\nrun: trained to step {last}\n")
     assert sorted(os.listdir("run/checkpoints")) == [f"step-{STEPS:08d}", f"step-{last:08d}"]
     lines = Path("run/metrics.jsonl").read_text().splitlines()
-    assert sorted({json.loads(line)["step"] for line in lines}) == [40, 80, 120, STEPS, last]
+    assert sorted({json.loads(line)["step"] for line in lines}) == [50, 100, 150, STEPS, last]
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def test_the_card_tells_what_the_model_is_and_was_made_from(card, trained):
         "validation": ["valid.small", "valid.capital"],
         "pairs": {"training": 800, "validation": 60},
     }
-    assert card["training"] == {"steps": 160, "precision": "float32"}
+    assert card["training"] == {"steps": 200, "precision": "float32"}
     assert card["versions"].keys() == set(PACKAGES)
     assert card["versions"]["tensorflow"] == tf.__version__
     assert card["minimum_server_version"] == "2.12"

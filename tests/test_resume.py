@@ -80,7 +80,7 @@ def test_going_on_equals_never_having_stopped(trained, interrupted):
 def test_what_was_noted_is_the_same_but_for_the_speed(trained, interrupted):
     *_, run = interrupted
     assert without_speed(run) == without_speed(trained.run)
-    assert column(run, "train/tokens_per_second").keys() == {40, 80, 120, STEPS}
+    assert column(run, "train/tokens_per_second").keys() == {50, 100, 150, STEPS}
 
 
 def test_another_seed_gives_other_weights(trained):
