@@ -185,7 +185,7 @@ def export(run, path, **options):
 
 
 def worse(texts):
-    return ["CAT"] * 9 + texts[9:]
+    return ["CAT"] * 20 + texts[20:]
 
 
 def test_a_file_that_loses_too_much_is_refused_and_nothing_is_written(trained, trials, tmp_path):

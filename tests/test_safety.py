@@ -216,7 +216,7 @@ def test_an_array_in_a_checkpoint_that_is_a_pickle_is_refused(trained, tmp_path)
     digest = hashlib.sha256((newest / "variables.npz").read_bytes()).hexdigest()
     (newest / "checksums.json").write_text(json.dumps({**sums, "variables.npz": digest}))
     assert run.checkpoints.newest() == newest  # whole, as far as can be told without a look inside
-    asked_for(run, steps=200)
+    asked_for(run, steps=300)
     with pytest.raises(InputError, match="allow_pickle"):
         train(run, quiet())
     assert not mark.exists()
