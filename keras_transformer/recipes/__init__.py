@@ -1,4 +1,4 @@
-"""Recipes: settings that repeat a published result, one small TOML file each beside this one.
+"""Recipes: settings for a known text, one small TOML file each beside this one.
 
 A recipe has a table for each command that it sets up, with the names of the command's options. What
 is given on the command line goes before what the recipe says.
