@@ -53,7 +53,7 @@ bench: $(BENCH_READY)
 bench-quick: $(BENCH_READY)
 	$(BIN)/python benchmarks/compare.py --quick --output build/bench.md
 
-# What docs/experiments.md shows and needs no text, in less than half an hour.
+# What docs/experiments.md shows and needs no text, in less than an hour.
 experiments: $(FIGURES_READY)
 	$(BIN)/python experiments/schedules.py
 	$(BIN)/python experiments/warmup.py
@@ -61,6 +61,7 @@ experiments: $(FIGURES_READY)
 	$(BIN)/python experiments/label_smoothing.py
 	$(BIN)/python experiments/teacher_forcing.py
 	$(BIN)/python experiments/memory.py
+	$(BIN)/python experiments/broken_training.py
 	$(BIN)/python experiments/scaling.py
 
 clean:

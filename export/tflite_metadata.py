@@ -16,11 +16,12 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from keras_transformer.export.tflite_packing import pack
+
 NAME = "TFLITE_METADATA"
 VOCABULARY = "vocab.txt"
 VOCABULARY_TYPE = 5  # AssociatedFileType.VOCABULARY
 MIN_PARSER_VERSION = "1.0.0"
-ALIGNMENT = 16
 
 # What each tensor is; a signature's tensors go by the same names everywhere.
 TENSORS = {
@@ -59,24 +60,11 @@ def add_metadata(content: bytes, name: str, description: str, files: Mapping[str
     entry = schema.MetadataT()
     entry.name, entry.buffer = NAME, len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
-    builder = _Builder(len(content) + len(buffer.data) + 4096)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    whole = io.BytesIO(bytes(builder.Output()))
+    whole = io.BytesIO(pack(model))
     with zipfile.ZipFile(whole, "a") as archive:
         for name, text in files.items():
             archive.writestr(zipfile.ZipInfo(name), text.encode("utf-8"))  # the same bytes always
     return whole.getvalue()
-
-
-class _Builder(flatbuffers.Builder):
-    """Aligns arrays to 16 bytes, as the format asks for and the generated code forgets."""
-
-    def CreateNumpyVector(self, x):
-        self.StartVector(x.itemsize, x.size, ALIGNMENT)
-        content = x.astype(x.dtype.newbyteorder("<"), copy=False).tobytes(order="C")
-        self.head -= len(content)
-        self.Bytes[self.head : self.head + len(content)] = content
-        return self.EndVector()
 
 
 def read_file(path, name: str) -> str:

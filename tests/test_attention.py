@@ -1,5 +1,7 @@
 """Tests of keras_transformer.layers.attention."""
 
+import itertools
+
 import keras
 import numpy as np
 import oracles
@@ -223,6 +225,25 @@ def test_queries_keys_and_values_have_projections_of_their_own(rng):  # L02, W2,
         if not moves_weights:
             assert np.array_equal(new_weights, weights)
         projection.kernel.assign(kernel)
+
+
+def test_kernels_begin_as_parts_of_one(rng):
+    """Glorot's rule for (D, 3 D) has half the variance of that for (D, D)."""
+    width = 256
+    layer = MultiHeadAttention(4, width)
+    x = normal(rng, 2, 32, width)
+    _, weights = layer(x, return_attention=True)
+    kernels = {
+        name: getattr(layer, f"{name}_projection").kernel.numpy()
+        for name in ("query", "key", "value", "output")
+    }
+    for name, kernel in kernels.items():
+        limit = np.sqrt(6 / (2 * width if name == "output" else 4 * width))
+        assert np.max(np.abs(kernel)) == pytest.approx(limit, rel=1e-3), name
+        assert np.var(kernel) == pytest.approx(limit**2 / 3, rel=0.02), name
+    for a, b in itertools.combinations(kernels.values(), 2):
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.02  # each has its own
+    assert np.var(np.log(weights), axis=-1).mean() == pytest.approx(0.25, abs=0.05)  # of the scores
 
 
 def test_every_position_reaches_every_position(rng):  # L06

@@ -258,7 +258,8 @@ def test_the_model_has_something_to_say(trained, translator, expected):  # M19
     assert len(set(expected.texts)) > 7
     samples = trained.run.samples()
     outputs = translate(translator, samples).texts
-    assert sum(a.upper() == b for a, b in zip(samples, outputs, strict=True)) > 25
+    right = sum(a.upper() == b for a, b in zip(samples, outputs, strict=True))
+    assert right > len(samples) / 3  # by chance, none
 
 
 @pytest.mark.parametrize("name", NAMES)

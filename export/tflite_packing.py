@@ -1,0 +1,81 @@
+"""Writing a `.tflite` file in as few bytes as what it says needs.
+
+The converter gives each of the ten thousand tensors of a search a long name, an empty buffer and an
+empty record of quantisation, and writes the scales of int8 weights again for every graph that
+uses them. None of it does anything when the file runs; of a small model in int8 it is a third.
+"""
+
+import flatbuffers
+import numpy as np
+
+ALIGNMENT = 16  # of the content of buffers
+
+
+def pack(model) -> bytes:
+    """Write a TFLite model.
+
+    Tensors inside a graph lose their names, which only debuggers show; inputs and outputs keep
+    theirs. What is written alike in several places is written once.
+
+    Args:
+        model: A `ModelT` of the schema's generated code; it is changed.
+
+    Returns:
+        The content of the file.
+    """
+    _drop_empty_buffers(model)
+    for graph in model.subgraphs:
+        shown = {*graph.inputs, *graph.outputs}
+        for index, tensor in enumerate(graph.tensors):
+            if index not in shown:
+                tensor.name = ""
+            if tensor.quantization is not None and tensor.quantization.scale is None:
+                tensor.quantization = None
+    builder = _Builder(sum(_size(buffer) for buffer in model.buffers) + (1 << 20))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def _drop_empty_buffers(model):
+    """Give all that has no content the first buffer, which is empty by the format's rule."""
+    kept, places = model.buffers[:1], [0]
+    for buffer in model.buffers[1:]:
+        places.append(len(kept) if _size(buffer) else 0)
+        if _size(buffer):
+            kept.append(buffer)
+    model.buffers = kept
+    tensors = (tensor for graph in model.subgraphs for tensor in graph.tensors)
+    for user in (*tensors, *(model.metadata or [])):
+        user.buffer = places[user.buffer]
+
+
+def _size(buffer):
+    return 0 if buffer.data is None else len(buffer.data)
+
+
+class _Builder(flatbuffers.Builder):
+    """Writes equal strings and arrays once.
+
+    It aligns bytes to 16, as the format asks for and the generated code forgets.
+    """
+
+    def __init__(self, size):
+        super().__init__(size)
+        self._arrays = {}
+
+    def CreateString(self, s, *args):
+        if s not in self._arrays:
+            self._arrays[s] = super().CreateString(s, *args)
+        return self._arrays[s]
+
+    def CreateNumpyVector(self, x):
+        content = x.astype(x.dtype.newbyteorder("<"), copy=False).tobytes()
+        key = (x.dtype.str, content)
+        if key not in self._arrays:
+            self.StartVector(
+                x.itemsize, x.size, ALIGNMENT if x.dtype == np.uint8 else x.dtype.alignment
+            )
+            self.head -= len(content)
+            self.Bytes[self.head : self.head + len(content)] = content
+            self._arrays[key] = self.EndVector()
+        return self._arrays[key]
