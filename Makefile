@@ -53,7 +53,7 @@ bench: $(BENCH_READY)
 bench-quick: $(BENCH_READY)
 	$(BIN)/python benchmarks/compare.py --quick --output build/bench.md
 
-# What docs/experiments.md shows and needs no text, in less than an hour.
+# What docs/experiments.md shows and needs no text.
 experiments: $(FIGURES_READY)
 	$(BIN)/python experiments/schedules.py
 	$(BIN)/python experiments/warmup.py

@@ -84,7 +84,7 @@ BREAKS = {
             "source_ids": ops.where(
                 ops.expand_dims(ops.arange(ops.shape(inputs["source_ids"])[0]) % 2 == 0, 1),
                 inputs["source_ids"],
-                ops.roll(inputs["source_ids"], 1, axis=0),
+                other_source(inputs)["source_ids"],
             ),
         }
     ),

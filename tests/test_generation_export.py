@@ -38,7 +38,7 @@ TEXTS = ["red cat", "", "grey tree sun blue", "naïve", "dog " * 60, "café. hou
 OPTIONS = {
     "greedy": GenerationOptions(),
     "beam": GenerationOptions(beam_size=4, num_hypotheses=2),
-    "sampling": GenerationOptions(temperature=2.0, top_k=8, num_hypotheses=2, seed=5),
+    "sampling": GenerationOptions(temperature=3.0, top_k=8, num_hypotheses=2, seed=5),
     "one sample": GenerationOptions(temperature=2.0, top_k=8, seed=5),
 }
 # What is made for each of them; the greedy artefacts are there already, with all signatures.
@@ -92,8 +92,7 @@ def test_options_show_in_what_is_generated(made):
     assert sum(len(set(some)) == count for some in full) > 3  # samples may be equal
     if made.options.samples:
         greedy, _ = Translator(made.translator.model, made.translator.tokenizer).run(TEXTS)
-        # A model that is sure of a text draws what it would choose; greedy search differs in none.
-        assert sum(some[0] != one[0] for some, one in zip(texts, greedy, strict=True)) > 1
+        assert sum(some[0] != one[0] for some, one in zip(texts, greedy, strict=True)) > 3
 
 
 @pytest.mark.parametrize("made", ["sampling"], indirect=True)
