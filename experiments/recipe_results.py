@@ -58,7 +58,8 @@ def compare(asked, sources, references):
     del fields["jit_compile"]
     options = GenerationOptions(**fields)
     saved_model = asked.export / "savedmodel"
-    models = [asked.run, saved_model, *sorted(asked.export.glob("model*.tflite"))]
+    tflite = sorted(asked.export.glob("model*.tflite"), key=lambda x: (len(x.suffixes), x.name))
+    models = [asked.run, saved_model, *tflite]
     rows, expected = [], None
     for path in models:
         if ".ids." in path.name:  # the same weights without the tokeniser

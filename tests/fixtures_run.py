@@ -25,14 +25,14 @@ STEPS = 200
 MODEL = {
     "num_layers": 1,
     "num_heads": 2,
-    "d_model": 48,
+    "d_model": 64,
     "d_ff": 64,
     "norm_first": True,
     "max_length": 24,
 }
 TRAINING = {
-    "batch_tokens": 384,
-    "learning_rate": 1e-2,
+    "batch_tokens": 512,
+    "learning_rate": 5e-3,
     "warmup_steps": 20,
     "label_smoothing": 0.05,
     "validate_every": 50,

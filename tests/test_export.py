@@ -259,7 +259,7 @@ def test_the_model_has_something_to_say(trained, translator, expected):  # M19
     samples = trained.run.samples()
     outputs = translate(translator, samples).texts
     right = sum(a.upper() == b for a, b in zip(samples, outputs, strict=True))
-    assert right > len(samples) / 3  # by chance, none
+    assert right > len(samples) / 2  # by chance, none
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -201,7 +201,7 @@ def test_a_file_that_loses_too_much_is_refused_and_nothing_is_written(trained, t
     assert everything(tmp_path) == {}
     # What is left out can't lose anything, and more may be allowed.
     export(trained.run, tmp_path / "new", max_quality_loss=0, precisions=("float16",))
-    export(trained.run, tmp_path / "new", max_quality_loss=9)
+    export(trained.run, tmp_path / "new", max_quality_loss=50)
 
 
 def test_float32_has_to_be_the_same_whatever_may_be_lost(trained, trials, tmp_path):
@@ -213,7 +213,7 @@ def test_float32_has_to_be_the_same_whatever_may_be_lost(trained, trials, tmp_pa
 
 def test_what_each_file_loses_is_measured_on_the_validation_text(trained, trials, tmp_path):
     trials[INT8] = worse
-    printed = export(trained.run, tmp_path / "new", max_quality_loss=9)
+    printed = export(trained.run, tmp_path / "new", max_quality_loss=50)
     card = json.loads((tmp_path / "new" / "model_card.json").read_text())
     said = "BLEU on 60 sentences of the run's validation text"
     assert card["quality"] == said and said in printed

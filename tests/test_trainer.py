@@ -138,7 +138,7 @@ def test_the_learning_rate_follows_the_schedule(trained):
     rates = column(trained.run, "train/learning_rate")
     for step, rate in rates.items():
         # Noted after the step: it is the rate of the one to come.
-        assert rate == pytest.approx(0.01 * math.sqrt(20 / step), rel=1e-5)
+        assert rate == pytest.approx(0.005 * math.sqrt(20 / step), rel=1e-5)
 
 
 def test_tensorboard_shows_curves_and_translations(trained):
