@@ -15,7 +15,8 @@ def pack(model) -> bytes:
     """Write a TFLite model.
 
     Tensors inside a graph lose their names, which only debuggers show; inputs and outputs keep
-    theirs. What is written alike in several places is written once.
+    theirs. What is written alike in several places is written once, and what nothing reads is not
+    written.
 
     Args:
         model: A `ModelT` of the schema's generated code; it is changed.
@@ -23,7 +24,7 @@ def pack(model) -> bytes:
     Returns:
         The content of the file.
     """
-    _drop_empty_buffers(model)
+    _drop_buffers(model)
     for graph in model.subgraphs:
         shown = {*graph.inputs, *graph.outputs}
         for index, tensor in enumerate(graph.tensors):
@@ -36,16 +37,25 @@ def pack(model) -> bytes:
     return bytes(builder.Output())
 
 
-def _drop_empty_buffers(model):
-    """Give all that has no content the first buffer, which is empty by the format's rule."""
+def _drop_buffers(model):
+    """Drop what nothing reads, and give all without content the first buffer, which is empty."""
+    users = list(model.metadata or [])
+    for graph in model.subgraphs:
+        read = {*graph.outputs, *(i for operator in graph.operators for i in operator.inputs)}
+        for index, tensor in enumerate(graph.tensors):
+            if index in read:
+                users.append(tensor)
+            else:
+                tensor.buffer = 0
+    used = {user.buffer for user in users}
     kept, places = model.buffers[:1], [0]
-    for buffer in model.buffers[1:]:
-        places.append(len(kept) if _size(buffer) else 0)
-        if _size(buffer):
+    for index, buffer in enumerate(model.buffers[1:], 1):
+        keep = index in used and _size(buffer) > 0
+        places.append(len(kept) if keep else 0)
+        if keep:
             kept.append(buffer)
     model.buffers = kept
-    tensors = (tensor for graph in model.subgraphs for tensor in graph.tensors)
-    for user in (*tensors, *(model.metadata or [])):
+    for user in users:
         user.buffer = places[user.buffer]
 
 

@@ -19,7 +19,9 @@ def unpacked(content):
 def model_of(tensors, buffers):
     """A model of one graph without operators; tensors are (name, buffer, quantisation scales)."""
     graph = schema.SubGraphT()
-    graph.tensors, graph.operators = [], []
+    reader = schema.OperatorT()
+    reader.inputs, reader.outputs = np.arange(len(tensors), dtype="int32"), np.array([1], "int32")
+    graph.tensors, graph.operators = [], [reader]
     graph.inputs, graph.outputs = np.array([0], "int32"), np.array([1], "int32")
     for name, buffer, scales in tensors:
         tensor = schema.TensorT()

@@ -51,7 +51,10 @@ class TokenEmbedding(keras.layers.Layer):
             flat = ops.reshape(inputs, (-1, self.d_model))
             logits = ops.matmul(flat, ops.transpose(ops.cast(self.table, inputs.dtype)))
             return ops.reshape(logits, (-1, ops.shape(inputs)[1], self.vocabulary_size))
-        vectors = ops.cast(ops.take(self.table, inputs, axis=0), self.compute_dtype)
+        # One list of ids, because that is what LiteRT can look up in a table of int8.
+        vectors = ops.take(self.table, ops.reshape(inputs, (-1,)), axis=0)
+        vectors = ops.reshape(vectors, (-1, ops.shape(inputs)[1], self.d_model))
+        vectors = ops.cast(vectors, self.compute_dtype)
         return vectors * self.d_model**0.5 if self.scale else vectors
 
     def get_config(self):
