@@ -98,7 +98,9 @@ def prepare(folder, engines, beams, preset=None, batches=(), run=None, source=No
         source: whose sources are the lines of this file.
     """
     import keras
-    import tensorflow as tf
+
+    from keras_transformer.export.tflite import convert
+    from keras_transformer.layers.caches import writing_slices
 
     if run:
         from keras_transformer.training.run_directory import RunDirectory
@@ -126,12 +128,10 @@ def prepare(folder, engines, beams, preset=None, batches=(), run=None, source=No
     for beam in beams:
         saved_model = folder / f"savedmodel-{beam}"
         if "tflite-int8" in engines:
-            export_ours(model, saved_model, beam, length)
-            converter = tf.lite.TFLiteConverter.from_saved_model(
-                str(saved_model), signature_keys=["ids"]
-            )
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            (folder / f"int8-{beam}.tflite").write_bytes(converter.convert())
+            with writing_slices():
+                export_ours(model, saved_model, beam, length)
+            content = convert(saved_model, ["ids"], frozenset(), "int8")
+            (folder / f"int8-{beam}.tflite").write_bytes(content)
     model.transpose_output()  # as `keras-transformer export` does for SavedModels
     for beam in beams:
         export_ours(model, folder / f"savedmodel-{beam}", beam, length)
