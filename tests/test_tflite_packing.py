@@ -17,7 +17,7 @@ def unpacked(content):
 
 
 def model_of(tensors, buffers):
-    """A model of one graph without operators; tensors are (name, buffer, quantisation scales)."""
+    """A model of one operator that reads all tensors: (name, buffer, quantisation scales)."""
     graph = schema.SubGraphT()
     reader = schema.OperatorT()
     reader.inputs, reader.outputs = np.arange(len(tensors), dtype="int32"), np.array([1], "int32")
