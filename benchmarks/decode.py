@@ -11,10 +11,11 @@ engine's outputs are compared with ours.
 The first form decodes 24 random tokens to exactly 32. The second translates the lines of a file
 with a trained run, in batches of 32 of similar length, to where each translation ends.
 
-`savedmodel-xla` is our SavedModel exported with `jit_compile`, `savedmodel` without it.
-`tflite-int8` is our `.tflite` with weights in int8, `recompute-all` greedy search with our Keras
-model that runs the whole of it on the whole prefix for every token. Environment variables reach
-the engines: CT2_VERBOSE=1 with SHOW=1 tells which kernels CTranslate2 has chosen.
+`savedmodel-xla` is our SavedModel exported with `jit_compile`, `savedmodel` without it. `tflite`
+and `tflite-int8` are our `.tflite` with weights in float32 and in int8, `recompute-all` greedy
+search with our Keras model that runs the whole of it on the whole prefix for every token.
+Environment variables reach the engines: CT2_VERBOSE=1 with SHOW=1 tells which kernels CTranslate2
+has chosen.
 """
 
 import argparse

@@ -50,8 +50,8 @@ def with_savedmodel_xla(folder, config):
     return _ours(folder, "savedmodel-xla-{}", load_ours)
 
 
-def with_tflite_int8(folder, config):
-    """Decode with our `.tflite`, weights in int8, activations quantised while it runs."""
+def with_tflite(folder, config, precision="float32"):
+    """Decode with our `.tflite` in LiteRT; int8 quantises activations while it runs."""
 
     def load(path):
         from ai_edge_litert.interpreter import Interpreter
@@ -64,7 +64,12 @@ def with_tflite_int8(folder, config):
 
         return call
 
-    return _ours(folder, "int8-{}.tflite", load)
+    return _ours(folder, precision + "-{}.tflite", load)
+
+
+def with_tflite_int8(folder, config):
+    """Decode with our `.tflite`, weights in int8."""
+    return with_tflite(folder, config, "int8")
 
 
 def with_ctranslate2(folder, config):
@@ -149,14 +154,15 @@ def load_model(folder):
 ENGINES = {
     "savedmodel-xla": with_savedmodel_xla,
     "savedmodel": with_savedmodel,
+    "tflite": with_tflite,
     "tflite-int8": with_tflite_int8,
     "ctranslate2": with_ctranslate2,
     "ctranslate2-int8": with_ctranslate2_int8,
     "marian": with_marian,
     "recompute-all": with_recompute_all,
 }
-OURS = ("savedmodel-xla", "savedmodel", "tflite-int8")
-FLOAT32 = ("savedmodel-xla", "savedmodel", "ctranslate2", "marian", "recompute-all")
+OURS = ("savedmodel-xla", "savedmodel", "tflite", "tflite-int8")
+FLOAT32 = ("savedmodel-xla", "savedmodel", "tflite", "ctranslate2", "marian", "recompute-all")
 
 
 def _calls(ready, folder, config, job, beam):

@@ -16,6 +16,7 @@ import numpy as np
 
 VOCABULARY, SOURCE, LENGTH = 8000, 24, 32  # tokens of source and output, the end not among them
 TEXT_BATCH = 32
+TFLITE = {"tflite": "float32", "tflite-int8": "int8"}  # engines, and the precision of their weights
 
 
 def export_ours(model, folder, beam, length, jit_compile=False):
@@ -125,13 +126,15 @@ def prepare(folder, engines, beams, preset=None, batches=(), run=None, source=No
     if any(name.startswith("ctranslate2") for name in engines):
         with contextlib.suppress(ImportError, KeyError):  # the engine itself will say so
             peers.write_ctranslate2(weights, config, folder / "ctranslate2")
+    precisions = [precision for name, precision in TFLITE.items() if name in engines]
     for beam in beams:
         saved_model = folder / f"savedmodel-{beam}"
-        if "tflite-int8" in engines:
+        if precisions:
             with writing_slices():
                 export_ours(model, saved_model, beam, length)
-            content = convert(saved_model, ["ids"], frozenset(), "int8")
-            (folder / f"int8-{beam}.tflite").write_bytes(content)
+        for precision in precisions:
+            content = convert(saved_model, ["ids"], frozenset(), precision)
+            (folder / f"{precision}-{beam}.tflite").write_bytes(content)
     model.transpose_output()  # as `keras-transformer export` does for SavedModels
     for beam in beams:
         export_ours(model, folder / f"savedmodel-{beam}", beam, length)

@@ -19,7 +19,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import islice, pairwise
+from itertools import islice
 from operator import add, itemgetter
 from typing import Literal, TypeVar, get_args
 
@@ -257,41 +257,48 @@ class _Learner:
 
     def _merge(self, pair: str, merged: str) -> None:
         left, right = pair[0], pair[1]
-        change: Counter[str] = Counter()
+        # For each occurrence its word, by the piece to its left and the piece to its right, or
+        # among the doubled if it directly follows another.
+        lefts: defaultdict[str, list[int]] = defaultdict(list)
+        rights: defaultdict[str, list[int]] = defaultdict(list)
+        doubled: list[int] = []
         occurrences = 0
         for index in self.places.pop(pair):
-            parts = self.words[index].split(pair)
+            if pair not in self.words[index]:
+                continue
+            head, *middle, tail = parts = self.words[index].split(pair)
             self.words[index] = merged.join(parts)
-            count = self.counts[index]
-            occurrences += count * (len(parts) - 1)
-            before = after = ""  # The piece to the left of an occurrence, before and after merging.
-            for head, tail in pairwise(parts):
-                if head:
-                    before = after = head[-1]
-                if before:
-                    change[before + left] -= count
-                    change[after + merged] += count
-                    self.places[after + merged].append(index)
-                if tail:
-                    change[right + tail[0]] -= count
-                    change[merged + tail[0]] += count
-                    self.places[merged + tail[0]].append(index)
-                before, after = right, merged
-
+            occurrences += self.counts[index] * (len(middle) + 1)
+            if head:
+                lefts[head[-1]].append(index)
+            for part in middle:
+                if part:
+                    rights[part[0]].append(index)
+                    lefts[part[-1]].append(index)
+                else:
+                    doubled.append(index)
+            if tail:
+                rights[tail[0]].append(index)
         self.piece_counts[merged] += occurrences
         self.piece_counts[left] -= occurrences
         self.piece_counts[right] -= occurrences
+
+        change: defaultdict[str, int] = defaultdict(int)
+
+        def replace(before: str, after: str, places: list[int]) -> None:
+            count = sum(map(self.counts.__getitem__, places))
+            change[before] -= count
+            change[after] += count
+            self.places[after] += places
+
+        for piece, places in lefts.items():
+            replace(piece + left, piece + merged, places)
+        for piece, places in rights.items():
+            replace(right + piece, merged + piece, places)
+        if doubled:
+            replace(right + left, merged + merged, doubled)
         change[pair] = -self.pair_counts[pair]
-        for other, difference in change.items():
-            self.pair_counts[other] += difference
-            if self.pair_counts[other]:
-                for piece in other:
-                    self.partners[piece].add(other)
-            else:
-                del self.pair_counts[other]
-                self.places.pop(other, None)
-                for piece in other:
-                    self.partners[piece].discard(other)
+        self._change(change)
 
         stale = set(change)
         if self.likelihood:
@@ -301,6 +308,17 @@ class _Learner:
                 heappush(self.queue, self._rank(other))
         if len(self.queue) > 4 * len(self.pair_counts):
             self._fill_queue()
+
+    def _change(self, change: Mapping[str, int]) -> None:
+        """Adds to the counts of pairs, and forgets those that no longer occur."""
+        for pair, difference in change.items():
+            self.pair_counts[pair] += difference
+            if gone := not self.pair_counts[pair]:
+                del self.pair_counts[pair]
+                self.places.pop(pair, None)
+            if self.likelihood:
+                for piece in pair:
+                    (self.partners[piece].discard if gone else self.partners[piece].add)(pair)
 
 
 def _track(
