@@ -346,6 +346,12 @@ def attention(
         raise InputError(f"There is no layer {layer}; the model has {blocks}.")
     if target is None:
         target = translator.run([text])[0][0][0]
+    console = _console()
+    for name, given in (("text", text), ("target", target)):
+        if translator.tokenize([given])[1][0]:
+            console.print(
+                f"warning: the {name} is longer than the model takes and was cut", style="yellow"
+            )
     aligned = translator.align([text], [target])[0]
     source_ids, target_ids = aligned.source_ids, [BEGIN_ID, *aligned.target_ids[:-1]]
     inputs = {"source_ids": np.array([source_ids]), "target_ids": np.array([target_ids])}
@@ -369,7 +375,7 @@ def attention(
             columns = targets if kind == "decoder" else sources
             picture = attention_picture(maps[kind][layer - 1], rows, columns)
             Image.fromarray(picture).save(new, format="png")
-    _console().print(f"{output}: {text!r} -> {target!r}", markup=False)
+    console.print(f"{output}: {text!r} -> {target!r}", markup=False)
 
 
 @with_generation_options

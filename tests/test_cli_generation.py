@@ -327,6 +327,16 @@ def test_attention_writes_the_maps_of_the_model(here, call, models):  # C18
     assert len(pictures) == 3
 
 
+@pytest.mark.parametrize("cut", ["text", "target"])
+def test_attention_says_what_was_cut(here, call, models, cut):  # X01
+    given = {"text": "red cat", "target": "RED CAT", cut: "dog " * 100}
+    command = ["attention", "--model", models["run"], "--output", "maps.json"]
+    status, _, error = call([*command, "--text", given["text"], "--target", given["target"]])
+    assert status == 0
+    warning = f"warning: the {cut} is longer than the model takes and was cut\n"
+    assert error.startswith(warning) and error.count("warning") == 1
+
+
 # --- Bad input ------------------------------------------------------------------------------------
 
 
