@@ -1,6 +1,7 @@
 """The artefacts run without Python: by C programs, over TensorFlow's and LiteRT's C interfaces."""
 
 import importlib.util
+import os
 import random
 import re
 import shutil
@@ -167,13 +168,31 @@ def test_litert_without_python_tells_what_it_needed(litert, exported):
     number = r"([\d.]+)"
     numbers = re.search(
         f"ready after {number} ms with {number} MB; {number} lines, {number} ms each, "
-        f"peak {number} MB",
+        f"peak {number} MB, {number} MB of its own",
         told,
     )
     assert numbers, told
-    _, loaded, lines, _, peak = map(float, numbers.groups())
+    _, loaded, lines, _, peak, own = map(float, numbers.groups())
     assert lines == len(LINES)
     assert 1 < loaded <= peak < 500
+    assert 1 < own < peak
+
+
+def test_litert_without_python_keeps_the_weights_of_each_model(litert, exported, tmp_path):
+    model, vocabulary = tmp_path / "model.ids.tflite", exported.folder / "vocab.txt"
+    model.write_bytes(exported.paths["ids_tflite"].read_bytes())
+    expected = _lines(litert, model, vocabulary, lines=LINES)
+
+    def kept():
+        command = [litert, "--cache", tmp_path, model, vocabulary]
+        assert _lines(*command, lines=LINES) == expected
+        return {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.xnnpack")}
+
+    first = kept()
+    assert len(first) == 1
+    assert kept() == first
+    os.utime(model, (0, 0))  # a model that was replaced
+    assert len(kept()) == 2
 
 
 # --- What goes wrong ------------------------------------------------------------------------------
@@ -199,6 +218,13 @@ def test_a_file_that_takes_text_or_is_missing_is_an_error(litert, exported, tmp_
     assert text.returncode == missing.returncode == 1
     assert b"litert: not a model from ids to ids" in text.stderr
     assert b"litert: LiteRT fails to load the model" in missing.stderr
+
+
+def test_a_folder_that_can_not_be_written_in_options_is_an_error(litert, exported):
+    model, vocabulary = exported.paths["ids_tflite"], exported.folder / "vocab.txt"
+    done = _run(litert, "--cache", 'a"b', model, vocabulary)
+    assert done.returncode == 1
+    assert b"litert: --cache can't have quotes or backslashes: a\"b" in done.stderr
 
 
 @pytest.mark.parametrize("content", [None, "", "red\nblue\n", "[PAD]\n[UNK]\n[BOS]\n"])

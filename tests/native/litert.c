@@ -1,6 +1,6 @@
 /* Lines of text in, lines of text out, by model.ids.tflite and LiteRT's C API; no Python.
 
-       litert [--stats] MODEL VOCABULARY < lines
+       litert [--stats] [--cache FOLDER] MODEL VOCABULARY < lines
        litert --tokenize VOCABULARY < lines of text > lines of ids
        litert --detokenize VOCABULARY < lines of ids > lines of text
 
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 enum { PADDING, UNKNOWN, BEGIN, END };
@@ -43,6 +44,8 @@ int LiteRtGetNumSignatureOutputs(void *signature, size_t *count);
 int LiteRtGetSignatureOutputName(void *signature, size_t index, const char **name);
 int LiteRtCreateOptions(void **options);
 int LiteRtSetOptionsHardwareAccelerators(void *options, int accelerators);
+int LiteRtCreateOpaqueOptions(const char *kind, void *text, void (*free)(void *), void **opaque);
+int LiteRtAddOpaqueOptions(void *options, void *opaque);
 int LiteRtCreateCompiledModel(void *environment, void *model, void *options, void **compiled);
 int LiteRtCompiledModelResizeInputTensor(void *compiled, size_t signature, size_t input,
                                          const int *dimensions, size_t rank);
@@ -186,7 +189,22 @@ static void print(const int32_t *ids, size_t count) {
 static void *compiled;
 static size_t ids_output;
 
-static void load(const char *path) {
+/* Lets XNNPACK keep the weights, in its own order, in a file that it maps when it starts again. It
+   does not check that the file is of the same weights, so the name tells one model from another. */
+static void keep_weights(void *options, const char *folder, const char *path) {
+  struct stat model;
+  if (stat(path, &model)) die("LiteRT fails to load the model", "");
+  if (strpbrk(folder, "\"\\\n")) die("--cache can't have quotes or backslashes: ", folder);
+  const size_t room = strlen(folder) + 128;
+  char *text = allocate(room);
+  snprintf(text, room, "weight_cache_file_path = \"%s/%llx-%llx-%lx.xnnpack\"\n", folder,
+           (long long)model.st_size, (long long)model.st_mtim.tv_sec, model.st_mtim.tv_nsec);
+  void *opaque;
+  check(LiteRtCreateOpaqueOptions("xnnpack", text, free, &opaque), "make options for XNNPACK");
+  check(LiteRtAddOpaqueOptions(options, opaque), "add options for XNNPACK");
+}
+
+static void load(const char *path, const char *cache) {
   void *environment, *model, *signature, *options;
   size_t signatures, outputs;
   const char *name;
@@ -202,6 +220,7 @@ static void load(const char *path) {
   ids_output = strcmp(name, "ids") != 0;
   check(LiteRtCreateOptions(&options), "make options");
   check(LiteRtSetOptionsHardwareAccelerators(options, CPU), "choose the processor");
+  if (cache) keep_weights(options, cache, path);
   check(LiteRtCreateCompiledModel(environment, model, options, &compiled), "compile the model");
 }
 
@@ -247,13 +266,15 @@ static double milliseconds(void) {
   return now.tv_sec * 1e3 + now.tv_nsec / 1e6;
 }
 
-static double peak_megabytes(void) {
+/* Memory of this process: VmHWM, the most there was, or RssAnon, what is no mapped file. */
+static double megabytes(const char *field) {
   char line[256];
-  long peak = -1;
+  long found = -1;
   FILE *status = fopen("/proc/self/status", "r");
-  while (status && fgets(line, sizeof line, status)) sscanf(line, "VmHWM: %ld", &peak);
+  while (status && fgets(line, sizeof line, status))
+    if (!strncmp(line, field, strlen(field))) found = strtol(line + strlen(field) + 1, NULL, 10);
   if (status) fclose(status);
-  return peak / 1e3;
+  return found / 1e3;
 }
 
 static void translate_line(char *line, size_t length) {
@@ -289,27 +310,36 @@ static size_t for_each_line(void (*act)(char *, size_t)) {
 }
 
 int main(int count, char **arguments) {
-  const char *option = count == 3 || count == 4 ? arguments[1] : "";
-  const bool stats = count == 4 && !strcmp(option, "--stats");
-  if (count == 3 && !strcmp(option, "--tokenize")) {
+  bool stats = false;
+  const char *cache = NULL;
+  for (; count > 1; count--, arguments++) {
+    if (!strcmp(arguments[1], "--stats")) stats = true;
+    else if (count > 2 && !strcmp(arguments[1], "--cache")) {
+      cache = arguments[2];
+      count--, arguments++;
+    } else break;
+  }
+  if (count != 3) {
+    die("usage: litert [--stats] [--cache FOLDER] MODEL VOCABULARY < lines", "");
+  } else if (!strcmp(arguments[1], "--tokenize")) {
     read_vocabulary(arguments[2]);
     for_each_line(tokenize_line);
-  } else if (count == 3 && !strcmp(option, "--detokenize")) {
+  } else if (!strcmp(arguments[1], "--detokenize")) {
     read_vocabulary(arguments[2]);
     for_each_line(detokenize_line);
-  } else if (count == 3 || stats) {
+  } else {
     const double begin = milliseconds();
-    load(arguments[1 + stats]);
-    read_vocabulary(arguments[2 + stats]);
+    load(arguments[1], cache);
+    read_vocabulary(arguments[2]);
     const double ready = milliseconds();
-    const double loaded = peak_megabytes();
+    const double loaded = megabytes("VmHWM");
     const size_t lines = for_each_line(translate_line);
     if (stats)
-      fprintf(stderr, "ready after %.1f ms with %.1f MB; %zu lines, %.2f ms each, peak %.1f MB\n",
+      fprintf(stderr,
+              "ready after %.1f ms with %.1f MB; %zu lines, %.2f ms each, peak %.1f MB, "
+              "%.1f MB of its own\n",
               ready - begin, loaded, lines, lines ? (milliseconds() - ready) / lines : 0.0,
-              peak_megabytes());
-  } else {
-    die("usage: litert [--stats] MODEL VOCABULARY < lines", "");
+              megabytes("VmHWM"), megabytes("RssAnon"));
   }
   return 0;
 }
