@@ -1,5 +1,5 @@
 # Every target sets up what it needs in .venv; nothing has to be installed beforehand but Python 3.11
-# and, for the tests, a C compiler.
+# and, for the tests, a C compiler and Chromium.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -61,7 +61,7 @@ experiments: $(FIGURES_READY)
 	$(BIN)/python experiments/label_smoothing.py
 	$(BIN)/python experiments/teacher_forcing.py
 	$(BIN)/python experiments/memory.py
-	$(BIN)/python experiments/broken_training.py
+	$(BIN)/python experiments/broken_training.py --seeds 8
 	$(BIN)/python experiments/scaling.py
 
 clean:
