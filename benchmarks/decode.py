@@ -1,9 +1,9 @@
 """Decoding, beside CTranslate2, transformers' MarianMTModel and a loop without caches.
 
-Every engine is a process of its own with the same weights, two threads and the same sources. They
-take turns, so that what disturbs the machine disturbs all of them; what counts is the ratio of
-turns that follow each other. Calls are timed as a whole, from ids to ids. Before any timing every
-engine's outputs are compared with ours.
+Every engine is a process of its own with the same weights and the same sources. They take turns, so
+that what disturbs the machine disturbs all of them; what counts is the ratio of turns that follow
+each other. Each has two threads, or, in LiteRT and CTranslate2, one where one is faster. Calls are
+timed as a whole, from ids to ids. Before any timing every engine's outputs are compared with ours.
 
     python benchmarks/decode.py [--models tiny,base] [--batches 1,8,32] [--beams 1,4]
     python benchmarks/decode.py --run RUN --source FILE

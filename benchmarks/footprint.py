@@ -3,10 +3,11 @@
     python benchmarks/footprint.py [--models tiny,base] [--batch 32] [--starts 5]
 
 The same random weights in every form, ours written by what `keras-transformer export` runs. Every
-contender is a fresh process with two threads; they take turns. Start-up is the time from the start
-of the process to its first output: imports, loading, one sentence to 32 tokens. Memory is the peak
-of a process (VmHWM) that has then translated a batch. What is in float32 has to write what our
-model writes.
+contender is a fresh process; they take turns. LiteRT and CTranslate2 have one thread, as a second
+gains nothing for one sentence, and the others two. Start-up is the time from the start of the
+process to its first output: imports, loading, one sentence to 32 tokens. Memory is the peak of a
+process (VmHWM) that has then translated a batch. What is in float32 has to write what our model
+writes.
 
 `savedmodel`, `run folder` and `tflite` take text and give text; `tflite-ids` and the peers take and
 give ids. `marian` in the table of sizes is the folder with transformers' safetensors.

@@ -53,7 +53,7 @@ def with_tflite(folder, name):
     interpreter = InterpreterWithCustomOps(
         model_path=str(path_of(folder, name)),
         custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS,
-        num_threads=THREADS,
+        num_threads=1,
     )
     run = interpreter.get_signature_runner("serving_default")
     return lambda texts: _texts(run(text=np.array([x.encode() for x in texts], object))["text"])
@@ -63,7 +63,7 @@ def with_tflite_ids(folder, name):
     """Translate ids with our `.tflite` in LiteRT alone."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(path_of(folder, name)), num_threads=THREADS)
+    interpreter = Interpreter(str(path_of(folder, name)), num_threads=1)
     run = interpreter.get_signature_runner("ids")
     return lambda ids: run(ids=np.array(ids, "int32"))["ids"].tolist()
 
@@ -79,7 +79,7 @@ def with_ctranslate2(folder, name):
     """Translate ids with CTranslate2."""
     path = path_of(folder, name)
     compute_type = "int8" if name.endswith("int8") else "float32"
-    return _with_peer(peers.load_ctranslate2(path, THREADS, compute_type))
+    return _with_peer(peers.load_ctranslate2(path, 1, compute_type))
 
 
 def with_marian(folder):
