@@ -50,6 +50,7 @@ def _build(folder):
 def _untrained(folder, preset):
     from keras_transformer.export.saved_model import export_saved_model
     from keras_transformer.export.tflite import convert
+    from keras_transformer.layers.caches import writing_slices
     from keras_transformer.models import Transformer, TransformerConfig
     from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
     from keras_transformer.training import spoken_english
@@ -60,7 +61,8 @@ def _untrained(folder, preset):
     tokenizer = WordPieceTokenizer(learn_vocabulary(texts, PIECES))
     tokenizer.save(folder / "vocab.txt")
     model = Transformer(TransformerConfig.preset(preset, vocabulary_size=len(tokenizer)))
-    export_saved_model(Translator(model, tokenizer), folder / "savedmodel")
+    with writing_slices():  # as `keras-transformer export` does for `.tflite`
+        export_saved_model(Translator(model, tokenizer), folder / "savedmodel", ["ids"])
     content = convert(folder / "savedmodel", ["ids"], frozenset())
     (folder / f"{preset}.ids.tflite").write_bytes(content)
     return folder
