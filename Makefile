@@ -65,4 +65,4 @@ experiments: $(FIGURES_READY)
 	$(BIN)/python experiments/scaling.py
 
 clean:
-	rm -rf $(VENV) build dist runs *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist runs *.egg-info .coverage* .hypothesis .pytest_cache .mypy_cache .ruff_cache
