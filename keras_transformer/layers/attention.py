@@ -2,8 +2,9 @@
 
 Shapes: B batch, T query length, S key length, H heads, D model width.
 
-Masks, relative positions and sparsity come in from outside, as a boolean `attention_mask` or an
-additive `attention_bias`; this file knows none of them.
+Masks, relative positions and sparsity come in from outside, as a boolean `attention_mask`, an
+additive `attention_bias` or a `rotation` of queries and keys; this file knows none of them. What
+scores otherwise than by products overrides `MultiHeadAttention.attend`, in a file of its own.
 
 Reference: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
 """
@@ -15,6 +16,7 @@ from keras_transformer.layers.caches import write
 from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.linear import Linear
 from keras_transformer.layers.masks import LOWEST
+from keras_transformer.layers.rotary import rotate
 
 
 def scaled_dot_product_attention(
@@ -84,10 +86,11 @@ class MultiHeadAttention(keras.layers.Layer):
     sooner (docs/results.md).
 
     Args:
-        num_heads: Number of heads H. Must divide `d_model`.
+        num_heads: Number of heads H. Must divide `d_model` unless `head_width` is given.
         d_model: Width D of the input and of the output.
         dropout: Rate of dropout on the attention weights.
         use_bias: Whether the four projections have a bias.
+        head_width: Width d_k of a head, if it is not D / H.
 
     Call arguments:
         query: Float tensor `(B, T, D)`.
@@ -96,44 +99,50 @@ class MultiHeadAttention(keras.layers.Layer):
         attention_mask: Boolean tensor `(B, T, S)`, or any that broadcasts to it; True = may
             attend. None: every query attends to every key.
         attention_bias: Float tensor that broadcasts to `(B, H, T, S)`, added to the scores.
+        rotation: What `rotate` turns queries, and keys before they are cached, by; see
+            `RotaryPositions`.
         cache: Tuple of keys and values, each `(B, H, S, d_k)`, from `keys_and_values`. They are
             attended to instead of the ones that `source` would give.
         cache_index: Integer scalar tensor. With it, the keys and values of `query` are first
             written into the cache at this position, and the new cache is returned as well.
+        prefix: Tuple of keys and values, each `(B, H, P, d_k)`, that come before all others, such
+            as those of a prompt. Masks and biases are then for P + S keys.
         return_attention: Whether to return the attention weights too.
+        **others: What `attend` of a subclass takes beside.
 
     Returns:
         Float tensor `(B, T, D)`; with `cache_index`, followed by the new cache; with
         `return_attention`, followed by the weights `(B, H, T, S)` in float32.
 
     Raises:
-        ValueError: If `num_heads` does not divide `d_model`.
+        ValueError: If `num_heads` does not divide `d_model`, and there is no `head_width`.
 
     Reference: Vaswani et al. 2017, section 3.2.2.
     """
 
-    def __init__(self, num_heads, d_model, dropout=0.0, use_bias=True, **kwargs):
+    def __init__(self, num_heads, d_model, dropout=0.0, use_bias=True, head_width=None, **kwargs):
         super().__init__(**kwargs)
         self.autocast = False  # the projections cast; a bias on the scores has to stay in float32
-        if num_heads < 1 or d_model % num_heads:
+        if num_heads < 1 or (head_width is None and d_model % num_heads):
             raise ValueError(
                 f"d_model must be a multiple of num_heads, got d_model={d_model} and "
                 f"num_heads={num_heads}."
             )
         self.num_heads = num_heads
         self.d_model = d_model
-        self.head_width = d_model // num_heads  # d_k
+        self.head_width = head_width or d_model // num_heads  # d_k
         self.dropout = dropout
         self.use_bias = use_bias
-        self.query_projection = self._projection("query", 0.5)
-        self.key_projection = self._projection("key", 0.5)
-        self.value_projection = self._projection("value", 0.5)
-        self.output_projection = self._projection("output", 1.0)
+        width = num_heads * self.head_width
+        self.query_projection = self._projection("query", 0.5, width)
+        self.key_projection = self._projection("key", 0.5, width)
+        self.value_projection = self._projection("value", 0.5, width)
+        self.output_projection = self._projection("output", 1.0, d_model)
         self.attention_dropout = Dropout(dropout, dtype=self.dtype_policy)
 
-    def _projection(self, name, scale):
+    def _projection(self, name, scale, width):
         return Linear(
-            self.d_model,
+            width,
             use_bias=self.use_bias,
             kernel_initializer=keras.initializers.VarianceScaling(scale, "fan_avg", "uniform"),
             dtype=self.dtype_policy,
@@ -147,13 +156,9 @@ class MultiHeadAttention(keras.layers.Layer):
                 f"MultiHeadAttention was made for inputs of width d_model={self.d_model}, got "
                 f"shape {tuple(query_shape)}."
             )
-        for projection in (
-            self.query_projection,
-            self.key_projection,
-            self.value_projection,
-            self.output_projection,
-        ):
+        for projection in (self.query_projection, self.key_projection, self.value_projection):
             projection.build(query_shape)
+        self.output_projection.build((*query_shape[:-1], self.num_heads * self.head_width))
 
     def call(
         self,
@@ -161,28 +166,30 @@ class MultiHeadAttention(keras.layers.Layer):
         source=None,
         attention_mask=None,
         attention_bias=None,
+        rotation=None,
         cache=None,
         cache_index=None,
+        prefix=None,
         return_attention=False,
+        **others,
     ):
         """Attend; see the class for arguments and returns."""
         if cache is None:
-            key, value = self.keys_and_values(query if source is None else source)
+            key, value = self.keys_and_values(query if source is None else source, rotation)
         elif cache_index is None:
             key, value = cache
         else:
-            written = zip(cache, self.keys_and_values(query), strict=True)
+            written = zip(cache, self.keys_and_values(query, rotation), strict=True)
             key, value = cache = tuple(write(c, new, cache_index) for c, new in written)
+        if prefix is not None:
+            pairs = zip(prefix, (key, value), strict=True)
+            key, value = (ops.concatenate(pair, axis=2) for pair in pairs)
         if attention_mask is not None:
             attention_mask = ops.expand_dims(attention_mask, 1)  # (B, 1, T, S): for all heads
-        mixed, weights = scaled_dot_product_attention(
-            self._split_heads(self.query_projection(query)),
-            key,
-            value,
-            attention_mask,
-            attention_bias,
-            self.attention_dropout,
-        )
+        queries = self._split_heads(self.query_projection(query), self.num_heads)
+        if rotation is not None:
+            queries = rotate(queries, rotation)
+        mixed, weights = self.attend(queries, key, value, attention_mask, attention_bias, **others)
         outputs = [self.output_projection(self._join_heads(mixed))]
         if cache_index is not None:
             outputs.append(cache)
@@ -190,27 +197,49 @@ class MultiHeadAttention(keras.layers.Layer):
             outputs.append(weights)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def keys_and_values(self, source):
-        """Project `source` `(B, S, D)` to keys and values, each `(B, H, S, d_k)`."""
-        return (
-            self._split_heads(self.key_projection(source)),
-            self._split_heads(self.value_projection(source)),
+    def attend(self, query, key, value, attention_mask=None, attention_bias=None):
+        """Mix values by how well their keys match each query; subclasses score in their own way.
+
+        Args:
+            query: Float tensor `(B, H, T, d_k)`.
+            key: Float tensor `(B, H, S, d_k)`.
+            value: Float tensor `(B, H, S, d_k)`.
+            attention_mask: Boolean tensor `(B, 1, T, S)` or any that broadcasts, or None.
+            attention_bias: Float tensor that broadcasts to `(B, H, T, S)`, or None.
+
+        Returns:
+            Tuple of the mixed values `(B, H, T, d_k)` and the weights `(B, H, T, S)` in float32.
+        """
+        return scaled_dot_product_attention(
+            query, key, value, attention_mask, attention_bias, self.attention_dropout
         )
 
-    def _split_heads(self, x):
+    @property
+    def cache_shape(self):
+        """The heads and the width of keys and values as a cache holds them: (H, d_k)."""
+        return self.num_heads, self.head_width
+
+    def keys_and_values(self, source, rotation=None):
+        """Project `source` `(B, S, D)` to keys and values, each `(B, H, S, d_k)`."""
+        heads, _ = self.cache_shape
+        key = self._split_heads(self.key_projection(source), heads)
+        value = self._split_heads(self.value_projection(source), heads)
+        return key if rotation is None else rotate(key, rotation), value
+
+    def _split_heads(self, x, heads):
         length = ops.shape(x)[1]
         if (
             isinstance(length, int) and length == 1
         ):  # one query, as in decoding: the two axes trade places without any move
-            return ops.reshape(x, (-1, self.num_heads, 1, self.head_width))
-        x = ops.reshape(x, (-1, length, self.num_heads, self.head_width))
+            return ops.reshape(x, (-1, heads, 1, self.head_width))
+        x = ops.reshape(x, (-1, length, heads, self.head_width))
         return ops.transpose(x, (0, 2, 1, 3))  # (B, H, T, d_k)
 
     def _join_heads(self, x):
         length = ops.shape(x)[2]
         if not _is_one(length):
             x = ops.transpose(x, (0, 2, 1, 3))
-        return ops.reshape(x, (-1, length, self.d_model))
+        return ops.reshape(x, (-1, length, self.num_heads * self.head_width))
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -220,4 +249,5 @@ class MultiHeadAttention(keras.layers.Layer):
             "d_model": self.d_model,
             "dropout": self.dropout,
             "use_bias": self.use_bias,
+            "head_width": self.head_width,
         }

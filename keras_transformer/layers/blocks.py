@@ -5,6 +5,7 @@ import keras
 from keras_transformer.layers.attention import MultiHeadAttention
 from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.feed_forward import FeedForward
+from keras_transformer.layers.norms import make_norm
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -19,6 +20,7 @@ class SublayerConnection(keras.layers.Layer):
         dropout: Rate of dropout on the sub-layer's output.
         norm_first: True for pre-norm, False for post-norm.
         epsilon: Added to the variance inside the norm.
+        norm: Kind of norm: "layer", "rms" or "batch", see `make_norm`.
 
     Call arguments:
         inputs: Float tensor `(B, T, D)`.
@@ -30,15 +32,16 @@ class SublayerConnection(keras.layers.Layer):
     Reference: Vaswani et al. 2017, section 3.1 and 5.4; Xiong et al. 2020 for pre-norm.
     """
 
-    def __init__(self, sublayer, dropout=0.0, norm_first=False, epsilon=1e-6, **kwargs):
+    def __init__(
+        self, sublayer, dropout=0.0, norm_first=False, epsilon=1e-6, norm="layer", **kwargs
+    ):
         super().__init__(**kwargs)
         self.sublayer = sublayer
         self.dropout = dropout
         self.norm_first = norm_first
         self.epsilon = epsilon
-        self.norm = keras.layers.LayerNormalization(
-            epsilon=epsilon, dtype=self.dtype_policy, name="norm"
-        )
+        self.kind = norm
+        self.norm = make_norm(norm, epsilon, self.dtype_policy, "norm")
         self.output_dropout = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, inputs_shape):
@@ -64,6 +67,7 @@ class SublayerConnection(keras.layers.Layer):
             "dropout": self.dropout,
             "norm_first": self.norm_first,
             "epsilon": self.epsilon,
+            "norm": self.kind,
         }
 
     @classmethod
@@ -87,6 +91,11 @@ class _Block(keras.layers.Layer):
         ffn_dropout=0.0,
         norm_first=False,
         epsilon=1e-6,
+        norm="layer",
+        use_bias=True,
+        gated=False,
+        head_width=None,
+        attention=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -99,15 +108,25 @@ class _Block(keras.layers.Layer):
         self.ffn_dropout = ffn_dropout
         self.norm_first = norm_first
         self.epsilon = epsilon
+        self.norm = norm
+        self.use_bias = use_bias
+        self.gated = gated
+        self.head_width = head_width
+        self.attention = attention
 
-    def _attention(self, name):
-        attention = MultiHeadAttention(
-            self.num_heads,
-            self.d_model,
-            dropout=self.attention_dropout,
-            dtype=self.dtype_policy,
-            name="attention",
-        )
+    def _attention(self, name, like=None):
+        own = {"dtype": self.dtype_policy, "name": "attention"}
+        if like is not None:
+            attention = type(like).from_config({**like.get_config(), **own})
+        else:
+            attention = MultiHeadAttention(
+                self.num_heads,
+                self.d_model,
+                dropout=self.attention_dropout,
+                use_bias=self.use_bias,
+                head_width=self.head_width,
+                **own,
+            )
         return self._connect(attention, name)
 
     def _feed_forward(self):
@@ -116,6 +135,8 @@ class _Block(keras.layers.Layer):
             self.d_model,
             activation=self.activation,
             dropout=self.ffn_dropout,
+            use_bias=self.use_bias,
+            gated=self.gated,
             dtype=self.dtype_policy,
             name="network",
         )
@@ -127,6 +148,7 @@ class _Block(keras.layers.Layer):
             dropout=self.dropout,
             norm_first=self.norm_first,
             epsilon=self.epsilon,
+            norm=self.norm,
             dtype=self.dtype_policy,
             name=name,
         )
@@ -144,7 +166,18 @@ class _Block(keras.layers.Layer):
             "ffn_dropout": self.ffn_dropout,
             "norm_first": self.norm_first,
             "epsilon": self.epsilon,
+            "norm": self.norm,
+            "use_bias": self.use_bias,
+            "gated": self.gated,
+            "head_width": self.head_width,
+            "attention": keras.saving.serialize_keras_object(self.attention),
         }
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild the block, and the attention that it was given."""
+        attention = keras.saving.deserialize_keras_object(config.get("attention"))
+        return cls(**{**config, "attention": attention})
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -161,10 +194,17 @@ class EncoderBlock(_Block):
         ffn_dropout: Rate on the feed-forward's hidden layer.
         norm_first: True for pre-norm, False for the paper's post-norm.
         epsilon: Added to the variance in layer normalisation.
+        norm: Kind of norm: "layer", "rms" or "batch", see `make_norm`.
+        use_bias: Whether attention and feed-forward have biases.
+        gated: Whether the feed-forward has a gate.
+        head_width: Width of a head, if it is not `d_model / num_heads`.
+        attention: A layer of which self-attention becomes a copy, such as `GroupedQueryAttention`;
+            None for `MultiHeadAttention`.
 
     Call arguments:
         inputs: Float tensor `(B, S, D)`.
         attention_mask: Boolean tensor `(B, S, S)` or `(B, 1, S)`, True = may attend.
+        **positions: What else self-attention takes: `attention_bias`, `rotation` and the like.
 
     Returns:
         Float tensor `(B, S, D)`.
@@ -177,7 +217,7 @@ class EncoderBlock(_Block):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.self_attention = self._attention("self_attention")
+        self.self_attention = self._attention("self_attention", self.attention)
         self.feed_forward = self._feed_forward()
 
     def build(self, inputs_shape):
@@ -185,9 +225,9 @@ class EncoderBlock(_Block):
         self.self_attention.build(inputs_shape)
         self.feed_forward.build(inputs_shape)
 
-    def call(self, inputs, attention_mask=None, training=None):
+    def call(self, inputs, attention_mask=None, training=None, **positions):
         """Apply both sub-layers, which find `training` in Keras's call context."""
-        x = self.self_attention(inputs, attention_mask=attention_mask)
+        x = self.self_attention(inputs, attention_mask=attention_mask, **positions)
         return self.feed_forward(x)
 
 
@@ -205,6 +245,13 @@ class DecoderBlock(_Block):
         ffn_dropout: Rate on the feed-forward's hidden layer.
         norm_first: True for pre-norm, False for the paper's post-norm.
         epsilon: Added to the variance in layer normalisation.
+        norm: Kind of norm: "layer", "rms" or "batch", see `make_norm`.
+        use_bias: Whether attention and feed-forward have biases.
+        gated: Whether the feed-forward has a gate.
+        head_width: Width of a head, if it is not `d_model / num_heads`.
+        attention: A layer of which self-attention becomes a copy, such as `GroupedQueryAttention`;
+            None for `MultiHeadAttention`.
+        cross_attention: Whether there is one. Without it, the block is one of a decoder-only model.
 
     Call arguments:
         inputs: Float tensor `(B, T, D)`.
@@ -218,6 +265,7 @@ class DecoderBlock(_Block):
         memory_cache: Keys and values of `memory`, from `keys_and_values` of the cross-attention.
         cache: Keys and values of this block's self-attention, each `(B, H, T, d_k)`.
         cache_index: Integer scalar tensor: where in `cache` the keys and values of `inputs` belong.
+        **positions: What else self-attention takes: `rotation`, `prefix` and the like.
 
     Returns:
         Float tensor `(B, T, D)`; with `cache_index`, followed by the new cache.
@@ -228,16 +276,17 @@ class DecoderBlock(_Block):
     Reference: Vaswani et al. 2017, section 3.1.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, cross_attention=True, **kwargs):
         super().__init__(*args, **kwargs)
-        self.self_attention = self._attention("self_attention")
-        self.cross_attention = self._attention("cross_attention")
+        self.self_attention = self._attention("self_attention", self.attention)
+        self.cross_attention = self._attention("cross_attention") if cross_attention else None
         self.feed_forward = self._feed_forward()
 
     def build(self, inputs_shape):
         """Build the three sub-layers."""
         self.self_attention.build(inputs_shape)
-        self.cross_attention.build(inputs_shape)
+        if self.cross_attention is not None:
+            self.cross_attention.build(inputs_shape)
         self.feed_forward.build(inputs_shape)
 
     def call(
@@ -252,6 +301,7 @@ class DecoderBlock(_Block):
         cache=None,
         cache_index=None,
         training=None,
+        **positions,
     ):
         """Apply the three sub-layers, which find `training` in Keras's call context."""
         x = self.self_attention(
@@ -260,15 +310,21 @@ class DecoderBlock(_Block):
             attention_bias=attention_bias,
             cache=cache,
             cache_index=cache_index,
+            **positions,
         )
         if cache_index is not None:
             x, cache = x
-        x = self.cross_attention(
-            x,
-            source=memory,
-            attention_mask=memory_mask,
-            attention_bias=memory_bias,
-            cache=memory_cache,
-        )
+        if self.cross_attention is not None:
+            x = self.cross_attention(
+                x,
+                source=memory,
+                attention_mask=memory_mask,
+                attention_bias=memory_bias,
+                cache=memory_cache,
+            )
         x = self.feed_forward(x)
         return x if cache_index is None else (x, cache)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "cross_attention": self.cross_attention is not None}

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_transformer.layers import activations  # noqa: F401  (registers "gelu_tanh")
 from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.linear import Linear
 
@@ -10,12 +11,18 @@ from keras_transformer.layers.linear import Linear
 class FeedForward(keras.layers.Layer):
     """Two linear maps with an activation between, the same at every position.
 
+    A gated network has a third: the activated map is multiplied by a second map of the input. With
+    "gelu" this is GEGLU, with "silu" SwiGLU.
+
     Args:
         d_ff: Width of the hidden layer.
         d_model: Width D of the input and of the output.
         activation: Name of the activation, or a callable. "relu" is the paper's; "gelu" is the
-            exact (erf) form, which differs from the tanh approximation by up to 5e-4.
+            exact (erf) form, BERT's, and "gelu_tanh" its approximation, GPT's: they differ by up
+            to 5e-4.
         dropout: Rate of dropout on the hidden layer.
+        use_bias: Whether the maps have a bias.
+        gated: Whether the hidden layer is multiplied by a linear gate.
 
     Call arguments:
         inputs: Float tensor `(B, T, D)`.
@@ -23,29 +30,46 @@ class FeedForward(keras.layers.Layer):
     Returns:
         Float tensor `(B, T, D)`; row t depends on row t alone.
 
-    Reference: Vaswani et al. 2017, section 3.3.
+    Reference: Vaswani et al. 2017, section 3.3; Shazeer 2020, "GLU Variants Improve Transformer";
+    Hendrycks & Gimpel 2016 for GELU.
     """
 
-    def __init__(self, d_ff, d_model, activation="relu", dropout=0.0, **kwargs):
+    def __init__(
+        self,
+        d_ff,
+        d_model,
+        activation="relu",
+        dropout=0.0,
+        use_bias=True,
+        gated=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.d_ff = d_ff
         self.d_model = d_model
         self.activation = keras.activations.get(activation)
         self.dropout = dropout
-        self.expand = Linear(
-            d_ff, activation=self.activation, dtype=self.dtype_policy, name="expand"
-        )
-        self.contract = Linear(d_model, dtype=self.dtype_policy, name="contract")
+        self.use_bias = use_bias
+        self.gated = gated
+        shared = {"use_bias": use_bias, "dtype": self.dtype_policy}
+        self.expand = Linear(d_ff, activation=self.activation, name="expand", **shared)
+        self.contract = Linear(d_model, name="contract", **shared)
+        self.gate = Linear(d_ff, name="gate", **shared) if gated else None
         self.hidden_dropout = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, inputs_shape):
-        """Create both maps."""
+        """Create the maps."""
         self.expand.build(inputs_shape)
+        if self.gate is not None:
+            self.gate.build(inputs_shape)
         self.contract.build((*inputs_shape[:-1], self.d_ff))
 
     def call(self, inputs):
-        """Apply expand, activation, dropout and contract."""
-        return self.contract(self.hidden_dropout(self.expand(inputs)))
+        """Apply expand, activation, gate, dropout and contract."""
+        hidden = self.expand(inputs)
+        if self.gate is not None:
+            hidden = hidden * self.gate(inputs)
+        return self.contract(self.hidden_dropout(hidden))
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -55,4 +79,6 @@ class FeedForward(keras.layers.Layer):
             "d_model": self.d_model,
             "activation": keras.activations.serialize(self.activation),
             "dropout": self.dropout,
+            "use_bias": self.use_bias,
+            "gated": self.gated,
         }

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_transformer.layers.blocks import DecoderBlock, EncoderBlock
+from keras_transformer.layers.norms import make_norm
 from keras_transformer.layers.recompute import recompute
 
 LAYER_ARGUMENTS = ("name", "dtype", "trainable", "autocast")  # of keras.layers.Layer itself
@@ -16,30 +17,45 @@ class _Stack(keras.layers.Layer):
 
     block_class: type
 
-    def __init__(self, num_layers, recompute=False, devices=(), **kwargs):
+    def __init__(
+        self,
+        num_layers,
+        recompute=False,
+        devices=(),
+        positions=None,
+        share_layers=False,
+        **kwargs,
+    ):
         block_arguments = {k: kwargs.pop(k) for k in list(kwargs) if k not in LAYER_ARGUMENTS}
         super().__init__(**kwargs)
         self.num_layers = num_layers
         self.recompute = recompute
         self.devices = tuple(devices)
-        self.blocks = [
+        self.positions = positions
+        self.share_layers = share_layers
+        different = [
             self.block_class(**block_arguments, dtype=self.dtype_policy, name=f"block_{i}")
-            for i in range(num_layers)
+            for i in range(1 if share_layers else num_layers)
         ]
+        self.blocks = different * num_layers if share_layers else different
         self.block_arguments = block_arguments
         self.final_norm = None
         if block_arguments.get("norm_first"):
-            self.final_norm = keras.layers.LayerNormalization(
-                epsilon=block_arguments.get("epsilon", 1e-6),
-                dtype=self.dtype_policy,
-                name="final_norm",
+            self.final_norm = make_norm(
+                block_arguments.get("norm", "layer"),
+                block_arguments.get("epsilon", 1e-6),
+                self.dtype_policy,
+                "final_norm",
             )
 
     def build(self, inputs_shape):
         """Build every block."""
         for i, block in enumerate(self.blocks):
             with self._device(i):
-                block.build(inputs_shape)
+                if not block.built:  # one that is shared is
+                    block.build(inputs_shape)
+        if self.positions is not None and not self.positions.built:
+            self.positions.build()
         if self.final_norm is not None:
             self.final_norm.build(inputs_shape)
 
@@ -53,6 +69,17 @@ class _Stack(keras.layers.Layer):
         """Return the block, or in training what forgets its activations if that is asked for."""
         return recompute(block) if self.recompute and training else block
 
+    def _arguments(self, attention_bias, query_positions, key_positions):
+        """Return what self-attention gets of relative positions, and of a bias from outside."""
+        arguments = {}
+        if self.positions is not None:
+            arguments = self.positions(query_positions, key_positions)
+        if attention_bias is not None and "attention_bias" in arguments:
+            attention_bias = attention_bias + arguments["attention_bias"]
+        if attention_bias is not None:
+            arguments = {**arguments, "attention_bias": attention_bias}
+        return arguments
+
     def _finish(self, x):
         return x if self.final_norm is None else self.final_norm(x)
 
@@ -62,8 +89,20 @@ class _Stack(keras.layers.Layer):
             **super().get_config(),
             "num_layers": self.num_layers,
             "recompute": self.recompute,
+            "positions": keras.saving.serialize_keras_object(self.positions),
+            "share_layers": self.share_layers,
             **self.block_arguments,
+            "attention": keras.saving.serialize_keras_object(self.block_arguments.get("attention")),
         }
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild the stack, and the layers that it was given."""
+        given = {
+            name: keras.saving.deserialize_keras_object(config.get(name))
+            for name in ("positions", "attention")
+        }
+        return cls(**{**config, **given})
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -77,6 +116,10 @@ class Encoder(_Stack):
         devices: Names of devices, such as "GPU:0" and "GPU:1", that the blocks are spread over in
             order, each with its weights and the optimizer's state (model parallelism). It is not
             part of the configuration: another machine may have others.
+        positions: A layer that turns the positions of queries and of keys into arguments of
+            self-attention, such as `RotaryPositions` or `BucketedBias`; all blocks share it.
+        share_layers: Whether all blocks are one, with the same weights, as in ALBERT and the
+            Universal Transformer. Off in the standard Transformer.
         **kwargs: What `EncoderBlock` takes: `num_heads`, `d_model`, `d_ff` and the rest.
 
     Call arguments:
@@ -92,9 +135,11 @@ class Encoder(_Stack):
     def call(self, inputs, attention_mask=None, training=None):
         """Run the blocks in order."""
         x = inputs
+        places = ops.arange(ops.shape(inputs)[1])
+        arguments = self._arguments(None, places, places)
         for i, block in enumerate(self.blocks):
             with self._device(i):
-                x = self._caller(block, training)(x, attention_mask=attention_mask)
+                x = self._caller(block, training)(x, attention_mask=attention_mask, **arguments)
         return self._finish(x)
 
 
@@ -109,6 +154,10 @@ class Decoder(_Stack):
         devices: Names of devices, such as "GPU:0" and "GPU:1", that the blocks are spread over in
             order, each with its weights and the optimizer's state (model parallelism). It is not
             part of the configuration: another machine may have others.
+        positions: A layer that turns the positions of queries and of keys into arguments of
+            self-attention, such as `RotaryPositions` or `BucketedBias`; all blocks share it.
+        share_layers: Whether all blocks are one, with the same weights, as in ALBERT and the
+            Universal Transformer. Off in the standard Transformer.
         **kwargs: What `DecoderBlock` takes: `num_heads`, `d_model`, `d_ff` and the rest.
 
     Call arguments:
@@ -122,6 +171,11 @@ class Decoder(_Stack):
         memory_caches: What `cache_memory` returns: keys and values of the memory for each block.
         caches: What `empty_caches` returns: keys and values of the target for each block.
         cache_index: Integer scalar tensor: where in `caches` those of `inputs` belong.
+        prefixes: What `keys_and_values` returns: keys and values for each block that come before
+            all others. Masks and biases are then for them as well.
+        query_positions: Integer tensor `(T,)`, or `(B, T)` if rows differ, of the inputs, for
+            relative positions; 0, 1, ... if None.
+        key_positions: The same of all keys.
 
     Returns:
         Float tensor `(B, T, D)`; with `cache_index`, followed by the new caches.
@@ -140,11 +194,17 @@ class Decoder(_Stack):
         memory_caches=None,
         caches=None,
         cache_index=None,
+        prefixes=None,
+        query_positions=None,
+        key_positions=None,
         training=None,
     ):
         """Run the blocks in order."""
         x = inputs
         new_caches = []
+        if query_positions is None:
+            query_positions = key_positions = ops.arange(ops.shape(inputs)[1])
+        arguments = self._arguments(attention_bias, query_positions, key_positions)
         for i, block in enumerate(self.blocks):
             with self._device(i):
                 x = self._caller(block, training)(
@@ -152,11 +212,12 @@ class Decoder(_Stack):
                     memory=memory,
                     attention_mask=attention_mask,
                     memory_mask=memory_mask,
-                    attention_bias=attention_bias,
                     memory_bias=memory_bias,
                     memory_cache=None if memory_caches is None else memory_caches[i],
                     cache=None if caches is None else caches[i],
                     cache_index=cache_index,
+                    **({} if prefixes is None else {"prefix": prefixes[i]}),
+                    **arguments,
                 )
             if cache_index is not None:
                 x, cache = x
@@ -179,8 +240,8 @@ class Decoder(_Stack):
         Returns:
             List of N tuples of zeros, keys and values, each `(B, H, length, d_k)`.
         """
-        attention = self.blocks[0].self_attention.sublayer
-        shape = (batch_size, attention.num_heads, length, attention.head_width)
+        heads, width = self.blocks[0].self_attention.sublayer.cache_shape
+        shape = (batch_size, heads, length, width)
         zeros = ops.zeros(shape, dtype=self.compute_dtype)
         return [(zeros, zeros) for _ in self.blocks]
 

@@ -1,0 +1,12 @@
+"""Activations that Keras has under no name of their own."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+def gelu_tanh(x):
+    """Compute the tanh approximation of GELU, which GPT-2 and T5 v1.1 were trained with.
+
+    Reference: Hendrycks & Gimpel 2016, "Gaussian Error Linear Units".
+    """
+    return keras.activations.gelu(x, approximate=True)

@@ -1,0 +1,170 @@
+"""Relative positions that are a bias on the scores: how far a key is from the query.
+
+Each is a layer that a stack shares between its blocks. It takes the positions of queries and of
+keys and returns arguments of self-attention; `rotary.py` has one that turns queries and keys
+instead, and `shaw.py` and `transformer_xl.py` have those that also look at what the query holds.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def distances(query_positions, key_positions):
+    """Say how far each key is behind its query.
+
+    Args:
+        query_positions: Integer tensor `(T,)` or `(B, T)`.
+        key_positions: Integer tensor `(S,)` or `(B, S)`.
+
+    Returns:
+        Integer tensor `(1, T, S)` or `(B, T, S)`: query less key, negative for keys to come.
+    """
+    if len(query_positions.shape) == 1:
+        query_positions = ops.expand_dims(query_positions, 0)
+    if len(key_positions.shape) == 1:
+        key_positions = ops.expand_dims(key_positions, 0)
+    return ops.expand_dims(query_positions, 2) - ops.expand_dims(key_positions, 1)
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class BucketedBias(keras.layers.Layer):
+    """A learned bias a head and a range of distances: T5's relative positions.
+
+    Small distances have a bucket each, larger ones share buckets that widen with the logarithm, and
+    all beyond `max_distance` share the last.
+
+    Args:
+        num_heads: Number of heads H.
+        num_buckets: Number of biases a head.
+        max_distance: The distance at which the last bucket begins.
+        bidirectional: Whether keys to come have buckets of their own, half of them, as in an
+            encoder; otherwise they all count as distance 0.
+
+    Call arguments:
+        query_positions: Integer tensor `(T,)` or `(B, T)`.
+        key_positions: Integer tensor `(S,)` or `(B, S)`.
+
+    Returns:
+        Dict with `attention_bias`, float32 `(1, H, T, S)` or `(B, H, T, S)`.
+
+    Reference: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 2.1.
+    """
+
+    def __init__(self, num_heads, num_buckets=32, max_distance=128, bidirectional=True, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.num_buckets = num_buckets
+        self.max_distance = max_distance
+        self.bidirectional = bidirectional
+
+    def build(self, query_positions_shape=None, key_positions_shape=None):
+        """Create the table `(buckets, H)`."""
+        self.table = self.add_weight(
+            shape=(self.num_buckets, self.num_heads),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="biases",
+        )
+
+    def call(self, query_positions, key_positions):
+        """Look up the biases of all pairs."""
+        buckets = self.buckets(distances(query_positions, key_positions))  # (B, T, S)
+        biases = ops.take(self.table, ops.reshape(buckets, (-1,)), axis=0)
+        batch, queries, keys = ops.shape(buckets)
+        biases = ops.reshape(biases, (batch, queries, keys, self.num_heads))
+        return {"attention_bias": ops.cast(ops.transpose(biases, (0, 3, 1, 2)), "float32")}
+
+    def buckets(self, distance):
+        """Return the bucket of each distance, query less key, as int32."""
+        count = self.num_buckets
+        first = 0
+        if self.bidirectional:
+            count //= 2
+            first = ops.where(distance < 0, count, 0)
+            distance = ops.abs(distance)
+        else:
+            distance = ops.maximum(distance, 0)
+        exact = count // 2
+        ratio = ops.cast(ops.maximum(distance, 1), "float32") / exact
+        share = ops.log(ratio) / float(np.log(self.max_distance / exact))
+        wide = exact + ops.cast(share * (count - exact), "int32")
+        wide = ops.minimum(wide, count - 1)
+        return ops.cast(first, "int32") + ops.where(
+            distance < exact, ops.cast(distance, "int32"), wide
+        )
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "num_buckets": self.num_buckets,
+            "max_distance": self.max_distance,
+            "bidirectional": self.bidirectional,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class LinearBias(keras.layers.Layer):
+    """ALiBi: scores fall linearly with distance, in each head at another slope; no weights.
+
+    Args:
+        num_heads: Number of heads H. The slopes of a power of two are 2^(-8/H), 2^(-16/H), ...;
+            other numbers take those of the power below and every second of the one above.
+
+    Call arguments:
+        query_positions: Integer tensor `(T,)` or `(B, T)`.
+        key_positions: Integer tensor `(S,)` or `(B, S)`.
+
+    Returns:
+        Dict with `attention_bias`, float32 `(1, H, T, S)` or `(B, H, T, S)`: 0 or less, the same
+        for keys as far behind as before.
+
+    Reference: Press et al. 2022, "Train Short, Test Long".
+    """
+
+    def __init__(self, num_heads, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+
+    def build(self, query_positions_shape=None, key_positions_shape=None):
+        """Nothing has to be made."""
+
+    def call(self, query_positions, key_positions):
+        """Multiply distances by slopes."""
+        distance = ops.abs(distances(query_positions, key_positions))
+        distance = ops.cast(ops.expand_dims(distance, 1), "float32")
+        slopes = np.array(slopes_of(self.num_heads), "float32").reshape(1, -1, 1, 1)
+        return {"attention_bias": -distance * ops.convert_to_tensor(slopes)}
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "num_heads": self.num_heads}
+
+
+def slopes_of(num_heads):
+    """Return ALiBi's slopes, one a head."""
+    below = 2 ** int(np.log2(num_heads))
+    slopes = [2 ** (-8 * (i + 1) / below) for i in range(below)]
+    between = [2 ** (-4 * (i + 1) / below) for i in range(0, 2 * below, 2)]
+    return slopes + between[: num_heads - below]
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class Distances(keras.layers.Layer):
+    """The bare distances, for attention that learns what to make of them, as Shaw's does.
+
+    Call arguments:
+        query_positions: Integer tensor `(T,)` or `(B, T)`.
+        key_positions: Integer tensor `(S,)` or `(B, S)`.
+
+    Returns:
+        Dict with `distance`, integers `(1, T, S)` or `(B, T, S)`: query less key.
+    """
+
+    def build(self, query_positions_shape=None, key_positions_shape=None):
+        """Nothing has to be made."""
+
+    def call(self, query_positions, key_positions):
+        """Subtract."""
+        return {"distance": distances(query_positions, key_positions)}
