@@ -53,11 +53,18 @@ def test_unknown_preset_is_refused():
 
 def test_json_gives_back_the_configuration():
     config = TransformerConfig(
-        11, 2, 3, 12, 16, "gelu", 0.3, 0.2, 0.4, 0.5, True, 1e-5, "learned", 7, False, False, True
-    )
+        11, 2, 3, 12, 16, "gelu", 0.3, 0.2, 0.4, 0.5, True, 1e-5, "learned", 7, False, False, True,
+        "rms", True, False, 6, None, "additive", True, True, 8, 9, 4, 5, 6, 3, True,
+    )  # fmt: skip
     fields = config.to_dict()
-    assert all(fields[f.name] != f.default for f in dataclasses.fields(config))
+    same = [f.name for f in dataclasses.fields(config) if fields[f.name] == f.default]
+    assert same == ["num_kv_heads"]  # it and additive attention exclude each other
     assert TransformerConfig.from_dict(json.loads(json.dumps(fields))) == config
+
+
+def test_attentions_that_exclude_each_other_are_refused():
+    with pytest.raises(ValueError, match="positions='shaw' and num_kv_heads=2 exclude"):
+        TransformerConfig(11, positions="shaw", num_kv_heads=2)
 
 
 def test_configuration_cannot_be_changed():
@@ -93,7 +100,9 @@ def test_fields_that_do_not_fit_are_refused(fields, message):
         ("attention_dropout", 1.5, r"must be in \[0, 1\)"),
         ("ffn_dropout", 2, r"must be in \[0, 1\)"),
         ("layer_norm_epsilon", 0, "must be positive"),
-        ("positions", "rotary", "must be 'sinusoidal' or 'learned'"),
+        ("positions", "sideways", "must be one of sinusoidal, learned, rotary"),
+        ("norm", "group", "must be one of layer, rms, batch"),
+        ("num_kv_heads", 3, "must divide num_heads=8"),
     ],
 )
 def test_value_out_of_range_is_refused_by_name(name, value, rule):

@@ -399,7 +399,7 @@ def test_sequence_that_is_too_long_is_refused(model, source, target):  # L20
         ({"num_heads": 3}, "d_model=8 and num_heads=3"),
         ({"num_layers": 0}, "num_layers .*got 0"),
         ({"dropout": 1.0}, "dropout .*got 1.0"),
-        ({"positions": "rotary"}, "positions .*got 'rotary'"),
+        ({"positions": "sideways"}, "positions .*got 'sideways'"),
         ({"activation": "absolute"}, "absolute"),
     ],
 )

@@ -10,3 +10,12 @@ def gelu_tanh(x):
     Reference: Hendrycks & Gimpel 2016, "Gaussian Error Linear Units".
     """
     return keras.activations.gelu(x, approximate=True)
+
+
+def get_activation(name):
+    """Return an activation by its name, or the callable that was given.
+
+    Raises:
+        ValueError: If there is none of this name.
+    """
+    return gelu_tanh if name == "gelu_tanh" else keras.activations.get(name)

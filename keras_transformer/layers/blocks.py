@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_transformer.layers.activations import get_activation
 from keras_transformer.layers.attention import MultiHeadAttention
 from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.feed_forward import FeedForward
@@ -102,7 +103,7 @@ class _Block(keras.layers.Layer):
         self.num_heads = num_heads
         self.d_model = d_model
         self.d_ff = d_ff
-        self.activation = keras.activations.get(activation)
+        self.activation = get_activation(activation)
         self.dropout = dropout
         self.attention_dropout = attention_dropout
         self.ffn_dropout = ffn_dropout

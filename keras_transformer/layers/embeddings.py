@@ -65,3 +65,23 @@ class TokenEmbedding(keras.layers.Layer):
             "d_model": self.d_model,
             "scale": self.scale,
         }
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class OutputBias(keras.layers.Layer):
+    """A bias a token, added to logits that a tied table gave.
+
+    Call arguments:
+        inputs: Float tensor `(B, T, V)`.
+
+    Returns:
+        Float tensor `(B, T, V)`.
+    """
+
+    def build(self, inputs_shape):
+        """Create the bias `(V,)`."""
+        self.bias = self.add_weight(shape=(inputs_shape[-1],), initializer="zeros", name="bias")
+
+    def call(self, inputs):
+        """Add it."""
+        return inputs + ops.cast(self.bias, inputs.dtype)

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_transformer.layers import activations  # noqa: F401  (registers "gelu_tanh")
+from keras_transformer.layers.activations import get_activation
 from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.linear import Linear
 
@@ -47,7 +47,7 @@ class FeedForward(keras.layers.Layer):
         super().__init__(**kwargs)
         self.d_ff = d_ff
         self.d_model = d_model
-        self.activation = keras.activations.get(activation)
+        self.activation = get_activation(activation)
         self.dropout = dropout
         self.use_bias = use_bias
         self.gated = gated

@@ -46,7 +46,11 @@ class _AbsolutePositions(keras.layers.Layer):
                 f"sequence needs {start + length}. Shorten it, or build the model with a larger "
                 "max_length."
             )
-        positions = ops.arange(ops.shape(inputs)[1]) + start
+        positions = ops.arange(ops.shape(inputs)[1])
+        if len(getattr(start, "shape", ())) == 1:
+            positions = ops.expand_dims(start, 1) + positions  # (B, T)
+        else:
+            positions = positions + start
         table = ops.cast(ops.convert_to_tensor(self.table), inputs.dtype)
         return inputs + ops.take(table, positions, axis=0)
 
@@ -64,7 +68,7 @@ class SinusoidalPositions(_AbsolutePositions):
 
     Call arguments:
         inputs: Float tensor `(B, T, D)`, D even.
-        start: Integer scalar, the position of the first row.
+        start: Integer scalar, the position of the first row; or `(B,)`, if it differs.
 
     Returns:
         Float tensor `(B, T, D)`.
@@ -89,7 +93,7 @@ class LearnedPositions(_AbsolutePositions):
 
     Call arguments:
         inputs: Float tensor `(B, T, D)`.
-        start: Integer scalar, the position of the first row.
+        start: Integer scalar, the position of the first row; or `(B,)`, if it differs.
 
     Returns:
         Float tensor `(B, T, D)`.

@@ -3,7 +3,6 @@
 from keras import ops
 
 from keras_transformer.layers import attend_to, causal_mask, padding_mask
-from keras_transformer.models.config import PADDING_ID
 
 
 def attention_maps(model, inputs):
@@ -20,7 +19,7 @@ def attention_maps(model, inputs):
         `(B, H, T, T)`; `cross`, `(B, H, T, S)`. Each row sums to 1, with 0 at padding.
     """
     source_ids, target_ids = inputs["source_ids"], inputs["target_ids"]
-    source_mask = attend_to(padding_mask(source_ids, PADDING_ID))
+    source_mask = attend_to(padding_mask(source_ids, model.config.padding_id))
     maps: dict[str, list] = {"encoder": [], "decoder": [], "cross": []}
     # `call` and not `__call__`, which passes on either tensors or flags, not both.
 

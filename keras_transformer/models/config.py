@@ -1,56 +1,80 @@
-"""The configuration of a model: one frozen dataclass a family, enough to rebuild the model."""
+"""The configuration of a model: one frozen dataclass a family, enough to rebuild the model.
+
+`StackConfig` has what all families share; each family's own is in the file of its model.
+"""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Self
 
 from keras_transformer.errors import InputError
+from keras_transformer.layers.norms import NORMS
 
-# The ids that every vocabulary of this package begins with.
+# The ids that every vocabulary learned by this package begins with.
 PADDING_ID, UNKNOWN_ID, BEGIN_ID, END_ID = range(4)
+
+ABSOLUTE = ("sinusoidal", "learned")
+POSITIONS = (*ABSOLUTE, "rotary", "alibi", "buckets", "shaw", "transformer-xl", "none")
+ATTENTIONS = ("dot-product", "additive")
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerConfig:
-    """Everything that decides the shape and behaviour of an encoder-decoder Transformer.
+class StackConfig:
+    """What decides the shape and behaviour of a stack of blocks, in every family.
 
-    The defaults are the paper's base model. Dropout has four rates: the paper has the first two,
-    the last two are extras of later implementations and are off.
+    Dropout has four rates: the Transformer's paper has the first two, BERT and GPT also the third,
+    the last is an extra of later implementations.
 
     Raises:
         InputError: If a value is out of its range; the message names it.
-
-    Reference: Vaswani et al. 2017, "Attention Is All You Need".
     """
 
-    vocabulary_size: int  # V, shared by source and target
-    num_layers: int = 6  # N, in the encoder and again in the decoder
+    family: ClassVar[str]
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    vocabulary_size: int  # V
+    num_layers: int = 6  # N
     num_heads: int = 8  # H
     d_model: int = 512  # D, width of every position
     d_ff: int = 2048  # width inside the feed-forward network
-    activation: str = "relu"  # of the feed-forward network
+    activation: str = "relu"  # of the feed-forward network; "gelu" is erf's, "gelu_tanh" is tanh's
     dropout: float = 0.1  # on the output of every sub-layer
     embedding_dropout: float = 0.1  # on embeddings plus positions
     attention_dropout: float = 0.0  # on attention weights
     ffn_dropout: float = 0.0  # on the feed-forward's hidden layer
     norm_first: bool = False  # pre-norm; False is the paper's post-norm
     layer_norm_epsilon: float = 1e-6  # Keras's own 1e-3 is too large for small activations
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
-    max_length: int = 256  # positions in source and in target, end token included
+    positions: str = "sinusoidal"  # one of POSITIONS
+    max_length: int = 256  # positions in a sequence, special tokens included
     scale_embeddings: bool = True  # multiply embeddings by sqrt(D)
-    tie_embeddings: bool = True  # one table for source, target and logits
+    tie_embeddings: bool = True  # one table for tokens that go in and for logits
     recompute: bool = False  # in training, compute a block's activations again, don't keep them
+    norm: str = "layer"  # or "rms", or "batch", the contrast
+    gated: bool = False  # a gate in the feed-forward: with "silu" it is SwiGLU
+    use_bias: bool = True  # in attention and feed-forward
+    head_width: int | None = None  # d_k; None for D / H
+    num_kv_heads: int | None = None  # heads of keys and values that query heads share; None for H
+    attention: str = "dot-product"  # or "additive"
+    norm_embeddings: bool = False  # a norm on embeddings plus positions
+    share_layers: bool = False  # one block for all layers, as in ALBERT
+    num_buckets: int = 32  # of positions "buckets"
+    max_distance: int = 128  # of positions "buckets", and of "shaw"
+    padding_id: int = PADDING_ID
+    begin_id: int = BEGIN_ID  # what generation starts from; [CLS] in BERT
+    end_id: int = END_ID  # [SEP] in BERT
 
     def __post_init__(self):
         """Refuse values that can't make a model."""
-        for name in ("num_layers", "num_heads", "d_model", "d_ff"):
+        for name in ("num_layers", "num_heads", "d_model", "d_ff", "num_buckets", "max_distance"):
             self._check(name, getattr(self, name) >= 1, "must be at least 1")
+        self._check("vocabulary_size", self.vocabulary_size > 1, "must be larger than 1")
+        special = max(self.padding_id, self.begin_id, self.end_id)
         self._check(
             "vocabulary_size",
-            self.vocabulary_size > END_ID,
-            f"must be larger than {END_ID}, for the special tokens take ids 0 to {END_ID}",
+            self.vocabulary_size > special,
+            f"must be larger than {special}, the highest id of a special token",
         )
         self._check("max_length", self.max_length >= 2, "must be at least 2")
-        if self.d_model % self.num_heads:
+        if self.head_width is None and self.d_model % self.num_heads:
             raise InputError(
                 f"d_model must be a multiple of num_heads, got d_model={self.d_model} and "
                 f"num_heads={self.num_heads}."
@@ -58,29 +82,57 @@ class TransformerConfig:
         for name in ("dropout", "embedding_dropout", "attention_dropout", "ffn_dropout"):
             self._check(name, 0 <= getattr(self, name) < 1, "must be in [0, 1)")
         self._check("layer_norm_epsilon", self.layer_norm_epsilon > 0, "must be positive")
-        self._check(
-            "positions",
-            self.positions in ("sinusoidal", "learned"),
-            "must be 'sinusoidal' or 'learned'",
-        )
+        for name, choices in (
+            ("positions", POSITIONS),
+            ("norm", NORMS),
+            ("attention", ATTENTIONS),
+        ):
+            self._check(
+                name, getattr(self, name) in choices, f"must be one of {', '.join(choices)}"
+            )
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise InputError(f"Sinusoidal positions need an even d_model, got {self.d_model}.")
+        if self.positions == "rotary" and self.key_width % 2:
+            raise InputError(f"Rotary positions need an even head_width, got {self.key_width}.")
+        groups = self.num_kv_heads
+        self._check(
+            "num_kv_heads",
+            groups is None or (groups >= 1 and self.num_heads % groups == 0),
+            f"must divide num_heads={self.num_heads}",
+        )
+        special_attentions = [
+            name
+            for name, used in (
+                (f"positions={self.positions!r}", self.positions in ("shaw", "transformer-xl")),
+                (f"num_kv_heads={groups}", groups is not None),
+                (f"attention={self.attention!r}", self.attention != "dot-product"),
+            )
+            if used
+        ]
+        if len(special_attentions) > 1:
+            raise InputError(f"{' and '.join(special_attentions)} exclude each other.")
 
     def _check(self, name, holds, rule):
         if not holds:
             raise InputError(f"{name} {rule}, got {getattr(self, name)!r}.")
 
+    @property
+    def key_width(self) -> int:
+        """The width d_k of a head."""
+        return self.head_width or self.d_model // self.num_heads
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, ready for JSON."""
-        return dataclasses.asdict(self)
+        """Return the family and the fields as plain values, ready for JSON."""
+        return {"family": self.family, **dataclasses.asdict(self)}
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "TransformerConfig":
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
         """Rebuild the configuration that `to_dict` wrote.
 
         Raises:
             InputError: If a field is unknown or missing.
         """
+        fields = {name: value for name, value in fields.items() if name != "family"}
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
             raise InputError(f"Unknown fields in the model's configuration: {', '.join(unknown)}.")
@@ -89,20 +141,26 @@ class TransformerConfig:
         return cls(**fields)
 
     @classmethod
-    def preset(cls, name: str, vocabulary_size: int, **changes: Any) -> "TransformerConfig":
+    def preset(cls, name: str, vocabulary_size: int | None = None, **changes: Any) -> Self:
         """Return a named configuration, with `changes` applied.
 
         Args:
-            name: One of `PRESETS`: "tiny", "small", "base" or "big".
-            vocabulary_size: Number of tokens V.
+            name: One of `presets`.
+            vocabulary_size: Number of tokens V; the published one if None.
             **changes: Fields to set otherwise than the preset does.
 
         Raises:
-            InputError: If there is no such preset.
+            InputError: If there is no such preset, or it has no vocabulary of its own.
         """
-        if name not in PRESETS:
-            raise InputError(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
-        return cls(vocabulary_size=vocabulary_size, **{**PRESETS[name], **changes})
+        if name not in cls.presets:
+            choices = ", ".join(cls.presets)
+            raise InputError(f"There is no preset {name!r}; choose one of {choices}.")
+        fields = {**cls.presets[name], **changes}
+        if vocabulary_size is not None:
+            fields["vocabulary_size"] = vocabulary_size
+        if "vocabulary_size" not in fields and not hasattr(cls, "vocabulary_size"):
+            raise InputError(f"The preset {name!r} needs a vocabulary_size.")
+        return cls(**fields)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -119,3 +177,25 @@ PRESETS: dict[str, dict[str, Any]] = {
         "embedding_dropout": 0.3,
     },
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig(StackConfig):
+    """Everything that decides an encoder-decoder Transformer; the defaults are the base model's.
+
+    Raises:
+        InputError: If a value is out of its range; the message names it.
+
+    Reference: Vaswani et al. 2017, "Attention Is All You Need".
+    """
+
+    family = "transformer"
+    presets = PRESETS
+
+    num_decoder_layers: int | None = None  # None: as many as num_layers, the encoder's
+    logits_bias: bool = False
+
+    @property
+    def decoder_layers(self) -> int:
+        """The number of blocks of the decoder."""
+        return self.num_decoder_layers or self.num_layers

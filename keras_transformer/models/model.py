@@ -2,9 +2,56 @@
 
 import keras
 
+from keras_transformer.models.config import StackConfig
+
 if keras.backend.backend() == "tensorflow":
     from keras_transformer.train_step import Model
 else:
     from keras import Model  # type: ignore[no-redef]
 
-__all__ = ["Model"]
+__all__ = ["ConfiguredModel", "Model"]
+
+
+class ConfiguredModel(Model):
+    """A functional model that its configuration rebuilds.
+
+    Subclasses set `config_class`, and pass the graph's inputs and outputs on.
+
+    Args:
+        config: The configuration.
+        inputs: Inputs of the graph.
+        outputs: Outputs of the graph.
+        dtype_policy: Of the layers.
+        **kwargs: `name` and `trainable`.
+    """
+
+    config_class: type[StackConfig]
+
+    def __init__(self, config, inputs, outputs, dtype_policy, **kwargs):
+        super().__init__(inputs, outputs, **kwargs)
+        self.config = config
+        self.dtype_policy = dtype_policy
+
+    @classmethod
+    def make_config(cls, config):
+        """Return a configuration, given as such or as its fields in a dict."""
+        if isinstance(config, StackConfig):
+            return config
+        return cls.config_class.from_dict(config)
+
+    def get_config(self):
+        """Return the configuration as plain values."""
+        return {
+            "config": self.config.to_dict(),
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Rebuild the model from `get_config`."""
+        dtype = config.get("dtype")
+        if isinstance(dtype, dict):
+            config = {**config, "dtype": keras.dtype_policies.deserialize(dtype)}
+        return cls(**config)

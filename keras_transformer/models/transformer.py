@@ -21,21 +21,20 @@ from keras_transformer.layers import (
     Decoder,
     Dropout,
     Encoder,
-    LearnedPositions,
     Linear,
-    SinusoidalPositions,
-    TokenEmbedding,
+    OutputBias,
     attend_to,
     bias_of,
     causal_mask,
     padding_mask,
 )
-from keras_transformer.models.config import PADDING_ID, TransformerConfig
-from keras_transformer.models.model import Model
+from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
+from keras_transformer.models.config import TransformerConfig
+from keras_transformer.models.model import ConfiguredModel
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class Transformer(Model):
+class Transformer(ConfiguredModel):
     """An encoder-decoder Transformer for sequence-to-sequence tasks such as translation.
 
     It is an ordinary Keras model: `compile`, `fit`, `save`, `summary` and
@@ -63,36 +62,36 @@ class Transformer(Model):
         model.fit({"source_ids": source, "target_ids": target[:, :-1]}, target[:, 1:])
     """
 
+    config_class = TransformerConfig
+
     def __init__(self, config, devices=(), **kwargs):
-        config = config if isinstance(config, TransformerConfig) else TransformerConfig(**config)
-        dtype = kwargs.pop("dtype", None)
-        layers = _make_layers(config, dtype, devices)
+        config = self.make_config(config)
+        layers = _make_layers(config, kwargs.pop("dtype", None), devices)
 
         source_ids = keras.Input((None,), dtype="int32", name="source_ids")
         target_ids = keras.Input((None,), dtype="int32", name="target_ids")
-        source_mask = padding_mask(source_ids, PADDING_ID)  # (B, S)
+        source_mask = padding_mask(source_ids, config.padding_id)  # (B, S)
         memory = layers["encoder"](
-            _embed(layers, "source_embedding", source_ids),
-            attention_mask=attend_to(source_mask),
+            layers["embed_source"](source_ids), attention_mask=attend_to(source_mask)
         )
         # Padding follows the last token, so the causal mask alone keeps it from real positions.
         states = layers["decoder"](
-            _embed(layers, "target_embedding", target_ids),
+            layers["embed_target"](target_ids),
             memory=memory,
             attention_mask=CausalMask(name="causal_mask")(target_ids),
             memory_mask=attend_to(source_mask),
         )
         logits = _logits(layers, states)
         super().__init__(
+            config,
             {"source_ids": source_ids, "target_ids": target_ids},
             logits,
-            **{"name": "transformer", **kwargs},
+            layers["decoder"].dtype_policy,
+            **{"name": config.family, **kwargs},
         )
-        self.config = config
-        self.dtype_policy = layers["decoder"].dtype_policy
         # Kept out of Keras's tracking: they own no weights, only new paths through the same layers.
         object.__setattr__(self, "_parts", layers)
-        object.__setattr__(self, "encoder", _encoder_graph(layers))
+        object.__setattr__(self, "encoder", _encoder_graph(config, layers))
         object.__setattr__(self, "decoder_step", _decoder_step_graph(config, layers))
 
     def transpose_output(self):
@@ -103,7 +102,7 @@ class Transformer(Model):
         It is not saved with the model.
         """
         if self.config.tie_embeddings:
-            table = ops.transpose(self._parts["target_embedding"].table)
+            table = ops.transpose(self._parts["embed_target"].table.table)
             step = self.decoder_step.get_layer("step")
             object.__setattr__(step, "output_kernel", keras.Variable(table, trainable=False))
 
@@ -130,28 +129,11 @@ class Transformer(Model):
 
     def embed_source(self, ids):
         """Return embeddings with positions of source ids: `(B, S)` -> `(B, S, D)`."""
-        return _embed(self._parts, "source_embedding", ids)
+        return self._parts["embed_source"](ids)
 
     def embed_target(self, ids):
         """Return embeddings with positions of target ids: `(B, T)` -> `(B, T, D)`."""
-        return _embed(self._parts, "target_embedding", ids)
-
-    def get_config(self):
-        """Return the configuration as plain values."""
-        return {
-            "config": self.config.to_dict(),
-            "name": self.name,
-            "trainable": self.trainable,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Rebuild the model from `get_config`."""
-        dtype = config.get("dtype")
-        if isinstance(dtype, dict):
-            config = {**config, "dtype": keras.dtype_policies.deserialize(dtype)}
-        return cls(**config)
+        return self._parts["embed_target"](ids)
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -169,68 +151,48 @@ class CausalMask(keras.layers.Layer):
 
 def _make_layers(config, dtype, devices):
     """Create every layer of the model, by name."""
-    block = {
-        "num_heads": config.num_heads,
-        "d_model": config.d_model,
-        "d_ff": config.d_ff,
-        "activation": config.activation,
-        "dropout": config.dropout,
-        "attention_dropout": config.attention_dropout,
-        "ffn_dropout": config.ffn_dropout,
-        "norm_first": config.norm_first,
-        "epsilon": config.layer_norm_epsilon,
-        "recompute": config.recompute,
-        "devices": devices,
-    }
-
-    def embedding(name):
-        return TokenEmbedding(
-            config.vocabulary_size,
-            config.d_model,
-            scale=config.scale_embeddings,
-            dtype=dtype,
-            name=name,
-        )
-
-    positions = {"sinusoidal": SinusoidalPositions, "learned": LearnedPositions}[config.positions]
+    dropout = Dropout(config.embedding_dropout, dtype=dtype, name="embedding_dropout")
     layers = {
-        "source_positions": positions(config.max_length, dtype=dtype, name="source_positions"),
-        "target_positions": positions(config.max_length, dtype=dtype, name="target_positions"),
-        "embedding_dropout": Dropout(
-            config.embedding_dropout, dtype=dtype, name="embedding_dropout"
+        "encoder": Encoder(
+            config.num_layers, name="encoder", **stack_arguments(config, False, dtype, devices)
         ),
-        "encoder": Encoder(config.num_layers, **block, dtype=dtype, name="encoder"),
-        "decoder": Decoder(config.num_layers, **block, dtype=dtype, name="decoder"),
+        "decoder": Decoder(
+            config.decoder_layers, name="decoder", **stack_arguments(config, True, dtype, devices)
+        ),
     }
     if config.tie_embeddings:
-        layers["source_embedding"] = layers["target_embedding"] = embedding("embedding")
+        source = target = embedding(config, "embedding", dtype)
     else:
-        layers["source_embedding"] = embedding("source_embedding")
-        layers["target_embedding"] = embedding("target_embedding")
+        source = embedding(config, "source_embedding", dtype)
+        target = embedding(config, "target_embedding", dtype)
         layers["logits"] = Linear(
             config.vocabulary_size, use_bias=False, dtype=dtype, name="logits"
         )
+    if config.logits_bias:
+        layers["logits_bias"] = OutputBias(dtype=dtype, name="logits_bias")
+    layers["embed_source"] = Embedder.of(config, source, "source_", dropout, dtype)
+    layers["embed_target"] = Embedder.of(config, target, "target_", dropout, dtype)
     return layers
 
 
-def _embed(layers, embedding, ids, start=0):
-    """Embed ids, add their positions and drop out: (B, T) -> (B, T, D)."""
-    positions = layers[embedding.replace("embedding", "positions")]
-    return layers["embedding_dropout"](positions(layers[embedding](ids), start=start))
-
-
-def _logits(layers, states):
+def _logits(layers, states, kernel=None):
     """Score the vocabulary against the decoder's states: (B, T, D) -> (B, T, V)."""
-    if "logits" in layers:
-        return layers["logits"](states)
-    return layers["target_embedding"](states, reverse=True)
+    if kernel is not None:  # the table, transposed
+        flat = ops.reshape(states, (-1, states.shape[-1]))
+        logits = ops.matmul(flat, ops.cast(kernel, states.dtype))
+        logits = ops.reshape(logits, (-1, ops.shape(states)[1], logits.shape[-1]))
+    elif "logits" in layers:
+        logits = layers["logits"](states)
+    else:
+        logits = layers["embed_target"].table(states, reverse=True)
+    return layers["logits_bias"](logits) if "logits_bias" in layers else logits
 
 
-def _encoder_graph(layers):
+def _encoder_graph(config, layers):
     source_ids = keras.Input((None,), dtype="int32", name="source_ids")
-    source_mask = padding_mask(source_ids, PADDING_ID)
+    source_mask = padding_mask(source_ids, config.padding_id)
     memory = layers["encoder"](
-        _embed(layers, "source_embedding", source_ids), attention_mask=attend_to(source_mask)
+        layers["embed_source"](source_ids), attention_mask=attend_to(source_mask)
     )
     decoder = layers["decoder"]
     cache = CacheMemory(decoder, dtype=decoder.dtype_policy, name="cache_memory")
@@ -263,20 +225,23 @@ class CacheMemory(keras.layers.Layer):
 
 
 def _decoder_step_graph(config, layers):
-    width = config.d_model // config.num_heads
     policy = layers["decoder"].dtype_policy
 
     def cache_inputs(name):
+        blocks = layers["decoder"].blocks
+        attentions = [
+            block.cross_attention if name == "memory" else block.self_attention for block in blocks
+        ]
         return [
             tuple(
                 keras.Input(
-                    (config.num_heads, None, width),
+                    (attention.sublayer.cache_shape[0], None, attention.sublayer.cache_shape[1]),
                     dtype=policy.compute_dtype,
                     name=f"{name}_{i}_{kind}",
                 )
                 for kind in ("keys", "values")
             )
-            for i in range(config.num_layers)
+            for i, attention in enumerate(attentions)
         ]
 
     inputs = (
@@ -322,7 +287,8 @@ class DecoderStep(keras.layers.Layer):
         """Run the decoder on one position."""
         width = ops.shape(ids)[1]
         # All hypotheses are at the same position, so they are embedded as rows of one token.
-        x = _embed(self.shared, "target_embedding", ops.reshape(ids, (-1, 1)), start=index)
+        x = self.shared["embed_target"](ops.reshape(ids, (-1, 1)), start=index)
+        slots = ops.arange(ops.shape(caches[0][0])[2], dtype="int32")
         states, caches = self.shared["decoder"](
             ops.reshape(x, (-1, width, x.shape[-1])),
             attention_bias=ops.expand_dims(bias_of(visible), 1),
@@ -330,9 +296,7 @@ class DecoderStep(keras.layers.Layer):
             memory_caches=memory_caches,
             caches=caches,
             cache_index=index * width,
+            query_positions=ops.reshape(index, (1,)),
+            key_positions=slots // width,
         )
-        if self.output_kernel is None:
-            return _logits(self.shared, states), caches
-        kernel = ops.cast(self.output_kernel, states.dtype)
-        logits = ops.matmul(ops.reshape(states, (-1, states.shape[-1])), kernel)
-        return ops.reshape(logits, (-1, width, logits.shape[-1])), caches
+        return _logits(self.shared, states, self.output_kernel), caches

@@ -1,0 +1,156 @@
+"""From a configuration to the layers that every family is assembled from."""
+
+import dataclasses
+
+import keras
+
+from keras_transformer import layers as kt_layers
+from keras_transformer.layers import (
+    BucketedBias,
+    Distances,
+    Dropout,
+    LearnedPositions,
+    LinearBias,
+    RotaryPositions,
+    SinusoidalPositions,
+    TokenEmbedding,
+)
+from keras_transformer.layers.norms import make_norm
+from keras_transformer.models.config import StackConfig
+
+
+def stack_arguments(config: StackConfig, causal: bool, dtype=None, devices=()) -> dict:
+    """Return what `Encoder` and `Decoder` take for a configuration.
+
+    Args:
+        config: The configuration.
+        causal: Whether tokens see only those before them, for positions that tell the two sides
+            apart.
+        dtype: A dtype policy.
+        devices: As for the stacks.
+    """
+    return {
+        "num_heads": config.num_heads,
+        "d_model": config.d_model,
+        "d_ff": config.d_ff,
+        "activation": config.activation,
+        "dropout": config.dropout,
+        "attention_dropout": config.attention_dropout,
+        "ffn_dropout": config.ffn_dropout,
+        "norm_first": config.norm_first,
+        "epsilon": config.layer_norm_epsilon,
+        "norm": config.norm,
+        "use_bias": config.use_bias,
+        "gated": config.gated,
+        "head_width": config.head_width,
+        "attention": _attention(config),
+        "positions": _relative_positions(config, causal, dtype),
+        "share_layers": config.share_layers,
+        "recompute": config.recompute,
+        "devices": devices,
+        "dtype": dtype,
+    }
+
+
+def _attention(config):
+    """Return the layer that self-attention becomes a copy of, or None for the usual one."""
+    arguments = {
+        "num_heads": config.num_heads,
+        "d_model": config.d_model,
+        "dropout": config.attention_dropout,
+        "use_bias": config.use_bias,
+        "head_width": config.head_width,
+    }
+    if config.num_kv_heads is not None:
+        return kt_layers.GroupedQueryAttention(num_kv_heads=config.num_kv_heads, **arguments)
+    if config.positions == "shaw":
+        return kt_layers.ShawAttention(max_distance=config.max_distance, **arguments)
+    if config.positions == "transformer-xl":
+        return kt_layers.TransformerXLAttention(**arguments)
+    if config.attention == "additive":
+        return kt_layers.AdditiveAttention(**arguments)
+    return None
+
+
+def _relative_positions(config, causal, dtype):
+    """Return the layer of relative positions of one stack, or None."""
+    kind, own = config.positions, {"dtype": dtype, "name": "relative_positions"}
+    if kind == "rotary":
+        return RotaryPositions(config.key_width, **own)
+    if kind == "alibi":
+        return LinearBias(config.num_heads, **own)
+    if kind == "buckets":
+        return BucketedBias(
+            config.num_heads, config.num_buckets, config.max_distance, not causal, **own
+        )
+    if kind in ("shaw", "transformer-xl"):
+        return Distances(**own)
+    return None
+
+
+def embedding(config: StackConfig, name: str, dtype=None, width: int | None = None):
+    """Make a table of tokens; `width` is D if not given."""
+    return TokenEmbedding(
+        config.vocabulary_size,
+        width or config.d_model,
+        scale=config.scale_embeddings,
+        dtype=dtype,
+        name=name,
+    )
+
+
+@dataclasses.dataclass
+class Embedder:
+    """What stands between ids and the first block: table, positions, norm, dropout.
+
+    Args:
+        table: The table of tokens.
+        positions: Absolute positions, or None.
+        norm: A norm, or None.
+        dropout: Dropout.
+    """
+
+    table: keras.layers.Layer
+    positions: keras.layers.Layer | None
+    norm: keras.layers.Layer | None
+    dropout: keras.layers.Layer
+
+    @classmethod
+    def of(cls, config: StackConfig, table, name: str, dropout=None, dtype=None) -> "Embedder":
+        """Make the layers around a table.
+
+        Args:
+            config: The configuration.
+            table: The table of tokens.
+            name: What names begin with; "" or such as "source_".
+            dropout: A layer to share; a new one if None.
+            dtype: A dtype policy.
+        """
+        kinds = {"sinusoidal": SinusoidalPositions, "learned": LearnedPositions}
+        positions = None
+        if config.positions in kinds:
+            make = kinds[config.positions]
+            positions = make(config.max_length, dtype=dtype, name=f"{name}positions")
+        norm = None
+        if config.norm_embeddings:
+            norm = make_norm(config.norm, config.layer_norm_epsilon, dtype, f"{name}embedding_norm")
+        if dropout is None:
+            dropout = Dropout(config.embedding_dropout, dtype=dtype, name="embedding_dropout")
+        return cls(table, positions, norm, dropout)
+
+    def __call__(self, ids, start=0, more=None):
+        """Embed ids: `(B, T)` -> `(B, T, D)`.
+
+        Args:
+            ids: Integer tensor `(B, T)`.
+            start: Position of the first, an integer scalar or `(B,)`.
+            more: Float tensor to add, such as embeddings of segments, or None.
+        """
+        x = self.table(ids)
+        if self.positions is not None:
+            x = self.positions(x, start=start)
+        if more is not None:
+            x = x + more
+        if self.norm is not None:
+            x = self.norm(x)
+        return self.dropout(x)

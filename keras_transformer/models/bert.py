@@ -1,0 +1,179 @@
+"""BERT: an encoder alone, in which every token sees all others, to the left and to the right.
+
+Shapes: B batch, S length, D width, V vocabulary.
+
+Reference: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers".
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from keras_transformer.layers import Encoder, Linear, TokenEmbedding, attend_to, padding_mask
+from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
+from keras_transformer.models.config import StackConfig
+from keras_transformer.models.model import ConfiguredModel
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig(StackConfig):
+    """Everything that decides an encoder of BERT's kind; the defaults are those of BERT base.
+
+    The fields `begin_id` and `end_id` are [CLS] and [SEP].
+    """
+
+    family = "bert"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "bert-tiny": {"num_layers": 2, "num_heads": 2, "d_model": 128, "d_ff": 512},
+        "bert-mini": {"num_layers": 4, "num_heads": 4, "d_model": 256, "d_ff": 1024},
+        "bert-base": {
+            "vocabulary_size": 30522,
+            "begin_id": 101,
+            "end_id": 102,
+            "mask_id": 103,
+        },
+        "bert-large": {
+            "vocabulary_size": 30522,
+            "begin_id": 101,
+            "end_id": 102,
+            "mask_id": 103,
+            "num_layers": 24,
+            "num_heads": 16,
+            "d_model": 1024,
+            "d_ff": 4096,
+        },
+        # ALBERT's sharing of one block between all layers, and its narrow table, at BERT's width.
+        "albert-base": {
+            "vocabulary_size": 30000,
+            "share_layers": True,
+            "embedding_width": 128,
+            "activation": "gelu_tanh",
+        },
+    }
+
+    num_layers: int = 12
+    num_heads: int = 12
+    d_model: int = 768
+    d_ff: int = 3072
+    activation: str = "gelu"
+    attention_dropout: float = 0.1
+    layer_norm_epsilon: float = 1e-12
+    positions: str = "learned"
+    max_length: int = 512
+    scale_embeddings: bool = False
+    norm_embeddings: bool = True
+    num_segments: int = 2  # kinds of segments, such as question and passage; 0 for none
+    embedding_width: int | None = None  # of the table, if it is narrower than D
+    pooler: bool = True  # a dense layer and tanh on the first token's vector
+    mask_id: int | None = 4  # [MASK]; None if the vocabulary has none
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class Bert(ConfiguredModel):
+    """An encoder of BERT's kind, without a head: ids -> a vector a token, and one for all.
+
+    The vector of the first token, [CLS], is no summary of the text before it is fine-tuned to be
+    one; the mean over the tokens is the better one of a model that was not.
+
+    Args:
+        config: A `BertConfig`, or its fields as a dict.
+        **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
+
+    Call arguments:
+        inputs: Dict of `token_ids`, integers `(B, S)`, which begin with [CLS] and are padded, and,
+            if there are several segments, `segment_ids`, integers `(B, S)`. The padding is masked
+            inside; no other mask is needed.
+
+    Returns:
+        Dict of `sequence`, float `(B, S, D)`, and with a pooler `pooled`, float `(B, D)`.
+
+    Example:
+        model = kt.models.Bert(kt.models.BertConfig.preset("bert-base"))
+        outputs = model({"token_ids": ids, "segment_ids": segments})
+
+    Reference: Devlin et al. 2019; Lan et al. 2020 for the options of ALBERT.
+    """
+
+    config_class = BertConfig
+
+    def __init__(self, config, **kwargs):
+        config = self.make_config(config)
+        graph = EncoderGraph(config, kwargs.pop("dtype", None))
+        super().__init__(
+            config,
+            graph.inputs,
+            graph.outputs,
+            graph.dtype_policy,
+            **{"name": config.family, **kwargs},
+        )
+        object.__setattr__(self, "graph", graph)
+
+
+class EncoderGraph:
+    """The layers of an encoder-only model and their graph, which models with heads go on from.
+
+    Args:
+        config: A `BertConfig`.
+        dtype: A dtype policy.
+        prefix: What names begin with, where a model holds two.
+    """
+
+    def __init__(self, config, dtype=None, prefix=""):
+        self.config = config
+        width = config.embedding_width
+        self.table = embedding(config, f"{prefix}embedding", dtype, width)
+        self.embed = Embedder.of(config, self.table, prefix, dtype=dtype)
+        self.segments = None
+        if config.num_segments:
+            self.segments = TokenEmbedding(
+                config.num_segments,
+                width or config.d_model,
+                scale=False,
+                dtype=dtype,
+                name=f"{prefix}segments",
+            )
+        self.widen = None
+        if width:
+            self.widen = Linear(config.d_model, dtype=dtype, name=f"{prefix}widen")
+        self.encoder = Encoder(
+            config.num_layers, name=f"{prefix}encoder", **stack_arguments(config, False, dtype)
+        )
+        self.dtype_policy = self.encoder.dtype_policy
+        self.pooler = None
+        if config.pooler:
+            self.pooler = Linear(
+                config.d_model, activation="tanh", dtype=dtype, name=f"{prefix}pooler"
+            )
+        self.inputs = {"token_ids": keras.Input((None,), dtype="int32", name="token_ids")}
+        token_ids = self.inputs["token_ids"]
+        self.mask = padding_mask(token_ids, config.padding_id)  # (B, S)
+        more = None
+        if config.num_segments > 1:
+            segment_ids = keras.Input((None,), dtype="int32", name="segment_ids")
+            self.inputs["segment_ids"] = segment_ids
+            more = self.segments(segment_ids)
+        elif config.num_segments == 1:
+            more = self.segments(ops.zeros_like(token_ids))
+        x = self.embed(token_ids, more=more)
+        if self.widen is not None:
+            x = self.widen(x)
+        self.outputs = {"sequence": self.encoder(x, attention_mask=attend_to(self.mask))}
+        if self.pooler is not None:
+            self.outputs["pooled"] = self.pooler(self.outputs["sequence"][:, 0])
+
+
+def mean_of_tokens(sequence, mask):
+    """Take the mean over real tokens.
+
+    Args:
+        sequence: Float tensor `(B, S, D)`.
+        mask: Boolean tensor `(B, S)`, True at real tokens.
+
+    Returns:
+        Float32 tensor `(B, D)`; zeros for a row without any token.
+    """
+    weights = ops.expand_dims(ops.cast(mask, "float32"), 2)
+    total = ops.sum(ops.cast(sequence, "float32") * weights, axis=1)
+    return total / ops.maximum(ops.sum(weights, axis=1), 1.0)

@@ -1,0 +1,262 @@
+"""Heads: what an encoder such as BERT is used for.
+
+Each model is the graph of an encoder with a few layers on top, and takes the inputs of `Bert`.
+
+Shapes: B batch, S length, D width, V vocabulary, C labels, P masked places.
+
+Reference: Devlin et al. 2019, section 3 and figure 4; Reimers & Gurevych 2019 for sentences.
+"""
+
+import keras
+from keras import ops
+
+from keras_transformer.errors import InputError
+from keras_transformer.layers import Dropout, Linear, OutputBias
+from keras_transformer.layers.activations import get_activation
+from keras_transformer.layers.masks import LOWEST
+from keras_transformer.layers.norms import make_norm
+from keras_transformer.models.bert import BertConfig, EncoderGraph, mean_of_tokens
+from keras_transformer.models.electra import ElectraConfig
+from keras_transformer.models.model import ConfiguredModel
+from keras_transformer.models.roberta import RobertaConfig
+
+ENCODERS = {config.family: config for config in (BertConfig, RobertaConfig, ElectraConfig)}
+POOLINGS = ("first", "mean")
+
+
+class _Head(ConfiguredModel):
+    """An encoder's graph with a head; subclasses write `head`."""
+
+    config_class = BertConfig
+    settings: tuple[str, ...] = ()  # names of the constructor's arguments beside the configuration
+
+    def __init__(self, config, **kwargs):
+        config = self.make_config(config)
+        given = {name: kwargs.pop(name) for name in self.settings if name in kwargs}
+        dtype = kwargs.pop("dtype", None)
+        graph = EncoderGraph(config, dtype)
+        inputs, outputs = self.head(graph, dtype, **given)
+        super().__init__(config, inputs, outputs, graph.dtype_policy, **kwargs)
+        self._given = given
+
+    @classmethod
+    def make_config(cls, config):
+        """Return a configuration, given as such or as its fields in a dict with `family`."""
+        if isinstance(config, BertConfig):
+            return config
+        return ENCODERS[config.get("family", "bert")].from_dict(config)
+
+    @staticmethod
+    def head(graph, dtype):
+        """Return inputs and outputs of the model."""
+        raise NotImplementedError
+
+    def get_config(self):
+        """Return the configuration as plain values."""
+        return {**super().get_config(), **self._given}
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class SequenceClassifier(_Head):
+    """A text, or a pair of texts, to one of C labels.
+
+    Args:
+        config: A `BertConfig`, or another encoder's, or its fields as a dict.
+        num_labels: Number of labels C.
+        pooling: "first": the vector of [CLS], through the pooler if there is one; "mean": the mean
+            of all real tokens, the better start for an encoder that was trained on it.
+        **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
+
+    Call arguments:
+        inputs: As for `Bert`.
+
+    Returns:
+        Logits `(B, C)`.
+
+    Raises:
+        InputError: If the arguments make no model.
+    """
+
+    settings = ("num_labels", "pooling")
+
+    @staticmethod
+    def head(graph, dtype, num_labels, pooling="first"):
+        """Return inputs and outputs of the model."""
+        if num_labels < 2:
+            raise InputError(f"num_labels must be at least 2, got {num_labels}.")
+        if pooling not in POOLINGS:
+            raise InputError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}.")
+        sequence = graph.outputs["sequence"]
+        if pooling == "mean":
+            vector = MeanOfTokens(dtype=dtype, name="mean")(sequence, graph.mask)
+        else:
+            vector = graph.outputs.get("pooled", sequence[:, 0])
+        vector = Dropout(graph.config.dropout, dtype=dtype, name="head_dropout")(vector)
+        return graph.inputs, Linear(num_labels, dtype=dtype, name="logits")(vector)
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class TokenClassifier(_Head):
+    """A label for each token, such as its part of speech or the kind of name it belongs to.
+
+    Args:
+        config: A `BertConfig`, or another encoder's, or its fields as a dict.
+        num_labels: Number of labels C.
+        **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
+
+    Call arguments:
+        inputs: As for `Bert`.
+
+    Returns:
+        Logits `(B, S, C)`.
+    """
+
+    settings = ("num_labels",)
+
+    @staticmethod
+    def head(graph, dtype, num_labels):
+        """Return inputs and outputs of the model."""
+        x = Dropout(graph.config.dropout, dtype=dtype, name="head_dropout")(
+            graph.outputs["sequence"]
+        )
+        return graph.inputs, Linear(num_labels, dtype=dtype, name="logits")(x)
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class QuestionAnswerer(_Head):
+    """Where in a passage the answer to a question begins, and where it ends.
+
+    Args:
+        config: The configuration of an encoder with two segments, or its fields as a dict.
+        **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
+
+    Call arguments:
+        inputs: As for `Bert`; `token_ids` are [CLS] question [SEP] passage [SEP], and
+            `segment_ids` are 1 in the passage and its [SEP].
+
+    Returns:
+        Logits `(B, 2, S)`, float32: of the first and the last token of the answer. Where the
+        answer can't be, in the question and in padding, they are the lowest float32.
+    """
+
+    @staticmethod
+    def head(graph, dtype):
+        """Return inputs and outputs of the model."""
+        logits = Linear(2, dtype=dtype, name="logits")(graph.outputs["sequence"])
+        passage = graph.mask
+        if "segment_ids" in graph.inputs:
+            passage = ops.logical_and(passage, ops.equal(graph.inputs["segment_ids"], 1))
+        logits = ops.transpose(ops.cast(logits, "float32"), (0, 2, 1))
+        return graph.inputs, ops.where(ops.expand_dims(passage, 1), logits, LOWEST)
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class SentenceEncoder(_Head):
+    """A text to one vector, so that texts of like meaning have vectors of like direction.
+
+    Args:
+        config: A `BertConfig`, or another encoder's, or its fields as a dict.
+        pooling: "mean" of all real tokens, or "first", the vector of [CLS].
+        normalize: Whether vectors have length 1, so that their product is the cosine.
+        **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
+
+    Call arguments:
+        inputs: As for `Bert`.
+
+    Returns:
+        Float32 tensor `(B, D)`.
+
+    Reference: Reimers & Gurevych 2019, "Sentence-BERT".
+    """
+
+    settings = ("pooling", "normalize")
+
+    @staticmethod
+    def head(graph, dtype, pooling="mean", normalize=True):
+        """Return inputs and outputs of the model."""
+        if pooling not in POOLINGS:
+            raise InputError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}.")
+        sequence = graph.outputs["sequence"]
+        if pooling == "mean":
+            vector = MeanOfTokens(dtype=dtype, name="mean")(sequence, graph.mask)
+        else:
+            vector = ops.cast(sequence[:, 0], "float32")
+        if normalize:
+            length = ops.sqrt(ops.sum(ops.square(vector), axis=-1, keepdims=True))
+            vector = vector / ops.maximum(length, 1e-12)
+        return graph.inputs, vector
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class MaskedLanguageModel(_Head):
+    """Scores the vocabulary at the places of a text that were chosen to be predicted.
+
+    The logits of all places would be by far the largest tensor of a training step, so those that
+    count are picked first.
+
+    Args:
+        config: A `BertConfig`, or another encoder's, or its fields as a dict.
+        **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
+
+    Call arguments:
+        inputs: As for `Bert`, and `places`, integers `(B, P)`: positions in [0, S). What fills up
+            short rows can be any.
+
+    Returns:
+        Logits `(B, P, V)` in the compute dtype.
+
+    Reference: Devlin et al. 2019, section 3.1.
+    """
+
+    @staticmethod
+    def head(graph, dtype):
+        """Return inputs and outputs of the model."""
+        config = graph.config
+        places = keras.Input((None,), dtype="int32", name="places")
+        width = config.embedding_width or config.d_model
+        x = Pick(dtype=dtype, name="pick")(graph.outputs["sequence"], places)
+        x = Linear(
+            width, activation=get_activation(config.activation), dtype=dtype, name="transform"
+        )(x)
+        x = make_norm(config.norm, config.layer_norm_epsilon, dtype, "transform_norm")(x)
+        logits = graph.table(x, reverse=True)
+        logits = OutputBias(dtype=dtype, name="logits_bias")(logits)
+        return {**graph.inputs, "places": places}, logits
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class MeanOfTokens(keras.layers.Layer):
+    """The mean over real tokens, as a node of a functional graph; see `mean_of_tokens`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.autocast = False
+
+    def call(self, sequence, mask):
+        """Take the mean: `(B, S, D)` and `(B, S)` -> float32 `(B, D)`."""
+        return mean_of_tokens(sequence, mask)
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class Pick(keras.layers.Layer):
+    """Pick rows of every sequence by their places.
+
+    Call arguments:
+        sequence: Float tensor `(B, S, D)`.
+        places: Integer tensor `(B, P)`.
+
+    Returns:
+        Float tensor `(B, P, D)`.
+    """
+
+    def call(self, sequence, places):
+        """Pick from all rows of the batch, laid end to end."""
+        batch, length, width = ops.shape(sequence)
+        first = ops.expand_dims(ops.arange(batch, dtype="int32") * length, 1)
+        rows = ops.reshape(first + ops.cast(places, "int32"), (-1,))
+        picked = ops.take(ops.reshape(sequence, (-1, width)), rows, axis=0)
+        return ops.reshape(picked, (-1, ops.shape(places)[1], width))
+
+    def compute_output_spec(self, sequence, places):
+        """Say the shape without knowing the lengths."""
+        return keras.KerasTensor((*places.shape, sequence.shape[-1]), dtype=self.compute_dtype)
