@@ -15,6 +15,7 @@ from keras_transformer.cli_checks import check_file_free, check_files_exist
 from keras_transformer.cli_flops import flops
 from keras_transformer.cli_generation import attention, evaluate, export, score, translate
 from keras_transformer.cli_serving import serve
+from keras_transformer.cli_text import tokenizers
 from keras_transformer.cli_training import average, data_service, memory, train, tune
 from keras_transformer.errors import InputError
 
@@ -89,6 +90,7 @@ def vocab(
 for commands in (
     (train, average, tune, memory, flops, data_service),
     (translate, score, evaluate, attention, export, serve),
+    (tokenizers,),
 ):
     for command in commands:
         app.command()(command)

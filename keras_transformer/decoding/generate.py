@@ -1,4 +1,8 @@
-"""Generation: what ties a model to a search."""
+"""Generation: what ties a model to a search.
+
+An encoder-decoder writes a target for a source. A language model goes on with a prompt, which takes
+the place of the source: it is read once, and every hypothesis of it shares what was read.
+"""
 
 from keras import ops
 
@@ -8,7 +12,6 @@ from keras_transformer.decoding.search import Search, power_of_two
 from keras_transformer.generation_options import GREEDY
 from keras_transformer.layers import padding_mask
 from keras_transformer.models.attention_maps import attention_maps
-from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
 
 # The paper's bound: an output is at most this much longer than its source (section 6.1).
 EXTRA_LENGTH = 50
@@ -22,8 +25,9 @@ def generate(model, source_ids, options=GREEDY, prefix_ids=None, seeds=None, jit
     row gives does not depend on the rows beside it, samples included.
 
     Args:
-        model: A `Transformer`.
-        source_ids: Integer tensor `(B, S)`, each row ended by the end token and padded with 0.
+        model: A `Transformer`, or a `Gpt`, which goes on with prompts.
+        source_ids: Integer tensor `(B, S)`, each row ended by the end token and padded. For a
+            language model: prompts, not ended.
         options: `GenerationOptions`.
         prefix_ids: Integer tensor `(B, P)`: tokens that each target has to begin with, padded with
             0; None for none.
@@ -66,7 +70,10 @@ def make_search(model, options=GREEDY, jit_compile=False):
     def make_room(cache, slots):
         return {**cache, "target": model.grow_caches(cache["target"], slots)}
 
-    return Search(step, BEGIN_ID, END_ID, PADDING_ID, options, make_room, jit_compile)
+    config = model.config
+    return Search(
+        step, config.begin_id, config.end_id, config.padding_id, options, make_room, jit_compile
+    )
 
 
 def encode(model, source_ids, options=GREEDY, prefix_ids=None, seeds=None, jit_compile=False):
@@ -75,16 +82,26 @@ def encode(model, source_ids, options=GREEDY, prefix_ids=None, seeds=None, jit_c
     Returns:
         Dict of the arguments of `Search.run` and `Search.start`.
     """
-    source_ids = ops.cast(source_ids, "int32")
-    lengths = ops.sum(ops.cast(padding_mask(source_ids, PADDING_ID), "int32"), axis=1)
-    most = model.config.max_length
-    if options.max_length is not None:
-        longest = min(most, options.max_length)
+    config, source_ids = model.config, ops.cast(source_ids, "int32")
+    lengths = ops.sum(ops.cast(padding_mask(source_ids, config.padding_id), "int32"), axis=1)
+    first = None  # the begin token
+    if _continues(model):
+        last = ops.arange(ops.size(lengths), dtype="int32") * ops.shape(source_ids)[1]
+        last = last + ops.maximum(lengths - 1, 0)
+        first = ops.take(ops.reshape(source_ids, (-1,)), last)
+        longest = min(options.max_length or EXTRA_LENGTH, config.max_length)
+        limits = ops.minimum(longest, config.max_length - lengths)  # the rest of the context
+        finished = lengths < 1
+    elif options.max_length is not None:
+        longest = min(config.max_length, options.max_length)
         limits = ops.full_like(lengths, longest)
     else:
-        limits = ops.minimum(lengths + EXTRA_LENGTH, most)
+        limits = ops.minimum(lengths + EXTRA_LENGTH, config.max_length)
         longest = ops.shape(source_ids)[1] + EXTRA_LENGTH  # a number, or a tensor inside a graph
-        longest = min(longest, most) if isinstance(longest, int) else ops.minimum(longest, most)
+        known = isinstance(longest, int)
+        longest = (min if known else ops.minimum)(longest, config.max_length)
+    if not _continues(model):
+        finished = lengths <= 1  # the end token alone: there is nothing to translate
     if options.samples:
         seeds = row_seeds(options.seed if seeds is None else seeds, source_ids)
     encoder = compiled(model.encoder) if jit_compile else model.encoder
@@ -97,29 +114,40 @@ def encode(model, source_ids, options=GREEDY, prefix_ids=None, seeds=None, jit_c
         },
         "limits": limits,
         "max_length": longest,
-        # One token is the end token alone: there is nothing to translate.
-        "finished": lengths <= 1,
+        "finished": finished,
+        "first": first,
         "prefix": prefix_ids,
         "seeds": seeds,
     }
+
+
+def _continues(model):
+    """Say whether what a model writes goes on from what it read."""
+    return getattr(model, "continues", False)
 
 
 def next_token_probabilities(model, source_ids, target_ids):
     """Compute the distribution of the token that follows each target prefix.
 
     Args:
-        model: A `Transformer`.
-        source_ids: Integer tensor `(B, S)`, ended by the end token and padded with 0.
-        target_ids: Integer tensor `(B, T)`: prefixes, beginning with the begin token and padded
-            with 0.
+        model: A `Transformer`, or a `Gpt`.
+        source_ids: Integer tensor `(B, S)`, ended by the end token and padded. For a language
+            model: prompts.
+        target_ids: Integer tensor `(B, T)`: prefixes, beginning with the begin token and padded.
+            For a language model: what follows each prompt, maybe nothing.
 
     Returns:
         Float32 tensor `(B, V)`; each row sums to 1.
     """
     # Both as tensors: a model refuses a mixture of tensors and arrays.
     source_ids, target_ids = ops.cast(source_ids, "int32"), ops.cast(target_ids, "int32")
-    logits = model({"source_ids": source_ids, "target_ids": target_ids}, training=False)
-    count = ops.sum(ops.cast(padding_mask(target_ids, PADDING_ID), "int32"), axis=1)
+    inputs = {"source_ids": source_ids, "target_ids": target_ids}
+    if _continues(model):
+        target_ids = join_rows(source_ids, target_ids, model.config.padding_id)
+        inputs = {"token_ids": target_ids}
+    logits = model(inputs, training=False)
+    padding = padding_mask(target_ids, model.config.padding_id)
+    count = ops.sum(ops.cast(padding, "int32"), axis=1)
     length = ops.shape(target_ids)[1]
     last = ops.arange(ops.size(count), dtype="int32") * length + ops.maximum(count - 1, 0)
     logits = ops.take(ops.reshape(logits, (-1, logits.shape[-1])), last, axis=0)
@@ -131,21 +159,24 @@ def score(model, source_ids, target_ids):
 
     Args:
         model: A `Transformer`.
-        source_ids: Integer tensor `(B, S)`, ended by the end token and padded with 0.
+        source_ids: Integer tensor `(B, S)`, ended by the end token and padded.
         target_ids: Integer tensor `(B, T)`, without the begin token, ended by the end token and
-            padded with 0.
+            padded.
 
     Returns:
         Float32 tensor `(B, T)`: the log-probability of each token, 0 at padding. Its sum over a
         row is what greedy search gives as score.
     """
-    logits = model(_teacher_forced(source_ids, target_ids), training=False)
-    shares = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # (B, T, V)
     target_ids = ops.cast(target_ids, "int32")
+    if _continues(model):
+        logits = _logits_of_continuation(model, ops.cast(source_ids, "int32"), target_ids)
+    else:
+        logits = model(_teacher_forced(model, source_ids, target_ids), training=False)
+    shares = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # (B, T, V)
     numbers = ops.arange(ops.size(target_ids), dtype="int32") * shares.shape[-1]
     places = ops.reshape(target_ids, (-1,)) + numbers
     chosen = ops.reshape(ops.take(ops.reshape(shares, (-1,)), places), ops.shape(target_ids))
-    return ops.where(padding_mask(target_ids, PADDING_ID), chosen, 0.0)
+    return ops.where(padding_mask(target_ids, model.config.padding_id), chosen, 0.0)
 
 
 def align(model, source_ids, target_ids):
@@ -153,9 +184,9 @@ def align(model, source_ids, target_ids):
 
     Args:
         model: A `Transformer`.
-        source_ids: Integer tensor `(B, S)`, ended by the end token and padded with 0.
+        source_ids: Integer tensor `(B, S)`, ended by the end token and padded.
         target_ids: Integer tensor `(B, T)`, without the begin token, ended by the end token and
-            padded with 0.
+            padded.
 
     Returns:
         Float32 tensor `(B, T, S)`. Row t belongs to the position that predicts target token t, and
@@ -178,14 +209,44 @@ def cross_attention(model, source_ids, target_ids):
     Returns:
         Float32 tensor `(B, L, H, T, S)`, L the number of blocks. Each row sums to 1.
     """
-    maps = attention_maps(model, _teacher_forced(source_ids, target_ids))["cross"]
+    maps = attention_maps(model, _teacher_forced(model, source_ids, target_ids))["cross"]
     return ops.stack(maps, axis=1)
 
 
-def _teacher_forced(source_ids, target_ids):
+def _teacher_forced(model, source_ids, target_ids):
     """Return the model's inputs: the target is shifted right behind the begin token."""
     # Both as tensors: a model refuses a mixture of tensors and arrays.
     source_ids, target_ids = ops.cast(source_ids, "int32"), ops.cast(target_ids, "int32")
-    begin = ops.full_like(target_ids[:, :1], BEGIN_ID)
+    begin = ops.full_like(target_ids[:, :1], model.config.begin_id)
     shifted = ops.concatenate([begin, target_ids[:, :-1]], axis=1)
     return {"source_ids": source_ids, "target_ids": shifted}
+
+
+def _logits_of_continuation(model, prompt_ids, target_ids):
+    """Score the tokens that follow each prompt: `(B, S)` and `(B, T)` -> logits `(B, T, V)`."""
+    padding_id = model.config.padding_id
+    joined = join_rows(prompt_ids, target_ids, padding_id)
+    logits = model({"token_ids": joined}, training=False)
+    lengths = ops.sum(ops.cast(padding_mask(prompt_ids, padding_id), "int32"), axis=1)
+    rows, width = ops.shape(joined)
+    before = ops.expand_dims(ops.arange(rows, dtype="int32") * width + lengths - 1, 1)
+    places = before + ops.arange(ops.shape(target_ids)[1], dtype="int32")
+    flat = ops.reshape(logits, (-1, logits.shape[-1]))
+    picked = ops.take(flat, ops.reshape(places, (-1,)), axis=0)
+    return ops.reshape(picked, (-1, ops.shape(target_ids)[1], logits.shape[-1]))
+
+
+def join_rows(first, second, padding_id):
+    """Join padded rows without a gap: `(B, S)` and `(B, T)` -> `(B, S + T)`, padded at the end."""
+    lengths = ops.sum(ops.cast(padding_mask(first, padding_id), "int32"), axis=1, keepdims=True)
+    rows, width = ops.shape(first)[0], ops.shape(first)[1]
+    more = ops.shape(second)[1]
+    places = ops.expand_dims(ops.arange(width + more, dtype="int32"), 0)  # (1, S + T)
+    # In both rows laid end to end, the second's token comes `width - lengths` later.
+    shift = ops.where(places < lengths, 0, width - lengths)
+    source = ops.concatenate([first, second], axis=1)
+    source = ops.pad(source, ((0, 0), (0, 1)), constant_values=padding_id)
+    places = ops.minimum(places + shift, width + more)
+    begin = ops.expand_dims(ops.arange(rows, dtype="int32") * (width + more + 1), 1)
+    joined = ops.take(ops.reshape(source, (-1,)), ops.reshape(begin + places, (-1,)))
+    return ops.reshape(joined, (-1, width + more))

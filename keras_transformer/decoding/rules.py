@@ -16,9 +16,9 @@ class Rules:
 
     Args:
         options: `GenerationOptions`.
-        begin_id: Token that begins every target. It is never produced.
+        begin_id: Token that begins every target. It is never produced, unless it is the end.
         end_id: Token that ends a target.
-        padding_id: Token that fills up short rows. It is never produced.
+        padding_id: Token that fills up short rows. It is never produced, unless it is the end.
     """
 
     def __init__(self, options, begin_id, end_id, padding_id):
@@ -26,6 +26,7 @@ class Rules:
         self.begin_id = begin_id
         self.end_id = end_id
         self.padding_id = padding_id
+        self.never = {begin_id, padding_id} - {end_id}
 
     def apply(self, logits, normaliser, ids, index, prefix=None):
         """Return the logits with those of forbidden tokens lowered by about 1e30.
@@ -44,7 +45,7 @@ class Rules:
         if options.repetition_penalty != 1:
             penalised = normaliser + (logits - normaliser) * options.repetition_penalty
             allowed = ops.where(self._mark(ids, logits), penalised, allowed)
-        allowed = allowed + self._ban(logits, self.begin_id, self.padding_id)
+        allowed = allowed + self._ban(logits, *self.never)
         if options.no_repeat_ngram:
             repeated = self._mark(self._would_repeat(ids, index), logits)
             allowed = ops.where(repeated, DEAD, allowed)

@@ -77,7 +77,7 @@ class Search:
         self.width = options.width
         self.jit_compile = jit_compile
 
-    def run(self, cache, limits, max_length, finished=None, prefix=None, seeds=None):
+    def run(self, cache, limits, max_length, finished=None, prefix=None, seeds=None, first=None):
         """Generate until every row has finished.
 
         Args:
@@ -88,6 +88,8 @@ class Search:
             finished: Boolean tensor `(B,)`, True for rows that are to stay empty; None for none.
             prefix: Int32 tensor `(B, P)`: tokens that each target has to begin with, padded.
             seeds: Int32 tensor `(B,)`: what the draws of each row depend on.
+            first: Int32 tensor `(B,)`: the token that each row goes on from, in place of
+                `begin_id`.
 
         Returns:
             Tuple of the ids `(B, N, T)`, int32, without the begin token, ended by `end_id` where a
@@ -95,7 +97,7 @@ class Search:
             float32, best first. Where beam search finds fewer than N, the rest are empty and score
             minus infinity.
         """
-        state = self.start(cache, limits, max_length, finished, prefix, seeds)
+        state = self.start(cache, limits, max_length, finished, prefix, seeds, first)
         if not SHAPES_MAY_CHANGE:
             state = self.grow(state, max_length)
             state = self._advance_while(state, max_length, lambda done: ops.any(~done))
@@ -104,18 +106,21 @@ class Search:
             ids, scores = self._run_in_rounds(state, max_length)
         return ids, self.method.final_scores(scores)
 
-    def start(self, cache, limits, max_length, finished=None, prefix=None, seeds=None):
+    def start(self, cache, limits, max_length, finished=None, prefix=None, seeds=None, first=None):
         """Return the state before the first step: `index`, `slots` and what belongs to rows."""
         limits = ops.cast(limits, "int32")
         batch = ops.shape(limits)[0]
         done = limits <= 0
         if finished is not None:
             done = ops.logical_or(done, finished)
+        last = ops.full((batch, self.width), self.begin_id, dtype="int32")
+        if first is not None:
+            last = ops.zeros_like(last) + ops.expand_dims(ops.cast(first, "int32"), 1)
         rows = {
             "cache": cache,
             "limits": limits,
             "seeds": ops.zeros_like(limits) if seeds is None else seeds,
-            "last": ops.full((batch, self.width), self.begin_id, dtype="int32"),
+            "last": last,
             "ids": ops.full((batch, self.width, max_length), self.padding_id, dtype="int32"),
             "done": done,
         }

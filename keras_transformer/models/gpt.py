@@ -161,7 +161,7 @@ class Gpt(ConfiguredModel):
         # Kept out of Keras's tracking: they own no weights, only new paths through the same layers.
         object.__setattr__(self, "_parts", layers)
         object.__setattr__(self, "encoder", _prompt_graph(config, layers))
-        object.__setattr__(self, "decoder_step", _step_graph(layers))
+        object.__setattr__(self, "decoder_step", _step_graph(config, layers))
 
     def empty_caches(self, batch_size, length):
         """Make room for the keys and values of `length` new positions; see `Decoder`."""
@@ -260,12 +260,15 @@ class ReadPrompt(keras.layers.Layer):
         caches = []
         for block in decoder.blocks:
             heads, width = block.self_attention.sublayer.cache_shape
-            spec = keras.KerasTensor((batch, heads, length, width), dtype=self.compute_dtype)
-            caches.append((spec, spec))
+            shape = (batch, heads, length, width)
+            # Two objects, because a graph tells its tensors apart by identity.
+            caches.append(
+                tuple(keras.KerasTensor(shape, dtype=self.compute_dtype) for _ in range(2))
+            )
         return keras.KerasTensor((batch, 1, length), dtype="float32"), caches
 
 
-def _step_graph(layers):
+def _step_graph(config, layers):
     policy = layers["decoder"].dtype_policy
 
     def cache_inputs(name):
@@ -288,7 +291,7 @@ def _step_graph(layers):
         keras.Input((1, None), dtype="float32", name="memory_bias"),
         cache_inputs("memory"),
     )
-    step = GptStep(layers, dtype=policy, name="step")
+    step = GptStep(config, layers, dtype=policy, name="step")
     return keras.Model(inputs, step(*inputs), name="decoder_step")
 
 
@@ -311,9 +314,10 @@ class GptStep(keras.layers.Layer):
         `index` written.
     """
 
-    def __init__(self, layers, **kwargs):
+    def __init__(self, config, layers, **kwargs):
         super().__init__(**kwargs)
         self.autocast = False  # the biases have to stay in float32
+        self.config = config
         self.shared = layers
         self.output_kernel = None  # see `Transformer.transpose_output`
 
@@ -321,7 +325,8 @@ class GptStep(keras.layers.Layer):
         """Run the decoder on one position."""
         batch, width = ops.shape(ids)
         lengths = ops.sum(ops.cast(memory_bias[:, 0] >= 0, "int32"), axis=1)  # of the prompts
-        start = lengths + index  # (B,)
+        # Rows that have finished may stay in the batch beyond the end of the context.
+        start = ops.minimum(lengths + index, self.config.max_length - 1)  # (B,)
         # All hypotheses of a row are at the same position, and are embedded as rows of one token.
         starts = ops.reshape(ops.tile(ops.expand_dims(start, 1), (1, width)), (-1,))
         x = self.shared["embed"](ops.reshape(ids, (-1, 1)), start=starts)

@@ -17,7 +17,7 @@ Equal scores are settled by the higher count, then by the alphabetical order of 
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from operator import add, itemgetter
@@ -109,20 +109,33 @@ def learn_vocabulary(
         clash = next(token for token, count in Counter(vocabulary).items() if count > 1)
         raise ValueError(f"special_tokens holds {clash!r}, a piece of the alphabet; rename it.")
 
-    learner = _Learner(words, alphabet, score, min_frequency)
+    learner = Learner(words, alphabet, score, min_frequency)
     del words  # The learner holds them in its own form, and there can be millions.
     pieces = learner.learn(forbidden=set(special_tokens), split_digits=split_digits)
     wanted = vocabulary_size - len(vocabulary)
-    vocabulary += _track(islice(pieces, wanted), "Merging", "pieces", progress, wanted)
+    vocabulary += track(islice(pieces, wanted), "Merging", "pieces", progress, wanted)
     return vocabulary
 
 
-def count_words(
-    texts: Iterable[str], max_words: int = 2_000_000, progress: bool = False
-) -> Counter[str]:
-    """Counts the words of a text, splitting it at ASCII white space.
+def split_at_white_space(text: str) -> list[str]:
+    """Splits a text at ASCII white space.
 
-    A word of more than 200 characters, as a line of Chinese may be, is counted as stretches of 200.
+    A word of more than 200 characters, as a line of Chinese may be, is cut into stretches of 200.
+    """
+    # str.split() is several times faster, so it takes the lines for which it is right.
+    plain = text.isascii() and not _NOT_WHITE_SPACE.search(text)
+    fast = plain and len(text) <= MAX_WORD_LENGTH
+    return text.split() if fast else _WORD.findall(text)
+
+
+def count_words(
+    texts: Iterable[str],
+    max_words: int = 2_000_000,
+    progress: bool = False,
+    split: Callable[[str], Iterable[str]] = split_at_white_space,
+) -> Counter[str]:
+    """Counts the words of a text.
+
     Whenever a line makes more than `max_words` different words, the rarest are dropped until three
     quarters of `max_words` are left. Which these are depends on the texts and their order alone.
 
@@ -130,6 +143,7 @@ def count_words(
         texts: The lines of text.
         max_words: How many different words may be held after each line.
         progress: Show a progress bar on standard error. Needs the package `rich`.
+        split: Cuts a line into words.
 
     Returns:
         How often each word occurs.
@@ -147,11 +161,8 @@ def count_words(
     if max_words < 1:
         raise ValueError(f"max_words is {max_words}; it must be at least 1.")
     counts: Counter[str] = Counter()
-    for text in _track(texts, "Reading", "lines", progress):
-        # str.split() is several times faster, so it takes the lines for which it is right.
-        plain = text.isascii() and not _NOT_WHITE_SPACE.search(text)
-        fast = plain and len(text) <= MAX_WORD_LENGTH
-        counts.update(text.split() if fast else _WORD.findall(text))
+    for text in track(texts, "Reading", "lines", progress):
+        counts.update(split(text))
         if len(counts) > max_words:
             # Dropping a quarter at once makes sorting rare. The sort is stable, so that of equally
             # frequent words the new ones, which had less time to recur, are kept.
@@ -170,19 +181,33 @@ def _choose_alphabet(words: Mapping[str, int], size: int, digits: bool) -> list[
     return sorted({*kept, *"0123456789"} if digits else kept)
 
 
-class _Learner:
+class Learner:
     """A corpus cut into pieces, with the statistics that choose the next merge.
 
     A piece is held as the single character whose code point is its index in `pieces`, a word as the
     string of its pieces and a pair as a string of two. Merging a pair in a word is then str.split
     and str.join, whatever the length of the word. Each merge touches only the words that hold the
     pair, and updates the counts around it.
+
+    Args:
+        words: How often each word occurs.
+        alphabet: The characters; words with any other are not learned from.
+        score: The rule for the next pair.
+        min_frequency: The least count of a pair that is merged.
+        mark: What continuations begin with. If it is empty, a piece is the same wherever it stands.
     """
 
     def __init__(
-        self, words: Mapping[str, int], alphabet: list[str], score: Score, min_frequency: int
+        self,
+        words: Mapping[str, int],
+        alphabet: list[str],
+        score: Score,
+        min_frequency: int,
+        mark: str = CONTINUATION,
     ):
-        self.pieces = [*alphabet, *(CONTINUATION + c for c in alphabet)]
+        self.mark = mark
+        self.pieces = [*alphabet, *(mark + c for c in alphabet if mark)]
+        self.merges: list[tuple[str, str]] = []
         self.likelihood = score == "likelihood"
         self.min_frequency = min_frequency
         self.words: list[str] = []
@@ -196,7 +221,8 @@ class _Learner:
         self.partners: defaultdict[str, set[str]] = defaultdict(set)
 
         first = {ord(c): chr(i) for i, c in enumerate(alphabet)}
-        continuation = {ord(c): chr(len(alphabet) + i) for i, c in enumerate(alphabet)}
+        shift = len(self.pieces) - len(alphabet)
+        continuation = {ord(c): chr(shift + i) for i, c in enumerate(alphabet)}
         known = set(alphabet)
         for text, count in words.items():
             if not known.issuperset(text):
@@ -226,16 +252,17 @@ class _Learner:
             *_, left, right, pair = entry
             if pair not in self.pair_counts or entry != self._rank(pair):
                 continue
-            piece = left + right.removeprefix(CONTINUATION)
+            piece = left + right.removeprefix(self.mark)
             if piece in forbidden:
                 continue
             # Text may hold "#". A first piece "##" could not be told from a continuation.
-            if piece.startswith(CONTINUATION) and not left.startswith(CONTINUATION):
+            if piece.startswith(self.mark) and not left.startswith(self.mark):
                 continue
             # As digits are never merged, a piece that ends in one is one.
             if split_digits and (left[-1].isdecimal() or right[-1].isdecimal()):
                 continue
             self.pieces.append(piece)
+            self.merges.append((left, right))
             self._merge(pair, chr(len(self.pieces) - 1))
             yield piece
 
@@ -321,7 +348,7 @@ class _Learner:
                     (self.partners[piece].discard if gone else self.partners[piece].add)(pair)
 
 
-def _track(
+def track(
     items: Iterable[T], title: str, unit: str, progress: bool, total: int | None = None
 ) -> Iterable[T]:
     """Passes the items on, with a progress bar if one is wanted."""
@@ -336,11 +363,11 @@ def _track(
             rate = task.completed / (task.elapsed or 1)
             return Text(f"{task.completed:,.0f} {unit}, {rate:,.0f}/s")
 
-    def track() -> Iterator[T]:
+    def tracked() -> Iterator[T]:
         columns = [bars.TextColumn(title), bars.BarColumn(), Rate(), bars.TimeElapsedColumn()]
         if total is not None:
             columns += [bars.TextColumn("left"), bars.TimeRemainingColumn()]
         with bars.Progress(*columns, console=Console(stderr=True)) as bar:
             yield from bar.track(items, total=total)
 
-    return track()
+    return tracked()

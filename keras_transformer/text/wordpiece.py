@@ -29,7 +29,8 @@ with quiet_stderr():
 
 split_at_white_space = gen_whitespace_tokenizer_v2.tf_text_whitespace_tokenize_with_offsets_v2
 
-UNKNOWN_TOKEN = "[UNK]"
+PADDING_TOKEN, UNKNOWN_TOKEN, BEGIN_TOKEN, END_TOKEN = SPECIAL_TOKENS
+MASK_TOKEN = "[MASK]"  # special only where it directly follows the others
 # LinMaxMatch is linear in the word's length, so there is no reason to give up on long words: a
 # Japanese sentence is a single one.
 MAX_BYTES_PER_WORD = 1_000_000
@@ -43,7 +44,7 @@ class WordPieceTokenizer:
 
     Args:
         vocabulary: The pieces in the order of their ids. It begins with the special tokens
-            `[PAD] [UNK] [BOS] [EOS]`; continuations begin with `##`.
+            `[PAD] [UNK] [BOS] [EOS]`, which `[MASK]` may follow; continuations begin with `##`.
 
     Raises:
         ValueError: If the vocabulary does not begin with the special tokens, or holds a piece
@@ -57,9 +58,23 @@ class WordPieceTokenizer:
     Reference: Schuster & Nakajima 2012; Song et al. 2021, "Fast WordPiece Tokenization".
     """
 
+    kind = "wordpiece"
+    file = "vocab.txt"
+    custom_ops = frozenset(
+        {
+            "FastWordpieceTokenizeWithOffsets",
+            "TFText>FastWordpieceDetokenize",
+            "TFText>WhitespaceTokenizeWithOffsetsV2",
+            "RaggedTensorToTensor",
+        }
+    )
+
     def __init__(self, vocabulary: Sequence[str]):
         self.vocabulary = list(vocabulary)
-        _check(self.vocabulary)
+        check_pieces(self.vocabulary)
+        check_words(self.vocabulary)
+        self.padding_id, self.unknown_id, self.begin_id, self.end_id = range(len(SPECIAL_TOKENS))
+        self.mask_id = find_mask(self.vocabulary)
         # A bitmap over code points. Its first 128 bits keep ASCII white space only: at a wider
         # white space, tf.text leaves part of the character behind in the word before it.
         self._white_space = tf_text.WhitespaceTokenizer()._config[:16]
@@ -102,21 +117,23 @@ class WordPieceTokenizer:
 
         Args:
             ids: Ragged or dense integer tensor `(B, T)`. In dense ids, and in ragged ones,
-                padding, begin and end tokens are left out. What is no id of a piece is written as
-                an unknown one.
+                padding, begin, end and mask tokens are left out. What is no id of a piece is
+                written as an unknown one.
 
         Returns:
             String tensor `(B,)`.
         """
         if isinstance(ids, tf.RaggedTensor):
             ids = ids.to_tensor(shape=[None, None])
-        special = [i for i, token in enumerate(SPECIAL_TOKENS) if token != UNKNOWN_TOKEN]
+        special = [self.padding_id, self.begin_id, self.end_id]
+        if self.mask_id is not None:
+            special.append(self.mask_id)
         real = tf.reduce_all([tf.not_equal(ids, i) for i in special], axis=0)  # (B, T)
         pieces = tf.gather(tf.reshape(ids, [-1]), tf.where(tf.reshape(real, [-1]))[:, 0])
         counts = tf.reduce_sum(tf.cast(real, tf.int64), axis=1)
         # tf.text would read beyond its table.
         known = tf.logical_and(pieces >= 0, pieces < len(self.vocabulary))
-        unknown = tf.constant(SPECIAL_TOKENS.index(UNKNOWN_TOKEN), pieces.dtype)
+        unknown = tf.constant(self.unknown_id, pieces.dtype)
         pieces = tf.where(known, pieces, unknown)
         rows = tf.RaggedTensor.from_row_lengths(pieces, counts, validate=False)
         return self._pieces.detokenize(rows)
@@ -134,14 +151,32 @@ class WordPieceTokenizer:
             ValueError: If it is not a vocabulary.
         """
         try:
-            text = Path(path).read_bytes().decode("utf-8")
-            # Not splitlines(): a piece may hold a wider line separator such as U+2028.
-            return cls(text.replace("\r\n", "\n").removesuffix("\n").split("\n"))
+            return cls(read_pieces(path))
         except ValueError as error:
             raise ValueError(f"{path} is not a WordPiece vocabulary: {error}") from None
 
 
+def read_pieces(path) -> list[str]:
+    """Read a file with one piece a line.
+
+    Raises:
+        OSError: If the file can't be read.
+        ValueError: If it is not UTF-8.
+    """
+    text = Path(path).read_bytes().decode("utf-8")
+    # Not splitlines(): a piece may hold a wider line separator such as U+2028.
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+
+
+def find_mask(vocabulary: list[str]) -> int | None:
+    """Return the id of the mask in a learned vocabulary, or None if it has no mask."""
+    place = len(SPECIAL_TOKENS)
+    return place if vocabulary[place : place + 1] == [MASK_TOKEN] else None
+
+
 def _fast_tokenizer(vocabulary, unused=()):
+    if find_mask(vocabulary):
+        unused = {*unused, MASK_TOKEN}
     return tf_text.FastWordpieceTokenizer(
         vocab=[_mark(piece, unused) for piece in vocabulary],
         suffix_indicator=" ",
@@ -164,7 +199,12 @@ def _is_continuation(piece):
     return piece.startswith(CONTINUATION) and piece != CONTINUATION
 
 
-def _check(vocabulary):
+def check_pieces(vocabulary: list[str]) -> None:
+    """Make sure that a learned vocabulary begins with the special tokens and repeats nothing.
+
+    Raises:
+        ValueError: If it does not.
+    """
     head = tuple(vocabulary[: len(SPECIAL_TOKENS)])
     if head != SPECIAL_TOKENS:
         raise ValueError(
@@ -174,6 +214,14 @@ def _check(vocabulary):
         seen: set[str] = set()
         again = next(p for p in vocabulary if p in seen or seen.add(p))  # type: ignore[func-returns-value]
         raise ValueError(f"the piece {again!r} stands in the vocabulary twice.")
+
+
+def check_words(vocabulary: list[str]) -> None:
+    """Make sure that pieces can be written one a line and never hold what separates words.
+
+    Raises:
+        ValueError: If they can't.
+    """
     for i, piece in enumerate(vocabulary):
         if not piece or any(c in piece for c in "\t\n\v\f\r \0"):
             raise ValueError(f"piece {i} is {piece!r}: pieces hold no white space and no NUL.")

@@ -1,0 +1,401 @@
+"""Byte-level byte-pair encoding: any text -> ids -> the same bytes, inside the graph.
+
+The pieces are strings of bytes, so that nothing is ever unknown, and joining them gives every text
+back. A text is first cut as GPT-2 does it, into runs of letters, of digits, of other signs, each
+with the space before it, and of white space. Each of these words begins as its bytes; the pair of
+neighbours that was learned first is merged, again and again, until no pair is known.
+
+All words are merged at the same time, as one flat vector, and each word only once, however often it
+occurs in the batch. It takes nothing but tf.text's op from a string to its bytes and TensorFlow's
+ops on numbers, so the same graph runs in TensorFlow, in TensorFlow Serving and in LiteRT.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_transformer.text import unicode
+from keras_transformer.text.byte_alphabet import BYTES, CHARACTERS
+from keras_transformer.text.byte_pair_files import read_ids, read_merges
+from keras_transformer.text.code_points import (
+    BYTE_OPS,
+    Characters,
+    CodePointTable,
+    characters,
+    flags,
+    stretches,
+)
+from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
+from keras_transformer.text.pair_table import PairTable
+
+# The names that a special token goes by, in the order in which they are looked for.
+SPECIAL_NAMES = {
+    "padding": ("[PAD]", "<pad>"),
+    "unknown": ("[UNK]", "<unk>"),
+    "begin": ("[BOS]", "<s>", "<|endoftext|>"),
+    "end": ("[EOS]", "</s>", "<|endoftext|>"),
+    "mask": ("[MASK]", "<mask>"),
+}
+VOCABULARY, MERGES = "vocab.json", "merges.txt"
+_WHITE_SPACE, _LETTER, _NUMBER, _OTHER = range(4)
+_APOSTROPHE, _SPACE = ord("'"), ord(" ")
+_SHORT = tuple(map(ord, "stmd"))  # 's 't 'm 'd
+_LONG = tuple((ord(a), ord(b)) for a, b in ("re", "ve", "ll"))
+# A word's hash is its bytes as digits to this base, of which seven fit into 64 bits.
+_BASE = 257
+_EXACT = 7
+_POWERS = 64  # they repeat beyond
+
+
+class BytePairTokenizer:
+    """Turns text into byte-level BPE ids and back, in the graph.
+
+    The ids are those of Hugging Face's `GPT2TokenizerFast`, with one difference: text never gives
+    a special id. There, a literal `<|endoftext|>` is the special token; here it is spelled.
+
+    Args:
+        vocabulary: The pieces in the order of their ids, spelled in GPT-2's alphabet, in which
+            every byte is a printable character (a space is `Ġ`), and the special tokens.
+        merges: Pairs of pieces, those to be merged first in front.
+        special_tokens: Names of the special tokens by what they are for: `padding`, `unknown`,
+            `begin`, `end`, `mask`. None looks for those of GPT-2, of RoBERTa and of
+            `learn_byte_pairs`.
+
+    Raises:
+        ValueError: If a byte has no piece, a piece is repeated or not spelled in the alphabet, or
+            a merge or a special token is not in the vocabulary.
+
+    Example:
+        tokenizer = BytePairTokenizer(*learn_byte_pairs(lines, 8000))
+        ids = tokenizer.tokenize(["Two young men."])
+        tokenizer.detokenize(ids)
+
+    Reference: Sennrich et al. 2016; Radford et al. 2019 (GPT-2).
+    """
+
+    kind = "byte_pairs"
+    file = ""  # a folder
+    custom_ops = BYTE_OPS | DETOKENIZE_OPS
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        merges: Sequence[tuple[str, str]],
+        special_tokens: Mapping[str, str] | None = None,
+    ):
+        self.vocabulary = list(vocabulary)
+        self.merges = [(left, right) for left, right in merges]
+        ids = {piece: i for i, piece in enumerate(self.vocabulary)}
+        if special_tokens is None:
+            found = {role: [n for n in names if n in ids] for role, names in SPECIAL_NAMES.items()}
+            special_tokens = {role: names[0] for role, names in found.items() if names}
+        self.special_tokens = dict(special_tokens)
+        _check(self.vocabulary, ids, self.merges, self.special_tokens)
+        special = {role: ids[name] for role, name in self.special_tokens.items()}
+        self.padding_id = special.get("padding")
+        self.unknown_id = special.get("unknown")
+        self.begin_id = special.get("begin")
+        self.end_id = special.get("end")
+        self.mask_id = special.get("mask")
+
+        self._byte_ids = tf.constant([ids[CHARACTERS[byte]] for byte in range(256)])
+        self._pairs = PairTable([(ids[a], ids[b], ids[a + b]) for a, b in self.merges], len(ids))
+        self._classes = CodePointTable(_classes(), _OTHER)
+        names = set(self.special_tokens.values())
+        self._joiner = Joiner(
+            [p.encode() if p in names else bytes(BYTES[c] for c in p) for p in self.vocabulary],
+            [True] * len(self.vocabulary),
+            self.unknown_id,
+            set(special.values()) - {self.unknown_id},
+        )
+
+    def __len__(self):
+        """Return the number of pieces V."""
+        return len(self.vocabulary)
+
+    def tokenize(self, text):
+        """Cut text into pieces.
+
+        Args:
+            text: String tensor `(B,)` of any bytes.
+
+        Returns:
+            Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
+        """
+        found = characters(text)
+        begins = self._word_begins(found)  # (N,), of bytes
+        size = tf.shape(found.bytes)[0]
+        starts = tf.cast(tf.where(begins)[:, 0], tf.int32)  # (W,)
+        counts = tf.concat([starts, tf.expand_dims(size, 0)], 0)[1:] - starts
+        before = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int32))], 0)
+        row_words = tf.gather(before, found.rows)  # (B + 1,)
+
+        which, starts, counts = _unique(found.bytes, starts, counts, before[1:] - 1)
+        tokens = tf.gather(self._byte_ids, tf.gather(found.bytes, stretches(starts, counts)))
+        tokens, counts = self._merge(tokens, counts)
+
+        starts = tf.gather(tf.cumsum(counts, exclusive=True), which)
+        counts = tf.gather(counts, which)
+        tokens = tf.gather(tokens, stretches(starts, counts))
+        ends = tf.concat([[0], tf.cumsum(counts)], 0)
+        rows = tf.cast(tf.gather(ends, row_words), tf.int64)
+        return tf.RaggedTensor.from_row_splits(tokens, rows, validate=False)
+
+    def _word_begins(self, found: Characters):
+        r"""Cut at the places where GPT-2's pattern does.
+
+        's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+        """
+        kinds = self._classes.look_up(found.codes)  # (C,)
+        count = tf.shape(kinds)[0]
+        last = tf.concat([found.first, [True]], 0)[1:]
+        before = tf.concat([[_OTHER], kinds], 0)[:-1]
+        after = tf.concat([kinds, [_WHITE_SPACE]], 0)[1:]
+        white = tf.equal(kinds, _WHITE_SPACE)
+        # A space belongs to what follows it, unless that is white space as well.
+        joined = tf.concat([[False], tf.equal(found.codes, _SPACE)], 0)[:-1]
+        begins = tf.logical_and(
+            tf.not_equal(kinds, before), tf.logical_or(white, tf.logical_not(joined))
+        )
+        # White space leaves its last character to what follows it.
+        left = tf.logical_and(tf.logical_not(last), tf.not_equal(after, _WHITE_SPACE))
+        begins = tf.logical_or(begins, tf.logical_and(white, left))
+        begins = tf.logical_or(begins, found.first)
+
+        # Contractions, which are few. They begin where a word does, and end where none would.
+        quotes = tf.logical_and(begins, tf.equal(found.codes, _APOSTROPHE))
+        quotes = tf.cast(tf.where(quotes)[:, 0], tf.int32)
+        codes = tf.concat([found.codes, [0, 0]], 0)
+        ends = tf.concat([last, [True]], 0)
+        one, two = tf.gather(codes, quotes + 1), tf.gather(codes, quotes + 2)
+        short = tf.reduce_any(tf.stack([tf.equal(one, code) for code in _SHORT]), axis=0)
+        long = [tf.logical_and(tf.equal(one, a), tf.equal(two, b)) for a, b in _LONG]
+        inside = tf.logical_not(tf.gather(ends, quotes))
+        inside_two = tf.logical_not(tf.gather(ends, quotes + 1))
+        short = tf.logical_and(short, inside)
+        long = tf.logical_and(
+            tf.reduce_any(tf.stack(long), axis=0), tf.logical_and(inside, inside_two)
+        )
+        short = tf.gather(quotes, tf.where(short)[:, 0])
+        long = tf.gather(quotes, tf.where(long)[:, 0])
+        both = tf.concat([short, long], 0)
+        begins = tf.logical_and(begins, tf.logical_not(flags(both + 1, count + 1)[:-1]))
+        behind = flags(tf.concat([short + 2, long + 3], 0), count + 1)[:-1]
+        begins = tf.logical_or(begins, behind)
+
+        places = tf.gather(found.places, tf.where(begins)[:, 0])
+        return flags(places, tf.shape(found.bytes)[0])
+
+    def _merge(self, tokens, counts):
+        """Merge pairs in words until none is left.
+
+        Args:
+            tokens: Int32 `(N,)`, the bytes of all words as pieces.
+            counts: Int32 `(W,)`, how many there are in each word.
+
+        Returns:
+            The same after merging.
+        """
+        total = tf.shape(counts)[0]
+        begins = tf.cumsum(counts, exclusive=True)
+        words = tf.cumsum(tf.cast(flags(begins, tf.shape(tokens)[0]), tf.int32)) - 1  # (N,)
+
+        def ranks_of(tokens, words):
+            after = tf.concat([tokens, [0]], 0)[1:]
+            same = tf.equal(words, tf.concat([words, [-1]], 0)[1:])
+            return self._pairs.ranks(tokens, after, same)
+
+        def merge(tokens, words, ranks):
+            least = tf.math.unsorted_segment_min(ranks, words, total)
+            here = tf.equal(ranks, tf.gather(least, words))
+            here = tf.logical_and(here, ranks < self._pairs.none)
+            if self._pairs.in_order:
+                # In `aaa` two equal pairs overlap: the first is merged.
+                before = tf.logical_and(here, tf.concat([[False], here], 0)[:-1])
+                here = tf.cond(
+                    tf.reduce_any(before), lambda: _every_other(here, before), lambda: here
+                )
+            else:
+                # What the leftmost pair gives may have to be merged before the next such pair.
+                every = tf.range(tf.shape(tokens)[0])
+                places = tf.where(here, every, tf.shape(tokens)[0])
+                first = tf.math.unsorted_segment_min(places, words, total)
+                here = tf.equal(places, tf.gather(first, words))
+                here = tf.logical_and(here, ranks < self._pairs.none)
+            tokens = tf.where(here, tf.gather(self._pairs.merged, ranks), tokens)
+            kept = tf.where(tf.logical_not(tf.concat([[False], here], 0)[:-1]))[:, 0]
+            tokens, words = tf.gather(tokens, kept), tf.gather(words, kept)
+            return tokens, words, ranks_of(tokens, words)
+
+        flat = tf.TensorShape([None])
+        tokens, words, _ = tf.while_loop(
+            lambda tokens, words, ranks: tf.reduce_any(ranks < self._pairs.none),
+            merge,
+            [tokens, words, ranks_of(tokens, words)],
+            shape_invariants=[flat, flat, flat],
+        )
+        counts = tf.scatter_nd(
+            tf.expand_dims(words, 1), tf.ones_like(words), tf.expand_dims(total, 0)
+        )
+        return tokens, counts
+
+    def detokenize(self, ids):
+        """Join pieces to text: the very bytes that they were cut from.
+
+        Args:
+            ids: Ragged or dense integer tensor `(B, T)`. Special tokens other than the unknown one
+                are left out. What is no id of a piece is written as the unknown one, or left out
+                if there is none.
+
+        Returns:
+            String tensor `(B,)`.
+        """
+        return self._joiner.join(ids)
+
+    @property
+    def settings(self) -> dict:
+        """What `load` needs to know besides the files."""
+        return {"special_tokens": self.special_tokens}
+
+    def save(self, folder) -> None:
+        """Write `vocab.json` and `merges.txt`, as GPT-2's are."""
+        folder = Path(folder)
+        ids = {piece: i for i, piece in enumerate(self.vocabulary)}
+        lines = ["#version: 0.2", *map(" ".join, self.merges)]
+        (folder / VOCABULARY).write_text(json.dumps(ids, ensure_ascii=False), "utf-8")
+        merges = "".join(f"{line}\n" for line in lines)
+        (folder / MERGES).write_text(merges, "utf-8", newline="\n")
+
+    @classmethod
+    def load(cls, folder, special_tokens=None) -> "BytePairTokenizer":
+        """Read what `save` wrote.
+
+        Raises:
+            OSError: If a file can't be read.
+            ValueError: If one is damaged, or the two do not fit.
+        """
+        return cls.from_files(Path(folder) / VOCABULARY, Path(folder) / MERGES, special_tokens)
+
+    @classmethod
+    def from_files(cls, vocabulary, merges, special_tokens=None) -> "BytePairTokenizer":
+        """Read published files, as those of GPT-2 and RoBERTa.
+
+        Args:
+            vocabulary: Path of a `vocab.json`: an id for each piece.
+            merges: Path of a `merges.txt`: two pieces a line.
+            special_tokens: See the class.
+
+        Raises:
+            OSError: If a file can't be read.
+            ValueError: If one is damaged, or the two do not fit.
+        """
+        try:
+            pieces = read_ids(Path(vocabulary))
+        except ValueError as error:
+            raise ValueError(f"{vocabulary} is not a vocabulary: {error}") from None
+        try:
+            pairs = read_merges(Path(merges))
+        except ValueError as error:
+            raise ValueError(f"{merges} is no list of merges: {error}") from None
+        try:
+            return cls(pieces, pairs, special_tokens)
+        except ValueError as error:
+            raise ValueError(f"{vocabulary} with {merges}: {error}") from None
+
+
+def _every_other(here, before):
+    """Keep the first, the third and so on of each row of true values.
+
+    Args:
+        here: Bool `(N,)`.
+        before: Bool `(N,)`: whether the value is true and the one before it as well.
+    """
+    first = tf.logical_and(here, tf.logical_not(before))
+    starts = tf.cast(tf.where(first)[:, 0], tf.int32)
+    rows = tf.maximum(tf.cumsum(tf.cast(first, tf.int32)) - 1, 0)
+    offsets = tf.range(tf.shape(here)[0]) - tf.gather(starts, rows)
+    return tf.logical_and(here, tf.equal(offsets % 2, 0))
+
+
+def _unique(values, starts, counts, words):
+    """Find equal words.
+
+    Args:
+        values: Int32 `(N,)`, the bytes.
+        starts: Int32 `(W,)`, where each word begins.
+        counts: Int32 `(W,)`, how many bytes it has.
+        words: Int32 `(N,)`, the word of each byte.
+
+    Returns:
+        For each word which of the different ones it is, `(W,)`; where these begin, `(U,)`, and how
+        many bytes they have.
+    """
+    offsets = tf.range(tf.shape(values)[0]) - tf.gather(starts, words)
+    powers = tf.gather(_powers(), offsets % _POWERS)
+    sums = tf.cumsum((tf.cast(values, tf.int64) + 1) * powers)  # it wraps, which a hash may
+    sums = tf.concat([tf.zeros([1], tf.int64), sums], 0)
+    hashes = tf.gather(sums, starts + counts) - tf.gather(sums, starts)
+    hashes, which = tf.unique(hashes)
+    every = tf.range(tf.shape(starts)[0])
+    of = tf.math.unsorted_segment_min(every, which, tf.shape(hashes)[0])  # the first of the equal
+    # Different words may have one hash if they are long, above all where somebody means them to.
+    first = tf.gather(of, which)
+    same = tf.reduce_all(tf.equal(tf.gather(counts, first), counts))
+    long = tf.where(counts > _EXACT)[:, 0]
+    lengths = tf.gather(counts, long)
+    here = stretches(tf.gather(starts, long), lengths)
+    there = stretches(tf.gather(starts, tf.gather(first, long)), lengths)
+    there = tf.minimum(there, tf.shape(values)[0] - 1)
+    same = tf.logical_and(
+        same, tf.reduce_all(tf.equal(tf.gather(values, there), tf.gather(values, here)))
+    )
+    which, of = tf.cond(same, lambda: (which, of), lambda: (every, every))
+    return which, tf.gather(starts, of), tf.gather(counts, of)
+
+
+def _powers():
+    powers = [_BASE**i % 2**64 for i in range(_POWERS)]
+    return tf.constant([p - 2**64 if p >= 2**63 else p for p in powers], tf.int64)
+
+
+def _classes() -> np.ndarray:
+    classes = np.full(unicode.CODE_POINTS, _OTHER)
+    classes[unicode.members(unicode.LETTERS)] = _LETTER
+    classes[unicode.members(unicode.NUMBERS)] = _NUMBER
+    classes[unicode.members(unicode.WHITE_SPACE)] = _WHITE_SPACE
+    return classes
+
+
+def _check(vocabulary, ids, merges, special_tokens):
+    if len(ids) < len(vocabulary):
+        again = next(piece for i, piece in enumerate(vocabulary) if ids[piece] != i)
+        raise ValueError(f"the piece {again!r} stands in the vocabulary twice.")
+    for role, name in special_tokens.items():
+        if role not in SPECIAL_NAMES:
+            raise ValueError(
+                f"special_tokens has {role!r}; the roles are {', '.join(SPECIAL_NAMES)}."
+            )
+        if name not in ids:
+            raise ValueError(f"the special token {name!r} is not in the vocabulary.")
+    missing = [character for character in CHARACTERS if character not in ids]
+    if missing:
+        byte = BYTES[missing[0]]
+        raise ValueError(f"byte {byte:#04x} has no piece: there is no {missing[0]!r}.")
+    names = set(special_tokens.values())
+    for i, piece in enumerate(vocabulary):
+        if piece not in names and not (piece and BYTES.keys() >= set(piece)):
+            raise ValueError(
+                f"piece {i} is {piece!r}, which is neither a special token nor spelled in the "
+                "alphabet of bytes."
+            )
+    seen = set()
+    for i, pair in enumerate(merges):
+        for piece in (*pair, "".join(pair)):
+            if piece not in ids or piece in names:
+                raise ValueError(f"merge {i} is {' '.join(pair)!r}, but {piece!r} is no piece.")
+        if pair in seen:
+            raise ValueError(f"merge {i} is {' '.join(pair)!r}, which an earlier one is as well.")
+        seen.add(pair)

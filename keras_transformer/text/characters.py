@@ -1,0 +1,158 @@
+"""Characters as pieces: no text over the known alphabet is unknown, but texts get long."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_transformer.text import unicode
+from keras_transformer.text.code_points import BYTE_OPS, CodePointTable, characters
+from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
+from keras_transformer.text.learner import SPECIAL_TOKENS
+from keras_transformer.text.wordpiece import check_pieces, find_mask
+
+
+class CharacterTokenizer:
+    """Turns text into the ids of its characters and back, in the graph.
+
+    White space and newlines are characters as all others. A character that is not in the
+    vocabulary becomes `[UNK]`, and so does a stretch of bytes that is not UTF-8. Text never gives
+    another special id.
+
+    Args:
+        vocabulary: `[PAD] [UNK] [BOS] [EOS]`, which `[MASK]` may follow, and characters, in the
+            order of their ids.
+
+    Raises:
+        ValueError: If the special tokens are missing, or another piece is repeated or is not one
+            character.
+
+    Example:
+        tokenizer = CharacterTokenizer(learn_characters(["to be, or not"]))
+        tokenizer.detokenize(tokenizer.tokenize(["be not"]))
+    """
+
+    kind = "characters"
+    file = "characters.json"
+    custom_ops = BYTE_OPS | DETOKENIZE_OPS
+    padding_id, unknown_id, begin_id, end_id = range(len(SPECIAL_TOKENS))
+
+    def __init__(self, vocabulary: Sequence[str]):
+        self.vocabulary = list(vocabulary)
+        check_pieces(self.vocabulary)
+        self.mask_id = find_mask(self.vocabulary)
+        ids = np.full(unicode.CODE_POINTS, self.unknown_id)
+        first = len(SPECIAL_TOKENS) + (self.mask_id is not None)
+        for i, piece in enumerate(self.vocabulary[first:], first):
+            if len(piece) != 1 or "\ud800" <= piece <= "\udfff":
+                raise ValueError(f"piece {i} is {piece!r}, which is not one character.")
+            ids[ord(piece)] = i
+        self._ids = CodePointTable(ids, self.unknown_id)
+        special = {self.padding_id, self.begin_id, self.end_id, self.mask_id}
+        pieces = [piece.encode() for piece in self.vocabulary]
+        self._joiner = Joiner(pieces, [True] * len(pieces), self.unknown_id, special)
+
+    def __len__(self):
+        """Return the number of pieces V."""
+        return len(self.vocabulary)
+
+    def tokenize(self, text):
+        """Cut text into characters.
+
+        Args:
+            text: String tensor `(B,)`, UTF-8.
+
+        Returns:
+            Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
+        """
+        found = characters(text)
+        ids = self._ids.look_up(found.codes)
+        # Characters before each byte, and so before each row.
+        begins = tf.scatter_nd(
+            tf.expand_dims(found.places, 1),
+            tf.ones_like(found.places),
+            tf.shape(found.bytes),
+        )
+        before = tf.concat([[0], tf.cumsum(begins)], 0)
+        rows = tf.cast(tf.gather(before, found.rows), tf.int64)
+        return tf.RaggedTensor.from_row_splits(ids, rows, validate=False)
+
+    def detokenize(self, ids):
+        """Join characters to text.
+
+        Args:
+            ids: Ragged or dense integer tensor `(B, T)`. Special tokens other than `[UNK]` are
+                left out. What is no id of a piece is written as an unknown one.
+
+        Returns:
+            String tensor `(B,)`.
+        """
+        return self._joiner.join(ids)
+
+    @property
+    def settings(self) -> dict:
+        """What `load` needs to know besides the file: nothing."""
+        return {}
+
+    def save(self, path) -> None:
+        """Write the vocabulary as a list in JSON, in the order of ids."""
+        Path(path).write_text(json.dumps(self.vocabulary, ensure_ascii=False), "utf-8")
+
+    @classmethod
+    def load(cls, path) -> "CharacterTokenizer":
+        """Read a vocabulary that `save` wrote.
+
+        Raises:
+            OSError: If the file can't be read.
+            ValueError: If it is not a vocabulary.
+        """
+        try:
+            pieces = json.loads(Path(path).read_bytes().decode("utf-8"))
+            if not isinstance(pieces, list) or not all(isinstance(p, str) for p in pieces):
+                raise ValueError("it is no list of strings.")
+            return cls(pieces)
+        except ValueError as error:
+            raise ValueError(f"{path} is not a vocabulary of characters: {error}") from None
+
+
+def learn_characters(
+    texts: Iterable[str],
+    vocabulary_size: int | None = None,
+    special_tokens: Sequence[str] = SPECIAL_TOKENS,
+) -> list[str]:
+    """Learns the alphabet of a text.
+
+    Args:
+        texts: The lines of text, read once.
+        vocabulary_size: The most entries that are kept, the most frequent characters first. None
+            keeps all.
+        special_tokens: Entries put first, in this order.
+
+    Returns:
+        The special tokens, and the characters in the order of their code points.
+
+    Raises:
+        TypeError: If `texts` is one string.
+        ValueError: If `vocabulary_size` leaves no room for a character.
+
+    Example:
+        >>> learn_characters(["abba"])
+        ['[PAD]', '[UNK]', '[BOS]', '[EOS]', 'a', 'b']
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts is one string; give an iterable of strings, such as a list.")
+    if vocabulary_size is not None and vocabulary_size <= len(special_tokens):
+        raise ValueError(
+            f"vocabulary_size is {vocabulary_size}; it must be more than the "
+            f"{len(special_tokens)} special tokens."
+        )
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    kept = sorted(counts, key=lambda c: (-counts[c], c))
+    if vocabulary_size is not None:
+        kept = kept[: vocabulary_size - len(special_tokens)]
+    return [*special_tokens, *sorted(kept)]
