@@ -60,6 +60,9 @@ experiments: $(FIGURES_READY)
 	$(BIN)/python experiments/dropout.py
 	$(BIN)/python experiments/label_smoothing.py
 	$(BIN)/python experiments/teacher_forcing.py
+	$(BIN)/python experiments/shared_projections.py
+	$(BIN)/python experiments/longer_sequences.py
+	$(BIN)/python experiments/feed_forward_width.py
 	$(BIN)/python experiments/memory.py
 	$(BIN)/python experiments/broken_training.py --seeds 8
 	$(BIN)/python experiments/scaling.py

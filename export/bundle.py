@@ -19,6 +19,7 @@ from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import PRECISIONS, TF_TEXT_OPS, convert
 from keras_transformer.export.tflite_metadata import add_metadata
 from keras_transformer.layers.caches import writing_slices
+from keras_transformer.tasks import TRANSLATION
 from keras_transformer.training.files import replacing, scratch_folder, write_json
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.text_files import read_lines
@@ -90,6 +91,14 @@ def export_run(
     output = Path(output)
     check_free(output)
     name = tf_serving.check_name(name or run.path.absolute().name)
+    if run.head().task != TRANSLATION:
+        from keras_transformer.export.encoder_bundle import export_encoder
+
+        if options is not None or jit_compile:
+            raise InputError(
+                f"{run.path} writes no text: leave out --jit-compile and options of generation."
+            )
+        return export_encoder(run, output, name, console, keep, precisions, max_quality_loss)
     tokenizer = run.tokenizer()
     translator = Translator(run.load_model(), tokenizer, options)
     validation = _Validation.of(run)
@@ -98,7 +107,7 @@ def export_run(
         values = {**translator.options.to_dict(), "jit_compile": jit_compile}
         tokenizer.save(scratch / VOCABULARY)
         write_json(scratch / GENERATION, values)
-        lite = _write_tflite(translator, scratch, name, wanted, status)
+        lite = write_tflite(translator, scratch, name, wanted, status, [VOCABULARY, GENERATION])
         # LiteRT takes no graph that XLA is to compile, and a phone has no room for a second
         # copy of the table.
         status.update("Writing the SavedModel")
@@ -129,13 +138,7 @@ def export_run(
         )
         for file, text in tf_serving.configuration(name, jit_compile).items():
             (scratch / file).write_text(text, "utf-8")
-        version = tf_serving.publish(saved_model, output / SAVED_MODEL)
-        for path in sorted(p for p in scratch.iterdir() if p.is_file()):
-            with replacing(output / path.name) as new:
-                shutil.move(path, new)
-        for file in {_lite_name(*one) for one in product(KINDS, PRECISIONS)}:
-            if file not in {path.name for path in lite.values()}:
-                (output / file).unlink(missing_ok=True)  # of the version before
+        version = put_in_place(scratch, output, lite)
     removed = tf_serving.prune(output / SAVED_MODEL, keep)
     _report(console, output, version, measured, validation, removed)
     return {
@@ -157,28 +160,60 @@ def check_free(output: Path) -> None:
     raise InputError(f"{output} exists and is not an export; choose another output folder.")
 
 
-def _write_tflite(translator, folder, name, precisions, status):
-    """Write every `.tflite` file, and return the paths by name."""
-    files = {
-        VOCABULARY: (folder / VOCABULARY).read_text("utf-8"),
-        GENERATION: (folder / GENERATION).read_text("utf-8"),
-    }
+def write_tflite(servable, folder, name, precisions, status, inside) -> dict[str, Path]:
+    """Write every `.tflite` file of a servable into a folder.
+
+    Args:
+        servable: What is exported.
+        folder: Where to write, and where the files are that go inside.
+        name: Name of the model.
+        precisions: Some of `PRECISIONS`.
+        status: Is told what is being done.
+        inside: Names of text files of the folder that are put into each `.tflite`.
+
+    Returns:
+        The paths by name.
+    """
+    files = {file: (folder / file).read_text("utf-8") for file in inside}
     paths = {}
     for kind, ops in KINDS.items():
-        signatures = ["ids"] if kind else sorted(translator.signatures - {"ids"})
+        signatures = ["ids"] if kind else sorted(servable.signatures - {"ids"})
+        if not kind:
+            ops |= servable.tokenizer.custom_ops
         status.update("Writing a SavedModel to convert")
         graph = folder / "to-convert"
         with writing_slices():
-            export_saved_model(translator, graph, signatures)
+            export_saved_model(servable, graph, signatures)
         for precision in precisions:
             path = folder / _lite_name(kind, precision)
             status.update(f"Converting to {path.name}")
             content = convert(graph, signatures, ops, precision)
-            description = f"{'Pieces to pieces' if kind else 'Text to text'}, {precision}"
+            description = f"From {'pieces' if kind else 'text'}, {precision}"
             path.write_bytes(add_metadata(content, name, description, files))
             paths[path.name.removeprefix("model.").replace(".", "_")] = path
         shutil.rmtree(graph)
     return paths
+
+
+def put_in_place(scratch: Path, output: Path, lite: dict[str, Path]) -> Path:
+    """Move what was written to where it belongs, and remove `.tflite` files that are no more.
+
+    Args:
+        scratch: The folder with `savedmodel` and files.
+        output: The folder of the export.
+        lite: The `.tflite` files that were written.
+
+    Returns:
+        The folder of the SavedModel's version.
+    """
+    version = tf_serving.publish(scratch / SAVED_MODEL, output / SAVED_MODEL)
+    for path in sorted(p for p in scratch.iterdir() if p.is_file()):
+        with replacing(output / path.name) as new:
+            shutil.move(path, new)
+    for file in {_lite_name(*one) for one in product(KINDS, PRECISIONS)}:
+        if file not in {path.name for path in lite.values()}:
+            (output / file).unlink(missing_ok=True)  # of the version before
+    return version
 
 
 def _lite_name(kind, precision):
@@ -247,12 +282,13 @@ def _compare(translator, texts, validation, artefacts, trials, max_quality_loss)
                 f"allow more by --max-quality-loss, now {max_quality_loss:g}."
             )
         measured.append(
-            Measured(path.name, _size(path), round(trial.texts_per_second, 1), bleu, loss)
+            Measured(path.name, size_of(path), round(trial.texts_per_second, 1), bleu, loss)
         )
     return measured
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files of a folder."""
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return sum(p.stat().st_size for p in files)
 

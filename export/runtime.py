@@ -11,26 +11,22 @@ from typing import Any
 import numpy as np
 
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer.artefact import Spec, as_arrays, specs_of
 from keras_transformer.errors import InputError
 from keras_transformer.export.tflite_metadata import VOCABULARY, read_file
-from keras_transformer.text_to_text import (
-    SIGNATURES,
-    STREAMING,
-    Spec,
-    TextToText,
-    as_arrays,
-    specs_of,
-)
+from keras_transformer.text_to_text import SIGNATURES, STREAMING, TextToText
 
 THREADS = os.cpu_count() or 1
 EXTRA = "assets.extra"
 CARD = "model_card.json"
 # What an artefact from text to text has at least.
 REQUIRED = frozenset(SIGNATURES) - {"sample", *STREAMING}
+WRITES = "translate"  # only what writes text has it
+READS = frozenset({"serving_default", "tokenize"})  # what gives a label or a vector has these
 
 
-def load(path, options=None, jit_compile: bool = False) -> TextToText:
-    """Load anything that translates text.
+def load(path, options=None, jit_compile: bool = False, gives: str | None = None) -> TextToText:
+    """Load anything that takes text.
 
     Args:
         path: A run folder, a SavedModel (the folder of a version, or the one that holds the
@@ -39,27 +35,35 @@ def load(path, options=None, jit_compile: bool = False) -> TextToText:
         options: `GenerationOptions` for a run. Those of an artefact were chosen when it was
             exported.
         jit_compile: Whether XLA compiles the model of a run, likewise.
+        gives: An output that it has to give: "text", "embedding" or "label"; None for any.
 
     Returns:
-        An object for `keras_transformer.translation.translate`.
+        What has signatures; if it writes text, an object for
+        `keras_transformer.translation.translate`.
 
     Raises:
-        InputError: If it is none of these, or damaged, or no run and options are given.
+        InputError: If it is none of these, or damaged, or no run and options are given, or it
+            gives something else.
     """
     path = Path(path)
     check_model(path)
     check_options(path, options, jit_compile)
+    artefact = _load(path, options, jit_compile)
+    if gives is not None and gives not in (given := artefact.specs("serving_default")[1]):
+        raise InputError(f"{path} gives {' and '.join(sorted(given))}, and no {gives}.")
+    return artefact
+
+
+def _load(path, options, jit_compile):
     if path.is_file():
         return TFLiteModel(path)
     if (path / "config.json").is_file():
         from keras_transformer.training.run_directory import RunDirectory
-        from keras_transformer.translator import Translator
 
-        run = RunDirectory.open(path)
-        tokenizer = run.tokenizer()
-        model = run.load_model()
-        model.transpose_output()
-        return Translator(model, tokenizer, options, jit_compile)
+        servable = RunDirectory.open(path).servable(options, jit_compile)
+        if hasattr(servable.model, "transpose_output"):
+            servable.model.transpose_output()
+        return servable
     found = saved_model_versions(path)
     return SavedModel(found[max(found)])
 
@@ -242,7 +246,8 @@ def _pieces(path, read):
 
 
 def _check_signatures(path, signatures):
-    if missing := REQUIRED - signatures:
+    required = REQUIRED if WRITES in signatures else READS
+    if missing := required - signatures:
         raise InputError(
             f"{path} has no signature {', '.join(sorted(missing))}; export it again with this "
             "version."

@@ -124,30 +124,36 @@ def _text_of(words, counts, length):
     return " ".join(chosen)
 
 
-def write_warmup(version: Path, name: str, texts: Sequence[str]) -> int:
+def write_warmup(
+    version: Path,
+    name: str,
+    texts: Sequence[str],
+    signatures: Sequence[str] = ("serving_default", "translate"),
+) -> int:
     """Write the requests that a server replays before it calls a version ready.
 
     Args:
         version: Folder of the version.
         name: Name of the model.
         texts: One text for each length bucket.
+        signatures: What each text is sent to.
 
     Returns:
         The number of requests.
     """
     path = version / EXTRA / WARMUP
     path.parent.mkdir(exist_ok=True)
-    requests = list(_warmup_requests(name, texts))
+    requests = list(_warmup_requests(name, texts, signatures))
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in requests:
             writer.write(request.SerializeToString())
     return len(requests)
 
 
-def _warmup_requests(name, texts) -> Iterator:
+def _warmup_requests(name, texts, signatures) -> Iterator:
     from tensorflow_serving.apis import prediction_log_pb2
 
-    for signature in ("serving_default", "translate"):
+    for signature in signatures:
         for text in texts:
             log = prediction_log_pb2.PredictionLog()
             request = log.predict_log.request

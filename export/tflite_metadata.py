@@ -36,6 +36,9 @@ TENSORS = {
     "ids": "Numbers of pieces in the vocabulary, padded with 0.",
     "source_ids": "Pieces of the source with the end, padded with 0.",
     "target_ids": "Pieces of the target with the end, padded with 0.",
+    "embedding": "Vector of the text.",
+    "label": "The likeliest label.",
+    "probability": "Probability of that label.",
     "weights": "Attention of target pieces to source pieces.",
 }
 STATE = "Part of the state of a search."

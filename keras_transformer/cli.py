@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from keras_transformer.cli_checks import check_file_free, check_files_exist
+from keras_transformer.cli_explain import explain
 from keras_transformer.cli_flops import flops
 from keras_transformer.cli_generation import attention, evaluate, export, score, translate
 from keras_transformer.cli_serving import serve
@@ -90,7 +91,7 @@ def vocab(
 for commands in (
     (train, average, tune, memory, flops, data_service),
     (translate, score, evaluate, attention, export, serve),
-    (tokenizers,),
+    (tokenizers, explain),
 ):
     for command in commands:
         app.command()(command)

@@ -6,9 +6,6 @@ the SavedModel and the `.tflite` are made of: there is one path from text to tex
 Shapes: B batch, N targets of a source, S source length, T target length.
 """
 
-import threading
-
-import numpy as np
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 
@@ -25,13 +22,14 @@ from keras_transformer.decoding import (
     score,
 )
 from keras_transformer.models import Transformer
-from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
+from keras_transformer.models.config import END_ID, PADDING_ID
+from keras_transformer.servable import Servable, count_tokens, cut_and_end, strings
 from keras_transformer.streaming import Stream
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.text_to_text import TextToText, as_arrays, specs_of
+from keras_transformer.text_to_text import TextToText
 
 
-class Translator(TextToText):
+class Translator(Servable, TextToText):
     """A Transformer that takes and gives text.
 
     Args:
@@ -69,51 +67,10 @@ class Translator(TextToText):
         self._generate = tf.function(
             self._generate_ids, input_signature=[tf.TensorSpec([None, None], tf.int32)]
         )
-        self._graphs = self._all_graphs()
-        self._functions: dict[str, tf.types.experimental.ConcreteFunction] = {}
-        self._tracing = threading.RLock()
-
-    @property
-    def signatures(self) -> frozenset[str]:  # type: ignore[override]
-        """The names of what can be called."""
-        return frozenset(self._graphs)
-
-    def call(self, signature: str, **inputs) -> dict[str, np.ndarray]:
-        """Call a signature; see `TextToText.call`."""
-        function, specs = self.function(signature), self.inputs(signature)
-        tensors = {name: tf.constant(x, specs[name].dtype) for name, x in as_arrays(inputs).items()}
-        return {name: tensor.numpy() for name, tensor in function(**tensors).items()}
-
-    def specs(self, signature: str):
-        """Return what a signature takes and gives; see `TextToText.specs`."""
-        outputs = self.function(signature).structured_outputs
-        return specs_of(self.inputs(signature)), specs_of(outputs)
-
-    @property
-    def vocabulary(self) -> list[str]:
-        """The pieces that ids stand for."""
-        return self.tokenizer.vocabulary
-
-    def inputs(self, signature: str):
-        """Return the `tf.TensorSpec` of each input of a signature, by name."""
-        specs = self._graphs[signature][1]
-        return specs() if callable(specs) else specs
-
-    def function(self, signature: str):
-        """Return a signature as a concrete function, which is traced once and taken by name."""
-        with self._tracing:
-            if signature not in self._functions:
-                graph = tf.function(self._graphs[signature][0])
-                specs = self.inputs(signature)
-                self._functions[signature] = graph.get_concrete_function(**specs)
-            return self._functions[signature]
+        super().__init__()
 
     def _all_graphs(self):
         """Return each signature's function, and what it takes."""
-
-        def strings(*names):
-            return {name: tf.TensorSpec([None], tf.string, name=name) for name in names}
-
         graphs = {
             "serving_default": (self.translate_text, strings("text")),
             "translate": (self.hypotheses, strings("text")),
@@ -219,12 +176,12 @@ class Translator(TextToText):
             Dict of `ids`, int32 `(B, T)`, ended by the end token and padded with 0, and `score`,
             float32 `(B,)`; with `num_hypotheses` N > 1, `(B, N, T)` and `(B, N)`.
         """
-        target, scores = self._generate(append_end(ids, self.max_length))
+        target, scores = self._generate(self._framed(ids))
         if self.options.num_hypotheses == 1:
             target, scores = target[:, 0], scores[:, 0]
         # LiteRT's CompiledModel hands the outputs' memory over. A loop that comes last writes to
         # memory of its own instead, and the caller reads nothing.
-        return {"ids": tf.maximum(target, PADDING_ID), "score": scores}
+        return {"ids": tf.maximum(target, 0), "score": scores}
 
     def score_text(self, text, target):
         """Compute how likely given targets are.
@@ -240,10 +197,10 @@ class Translator(TextToText):
         """
         source, labels = self._pair(text, target)
         shares = score(self.model, source, labels)
-        lengths = [_count(self._pieces(side)) for side in (text, target)]
+        lengths = [self._count(self._pieces(side)) for side in (text, target)]
         return {
             "score": tf.reduce_sum(shares, axis=1),
-            "tokens": _count(labels),
+            "tokens": self._count(labels),
             "truncated": tf.maximum(*lengths) >= self.max_length,
         }
 
@@ -258,7 +215,7 @@ class Translator(TextToText):
             Dict of `probabilities`, float32 `(B, V)`, in the order of the vocabulary.
         """
         begun = self._pieces(target)[:, : self.max_length - 1]
-        begun = tf.pad(begun, [[0, 0], [1, 0]], constant_values=BEGIN_ID)
+        begun = tf.pad(begun, [[0, 0], [1, 0]], constant_values=self.model.config.begin_id)
         probabilities = next_token_probabilities(self.model, self._source_ids(text), begun)
         return {"probabilities": probabilities}
 
@@ -302,36 +259,33 @@ class Translator(TextToText):
             `translate_text` would leave pieces out.
         """
         ids = self._pieces(text)
-        return {"ids": ids, "truncated": _count(ids) >= self.max_length}
+        return {"ids": ids, "truncated": self._count(ids) >= self.max_length}
 
     def _pieces(self, text):
-        return self.tokenizer.tokenize(text).to_tensor(shape=[None, None])
+        padding = self.model.config.padding_id
+        return self.tokenizer.tokenize(text).to_tensor(padding, shape=[None, None])
 
     def _source_ids(self, text):
-        return append_end(self._pieces(text), self.max_length)
+        return self._framed(self._pieces(text))
+
+    def _framed(self, ids):
+        """Cut pieces and end them, as the model reads a source."""
+        config = self.model.config
+        begin = config.source_begin_id
+        return cut_and_end(ids, self.max_length, config.end_id, config.padding_id, begin)
+
+    def _labels(self, target):
+        """Cut pieces and end them, as the model writes a target."""
+        config, ids = self.model.config, self._pieces(target)
+        return cut_and_end(ids, self.max_length, config.end_id, config.padding_id)
 
     def _pair(self, text, target):
-        return self._source_ids(text), self._source_ids(target)
+        return self._source_ids(text), self._labels(target)
+
+    def _count(self, ids):
+        return count_tokens(ids, self.model.config.padding_id)
 
 
 def append_end(ids, max_length):
-    """End each row with the end token, cutting rows that would be longer than `max_length`.
-
-    Args:
-        ids: Int32 tensor `(B, S)`, padded with 0.
-        max_length: Greatest length of a row, the end token included.
-
-    Returns:
-        Int32 tensor `(B, min(S + 1, max_length))`.
-    """
-    width = tf.minimum(tf.shape(ids)[1], max_length - 1)
-    ids = tf.slice(ids, [0, 0], tf.stack([-1, width]))
-    ids = tf.pad(ids, [[0, 0], [0, 1]], constant_values=PADDING_ID)
-    at_end = tf.equal(
-        tf.expand_dims(tf.range(width + 1), 0), tf.expand_dims(_count(ids), 1)
-    )  # (B, S)
-    return tf.where(at_end, END_ID, ids)
-
-
-def _count(ids):
-    return tf.reduce_sum(tf.cast(tf.not_equal(ids, PADDING_ID), tf.int32), axis=1)
+    """End rows of a vocabulary learned by this package; see `cut_and_end`."""
+    return cut_and_end(ids, max_length, END_ID, PADDING_ID)

@@ -373,3 +373,24 @@ def test_saved_layer_computes_the_same(rng, reload):
     shake(layer, rng)
     inputs = [normal(rng, 2, 3, 8), normal(rng, 2, 5, 8)]
     assert np.array_equal(reload(model)(inputs), model(inputs))
+
+
+@pytest.mark.parametrize("head_width", [3, 4, 16])
+def test_width_of_a_head_can_be_chosen(rng, head_width):  # as in T5 of 11 billion, or Gemma
+    layer, x = made(rng, num_heads=2, d_model=8, head_width=head_width), normal(rng, 1, 3, 8)
+    assert layer.query_projection.kernel.shape == (8, 2 * head_width)
+    assert layer.output_projection.kernel.shape == (2 * head_width, 8)
+    assert layer.cache_shape == (2, head_width)
+    key, value = (np.array(y)[0] for y in layer.keys_and_values(x))
+    query = np.array(layer.query_projection(x))[0].reshape(3, 2, head_width).swapaxes(0, 1)
+    heads = [oracles.attention(query[h], key[h], value[h])[0] for h in range(2)]
+    expected = layer.output_projection(np.concatenate(heads, axis=-1)[None].astype("float32"))
+    assert_close(layer(x), expected)
+    again = MultiHeadAttention.from_config(layer.get_config())
+    assert again.head_width == head_width
+
+
+def test_heads_that_do_not_divide_the_width_may_have_one_of_their_own(rng):
+    assert made(rng, num_heads=3, d_model=8, head_width=4)(normal(rng, 1, 2, 8)).shape == (1, 2, 8)
+    with pytest.raises(ValueError, match="num_heads=0"):
+        MultiHeadAttention(0, 8, head_width=4)

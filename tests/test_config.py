@@ -54,7 +54,7 @@ def test_unknown_preset_is_refused():
 def test_json_gives_back_the_configuration():
     config = TransformerConfig(
         11, 2, 3, 12, 16, "gelu", 0.3, 0.2, 0.4, 0.5, True, 1e-5, "learned", 7, False, False, True,
-        "rms", True, False, 6, None, "additive", True, True, 8, 9, 4, 5, 6, 3, True,
+        "rms", True, False, 6, None, "additive", True, True, 8, 9, 4, 5, 6, 3, True, 2,
     )  # fmt: skip
     fields = config.to_dict()
     same = [f.name for f in dataclasses.fields(config) if fields[f.name] == f.default]

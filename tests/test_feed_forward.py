@@ -103,3 +103,55 @@ def test_saved_linear_computes_the_same(rng, reload):
     assert type(again.layers[-1]) is Linear
     assert again.layers[-1].get_config() == layer.get_config()
     assert np.array_equal(again(x), model(x))
+
+
+# Gates
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [("relu", oracles.relu), ("gelu", oracles.gelu), ("silu", lambda x: x / (1 + np.exp(-x)))],
+)
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_gated_network_multiplies_two_maps(rng, activation, function, use_bias):  # GEGLU, SwiGLU
+    layer = made(rng, activation=activation, gated=True, use_bias=use_bias)
+    x = normal(rng, 2, 3, 8)
+
+    def linear(part, y):
+        kernel, *bias = part.get_weights()
+        return y @ kernel.astype("float64") + (bias[0] if use_bias else 0)
+
+    hidden = function(linear(layer.expand, x)) * linear(layer.gate, x)
+    assert_close(layer(x), linear(layer.contract, hidden))
+    maps = [(8, 16), (8, 16), (16, 8)]
+    assert sorted(tuple(w.shape) for w in layer.weights if len(w.shape) == 2) == sorted(maps)
+    assert len(layer.weights) == (6 if use_bias else 3)
+
+
+def test_gate_can_close(rng):
+    layer, x = made(rng, gated=True), normal(rng, 2, 3, 8)
+    open_ = np.array(layer(x))
+    layer.gate.set_weights([np.zeros((8, 16)), np.zeros(16)])
+    closed = np.array(layer(x))
+    assert_close(closed, np.broadcast_to(layer.contract.bias.numpy(), closed.shape))
+    assert largest_difference(open_, closed) > 1e-2
+
+
+def test_saved_gated_network_computes_the_same(rng, reload):
+    inputs, options = keras.Input((None, 8)), {"gated": True, "use_bias": False}
+    layer = FeedForward(16, 8, activation="silu", **options)
+    model, x = keras.Model(inputs, layer(inputs)), normal(rng, 2, 4, 8)
+    again = reload(model)
+    assert np.array_equal(again(x), model(x))
+    assert {k: v for k, v in again.layers[-1].get_config().items() if k in options} == options
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+def test_without_activation_the_network_is_affine(rng, activation):  # C39
+    layer, (a, b) = made(rng, activation=activation), normal(rng, 2, 1, 3, 8)
+    nothing = np.array(layer(np.zeros((1, 3, 8))))
+    excess = np.array(layer(a + b)) - layer(a) - layer(b) + nothing
+    if activation == "linear":
+        assert_close(excess, np.zeros_like(excess))
+    else:
+        assert largest_difference(excess, np.zeros_like(excess)) > 0.1

@@ -1,13 +1,9 @@
-import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from keras_transformer.errors import InputError
 from keras_transformer.models import from_hugging_face
-from keras_transformer.models.hugging_face import read_checkpoint
 
 CHECKPOINTS = Path(__file__).parent / "golden" / "checkpoints"
 CLASSES = {

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 from oracles import assert_close, largest_difference, layer_norm, shake
 
@@ -181,3 +182,116 @@ def test_saved_stack_computes_the_same(rng, reload, stack_class, norm_first):
     model = keras.Model([inputs, memory], outputs)
     x = [normal(rng, 2, 4, 8), normal(rng, 2, 3, 8)]
     assert np.array_equal(reload(model)(x), model(x))
+
+
+# Shared layers, and options that stacks hand on
+
+
+@STACKS
+def test_shared_layers_are_one(rng, stack_class):  # L34
+    options = {"num_layers": 6, "share_layers": True}
+    shared, different = made(stack_class, rng, **options), made(stack_class, num_layers=6)
+    assert shared.count_params() * 6 == different.count_params()
+    assert len(shared.blocks) == len(different.blocks) == 6
+    assert len({id(block) for block in shared.blocks}) == 1
+    kernels = [b.self_attention.sublayer.query_projection.kernel.numpy() for b in different.blocks]
+    for i, kernel in enumerate(kernels):
+        assert all(largest_difference(kernel, other) > 0.1 for other in kernels[:i])
+
+
+def test_parameters_of_a_shared_encoder_of_the_paper():  # L34
+    options = {"num_heads": 8, "d_model": 512, "d_ff": 2048}
+    counts = []
+    for share_layers in (True, False):
+        encoder = Encoder(6, share_layers=share_layers, **options)
+        encoder.build((None, None, 512))
+        counts.append(encoder.count_params())
+    assert counts == [3_152_384, 18_914_304]
+
+
+@STACKS
+@NORM_FIRST
+def test_shared_block_runs_as_often_as_there_are_layers(rng, stack_class, norm_first):  # L34
+    options = {"num_layers": 3, "share_layers": True, "norm_first": norm_first}
+    stack, x = made(stack_class, rng, **options), normal(rng, 2, 4, 8)
+    arguments = context(stack, rng)
+    expected = x
+    for _ in range(3):
+        expected = stack.blocks[0](expected, **arguments)
+    if norm_first:
+        expected = stack.final_norm(expected)
+    assert_close(stack(x, **arguments), expected)
+
+
+@STACKS
+def test_gradient_of_a_shared_block_is_the_sum_over_layers(rng, stack_class):  # L34
+    shared = made(stack_class, rng, num_layers=3, share_layers=True)
+    different = made(stack_class, num_layers=3)
+    weights = {id(w): w.numpy() for w in shared.weights}
+    for block in different.blocks:
+        for copy, w in zip(block.weights, shared.blocks[0].weights, strict=True):
+            copy.assign(weights[id(w)])
+    x, arguments, aim = normal(rng, 2, 4, 8), context(shared, rng), normal(rng, 2, 4, 8)
+
+    def gradients(stack, variables):
+        with tf.GradientTape() as tape:
+            loss = ops.sum(stack(x, **arguments) * aim)
+        return tape.gradient(loss, [v.value for v in variables])
+
+    whole = gradients(shared, shared.trainable_weights)
+    parts = [gradients(different, block.trainable_weights) for block in different.blocks]
+    for total, *each in zip(whole, *parts, strict=True):
+        assert_close(total, sum(np.array(g) for g in each), 1e-3)
+    assert any(np.any(g) for g in whole)
+
+
+@STACKS
+def test_saved_shared_stack_computes_the_same_and_is_still_one(rng, reload, stack_class):  # L34
+    inputs, memory = keras.Input((None, 8)), keras.Input((None, 8))
+    stack = made(stack_class, rng, num_layers=3, share_layers=True)
+    outputs = stack(inputs) if stack_class is Encoder else stack(inputs, memory=memory)
+    model = keras.Model([inputs, memory], outputs)
+    x = [normal(rng, 2, 4, 8), normal(rng, 2, 3, 8)]
+    again = reload(model)
+    assert np.array_equal(again(x), model(x))
+    assert again.count_params() == model.count_params() == stack.count_params()
+
+
+def test_shared_decoder_has_a_cache_for_each_pass(rng):  # L34, D03
+    decoder, x = made(Decoder, rng, num_layers=3, share_layers=True), normal(rng, 2, 4, 8)
+    memory = normal(rng, 2, 3, 8)
+    expected = decoder(x, memory=memory, attention_mask=causal_mask(4))
+    caches, memory_caches = decoder.empty_caches(2, 4), decoder.cache_memory(memory)
+    assert len(caches) == 3
+    for index in range(4):
+        output, caches = decoder(
+            x[:, index : index + 1],
+            attention_mask=cache_mask(index, 4),
+            memory_caches=memory_caches,
+            caches=caches,
+            cache_index=ops.convert_to_tensor(index),
+        )
+        assert_close(output[:, 0], expected[:, index])
+
+
+@STACKS
+def test_biases_can_be_left_out(stack_class):
+    def offsets(**options):
+        return [w.path for w in made(stack_class, **options).weights if w.path.endswith("/bias")]
+
+    assert offsets(use_bias=False) == []
+    attentions = 1 if stack_class is Encoder else 2
+    assert len(offsets(use_bias=True)) == 2 * (4 * attentions + 2)
+
+
+@STACKS
+def test_width_of_heads_is_free(rng, stack_class):
+    stack, x = made(stack_class, rng, head_width=6), normal(rng, 2, 4, 8)
+    attention = stack.blocks[0].self_attention.sublayer
+    assert attention.query_projection.kernel.shape == (8, 12)
+    assert attention.output_projection.kernel.shape == (12, 8)
+    assert stack(x, **context(stack, rng)).shape == (2, 4, 8)
+    if stack_class is Decoder:
+        assert stack.empty_caches(2, 5)[0][0].shape == (2, 2, 5, 6)
+    again = stack_class.from_config(stack.get_config())
+    assert again.blocks[0].head_width == 6

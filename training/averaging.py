@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from keras_transformer.errors import InputError
+from keras_transformer.text import save_tokenizer
 from keras_transformer.training.checkpoints import Checkpoints
 from keras_transformer.training.files import replacing
 from keras_transformer.training.run_directory import RunDirectory
@@ -80,7 +81,7 @@ def average_run(run: RunDirectory, output: Path, last: int | None = None) -> Run
         folder.mkdir()
         new = RunDirectory(folder)
         shutil.copyfile(run.config_path, new.config_path)
-        shutil.copyfile(run.vocabulary_path, new.vocabulary_path)
+        save_tokenizer(run.tokenizer(), folder)
         if run.samples_path.is_file():
             shutil.copyfile(run.samples_path, new.samples_path)
         weights = [step / Checkpoints.WEIGHTS for step in steps[-(last or len(steps)) :]]

@@ -1,7 +1,7 @@
 """The run directory: everything that a training run leaves behind, in one folder.
 
-    config.json          the model's configuration and the training's
-    vocab.txt            the pieces in the order of their ids
+    config.json          the task, the model's configuration and the training's
+    vocab.txt            the pieces in the order of their ids; other tokenisers have other files
     data.json            what was counted in the text, to be counted again only if it changes
     best.weights.h5      the weights with the lowest validation loss
     checkpoints/         the newest state, to go on from: weights, optimizer, position
@@ -18,8 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from keras_transformer.errors import InputError
-from keras_transformer.models import Transformer, TransformerConfig
-from keras_transformer.text import WordPieceTokenizer
+from keras_transformer.models.config import StackConfig
+from keras_transformer.models.families import config_from_dict
+from keras_transformer.servable import Servable
+from keras_transformer.tasks import Head, make_model, make_servable
+from keras_transformer.text import load_tokenizer, save_tokenizer
+from keras_transformer.text.storage import Tokenizer
 from keras_transformer.training.checkpoints import Checkpoints, without_optimizer
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.files import replacing, write_json
@@ -69,23 +73,27 @@ class RunDirectory:
     def create(
         cls,
         path,
-        model: TransformerConfig,
-        training: TrainingConfig,
-        tokenizer: WordPieceTokenizer,
+        model: StackConfig,
+        training: TrainingConfig | None,
+        tokenizer: Tokenizer,
         samples: list[str],
         overwrite: bool = False,
         sizes: dict[str, Any] | None = None,
+        head: Head | None = None,
+        weights=None,
     ) -> "RunDirectory":
         """Write a new run that has not been trained yet.
 
         Args:
             path: The folder to make.
             model: Configuration of the model.
-            training: Configuration of the training.
-            tokenizer: Its vocabulary becomes the run's.
+            training: Configuration of the training; None for a model that was trained elsewhere.
+            tokenizer: The run's from now on.
             samples: A few source sentences.
             overwrite: Whether a run that is there may be replaced.
             sizes: What was counted in the text, from `corpus_size.remember`, by name.
+            head: What the model is for; translation if None.
+            weights: A model whose weights the run begins with, or None.
 
         Raises:
             InputError: If the folder is not free.
@@ -94,8 +102,10 @@ class RunDirectory:
         with replacing(Path(path)) as new:
             run = cls(new)
             new.mkdir()
-            run.save_config(model, training)
-            tokenizer.save(run.vocabulary_path)
+            run.save_config(model, training, head)
+            save_tokenizer(tokenizer, new)
+            if weights is not None:
+                run.save_best(weights)
             run.samples_path.write_text("".join(f"{line}\n" for line in samples), "utf-8")
             if sizes:
                 run.save_sizes(sizes)
@@ -118,9 +128,16 @@ class RunDirectory:
             )
         return run
 
-    def save_config(self, model: TransformerConfig, training: TrainingConfig) -> None:
-        """Write both configurations."""
-        fields = {"format": FORMAT, "model": model.to_dict(), "training": training.to_dict()}
+    def save_config(
+        self, model: StackConfig, training: TrainingConfig | None, head: Head | None = None
+    ) -> None:
+        """Write the configurations."""
+        fields = {
+            "format": FORMAT,
+            **(head or Head()).to_dict(),
+            "model": model.to_dict(),
+            "training": None if training is None else training.to_dict(),
+        }
         write_json(self.config_path, fields)
 
     def _config(self) -> dict[str, Any]:
@@ -133,39 +150,64 @@ class RunDirectory:
             raise InputError(
                 f"{self.config_path} has format {version}, but this version reads format {FORMAT}."
             )
-        return {"model": model, "training": training}
+        names = {field.name for field in dataclasses.fields(Head)}
+        head = {name: value for name, value in fields.items() if name in names}
+        return {"model": model, "training": training, "head": head}
 
-    def model_config(self) -> TransformerConfig:
+    def model_config(self) -> StackConfig:
         """Read the model's configuration."""
         fields = self._config()["model"]
         try:
-            return TransformerConfig.from_dict(fields)
+            return config_from_dict(fields)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{self.config_path}: {error}") from None
+
+    def head(self) -> Head:
+        """Read what the model is for."""
+        fields = self._config()["head"]
+        try:
+            return Head(**fields)
         except (TypeError, ValueError) as error:
             raise InputError(f"{self.config_path}: {error}") from None
 
     def training_config(self) -> TrainingConfig:
-        """Read the training's configuration."""
+        """Read the training's configuration.
+
+        Raises:
+            InputError: If it is damaged, or the model was imported and not trained here.
+        """
         fields = self._config()["training"]
+        if fields is None:
+            raise InputError(f"{self.path} was imported, and has no training to go on with.")
         try:
             return TrainingConfig(**fields)
         except (TypeError, ValueError) as error:
             raise InputError(f"{self.config_path}: {error}") from None
 
-    def tokenizer(self) -> WordPieceTokenizer:
-        """Load the vocabulary.
+    @property
+    def was_trained_here(self) -> bool:
+        """Whether the run has a training, and was not imported."""
+        return self._config()["training"] is not None
+
+    def tokenizer(self) -> Tokenizer:
+        """Load the tokeniser.
 
         Raises:
             InputError: If it is missing, damaged, or not the one that the model was made for.
         """
         try:
-            tokenizer = WordPieceTokenizer.load(self.vocabulary_path)
+            tokenizer = load_tokenizer(self.path)
         except (OSError, ValueError) as error:
             raise InputError(f"The run's vocabulary can't be read: {error}") from None
         expected = self.model_config().vocabulary_size
-        if len(tokenizer) != expected:
+        # Published tables are rounded up to sizes that processors like.
+        fits = len(tokenizer) == expected or (
+            len(tokenizer) < expected and not self.was_trained_here
+        )
+        if not fits:
             raise InputError(
-                f"{self.vocabulary_path} has {len(tokenizer):,} pieces, but the model's weights "
-                f"are for {expected:,}. Put the vocabulary back that the run was trained with."
+                f"{self.path / tokenizer.file} has {len(tokenizer):,} pieces, but the model's "
+                f"weights are for {expected:,}. Put the vocabulary back that the run was trained with."
             )
         return tokenizer
 
@@ -187,7 +229,7 @@ class RunDirectory:
         """Write what was counted in the text."""
         write_json(self.sizes_path, sizes)
 
-    def load_model(self) -> Transformer:
+    def load_model(self):
         """Build the model and load its best weights, or the newest if none were validated.
 
         Raises:
@@ -195,7 +237,7 @@ class RunDirectory:
         """
         config = self.model_config()
         try:
-            model = Transformer(config)
+            model = make_model(config, self.head())
         except (TypeError, ValueError) as error:
             reason = str(error).split("\n", maxsplit=1)[0]
             raise InputError(f"{self.config_path} makes no model: {reason}") from None
@@ -210,6 +252,16 @@ class RunDirectory:
             path = newest / Checkpoints.WEIGHTS
         load_weights(model, path)
         return model
+
+    def servable(self, options=None, jit_compile: bool = False) -> Servable:
+        """Load the model and its tokeniser, put together for its task.
+
+        Args:
+            options: `GenerationOptions`, for what writes text.
+            jit_compile: Whether XLA compiles what writes text.
+        """
+        tokenizer = self.tokenizer()
+        return make_servable(self.load_model(), tokenizer, self.head(), options, jit_compile)
 
     def steps_done(self) -> int:
         """Return the step of the newest checkpoint, 0 if there is none."""
@@ -236,9 +288,9 @@ class RunDirectory:
         """
         self.check_unfinished(steps)
         config = dataclasses.replace(self.training_config(), steps=steps)
-        self.save_config(self.model_config(), config)
+        self.save_config(self.model_config(), config, self.head())
 
-    def save_best(self, model: Transformer) -> None:
+    def save_best(self, model) -> None:
         """Keep the weights as the best so far."""
         with replacing(self.best_path) as new, without_optimizer(model):
             model.save_weights(new)

@@ -133,10 +133,10 @@ class MultiHeadAttention(keras.layers.Layer):
         self.head_width = head_width or d_model // num_heads  # d_k
         self.dropout = dropout
         self.use_bias = use_bias
-        width = num_heads * self.head_width
+        width, shared = (heads * self.head_width for heads in (num_heads, self.cache_shape[0]))
         self.query_projection = self._projection("query", 0.5, width)
-        self.key_projection = self._projection("key", 0.5, width)
-        self.value_projection = self._projection("value", 0.5, width)
+        self.key_projection = self._projection("key", 0.5, shared)
+        self.value_projection = self._projection("value", 0.5, shared)
         self.output_projection = self._projection("output", 1.0, d_model)
         self.attention_dropout = Dropout(dropout, dtype=self.dtype_policy)
 
@@ -157,7 +157,8 @@ class MultiHeadAttention(keras.layers.Layer):
                 f"shape {tuple(query_shape)}."
             )
         for projection in (self.query_projection, self.key_projection, self.value_projection):
-            projection.build(query_shape)
+            if not projection.built:  # one that is shared is
+                projection.build(query_shape)
         self.output_projection.build((*query_shape[:-1], self.num_heads * self.head_width))
 
     def call(

@@ -1,6 +1,7 @@
 """Encoder and decoder blocks: attention and feed-forward, each inside Add & Norm."""
 
 import keras
+from keras import ops
 
 from keras_transformer.layers.activations import get_activation
 from keras_transformer.layers.attention import MultiHeadAttention
@@ -37,6 +38,7 @@ class SublayerConnection(keras.layers.Layer):
         self, sublayer, dropout=0.0, norm_first=False, epsilon=1e-6, norm="layer", **kwargs
     ):
         super().__init__(**kwargs)
+        self.autocast = False  # a bias or a rotation on its way to attention stays in float32
         self.sublayer = sublayer
         self.dropout = dropout
         self.norm_first = norm_first
@@ -53,6 +55,7 @@ class SublayerConnection(keras.layers.Layer):
 
     def call(self, inputs, **kwargs):
         """Apply the sub-layer inside Add & Norm."""
+        inputs = ops.cast(inputs, self.compute_dtype)
         outputs = self.sublayer(self.norm(inputs) if self.norm_first else inputs, **kwargs)
         y, *others = outputs if isinstance(outputs, tuple) else (outputs,)
         y = inputs + self.output_dropout(y)
@@ -100,6 +103,7 @@ class _Block(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.autocast = False  # as in `SublayerConnection`
         self.num_heads = num_heads
         self.d_model = d_model
         self.d_ff = d_ff

@@ -29,16 +29,13 @@ class GroupedQueryAttention(MultiHeadAttention):
     """
 
     def __init__(self, num_heads, d_model, num_kv_heads=1, **kwargs):
-        super().__init__(num_heads, d_model, **kwargs)
         if num_kv_heads < 1 or num_heads % num_kv_heads:
             raise ValueError(
                 f"num_heads must be a multiple of num_kv_heads, got num_heads={num_heads} and "
                 f"num_kv_heads={num_kv_heads}."
             )
-        self.num_kv_heads = num_kv_heads
-        width = num_kv_heads * self.head_width
-        self.key_projection = self._projection("key", 0.5, width)
-        self.value_projection = self._projection("value", 0.5, width)
+        self.num_kv_heads = num_kv_heads  # first: `cache_shape` says how wide keys and values are
+        super().__init__(num_heads, d_model, **kwargs)
 
     @property
     def cache_shape(self):

@@ -28,6 +28,7 @@ class _Stack(keras.layers.Layer):
     ):
         block_arguments = {k: kwargs.pop(k) for k in list(kwargs) if k not in LAYER_ARGUMENTS}
         super().__init__(**kwargs)
+        self.autocast = False  # a bias on the scores stays in float32; blocks cast their inputs
         self.num_layers = num_layers
         self.recompute = recompute
         self.devices = tuple(devices)

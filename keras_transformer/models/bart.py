@@ -44,6 +44,7 @@ class BartConfig(TransformerConfig):
             "scale_embeddings": True,
             "norm_embeddings": False,
             "logits_bias": True,
+            "source_begin_id": None,
             "padding_id": 65000,
             "begin_id": 65000,
             "end_id": 0,
@@ -62,6 +63,7 @@ class BartConfig(TransformerConfig):
     padding_id: int = 1
     begin_id: int = 2
     end_id: int = 2
+    source_begin_id: int | None = 0
 
 
 @keras.saving.register_keras_serializable("keras_transformer")

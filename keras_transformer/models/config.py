@@ -194,6 +194,7 @@ class TransformerConfig(StackConfig):
 
     num_decoder_layers: int | None = None  # None: as many as num_layers, the encoder's
     logits_bias: bool = False
+    source_begin_id: int | None = None  # what a source begins with: <s> in BART, nothing elsewhere
 
     @property
     def decoder_layers(self) -> int:

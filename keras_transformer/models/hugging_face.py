@@ -633,6 +633,7 @@ def _bart(published, tensors, folder, head, dtype):
         padding_id=published["pad_token_id"],
         begin_id=published["decoder_start_token_id"],
         end_id=published["eos_token_id"],
+        source_begin_id=None if marian else published["bos_token_id"],
     )
     model = Bart(config, dtype=dtype)
     prefix = _prefix_of(tensors, "model.")

@@ -1,0 +1,50 @@
+"""The families of models by name, for configurations that are read from JSON."""
+
+from typing import Any
+
+from keras_transformer.errors import InputError
+from keras_transformer.models.bart import Bart
+from keras_transformer.models.bert import Bert
+from keras_transformer.models.config import StackConfig
+from keras_transformer.models.electra import Electra
+from keras_transformer.models.gpt import Gpt
+from keras_transformer.models.model import ConfiguredModel
+from keras_transformer.models.roberta import Roberta
+from keras_transformer.models.t5 import T5
+from keras_transformer.models.transformer import Transformer
+from keras_transformer.models.vision_transformer import VisionTransformer
+
+FAMILIES: dict[str, type[ConfiguredModel]] = {
+    cls.config_class.family: cls
+    for cls in (Transformer, T5, Bart, Bert, Roberta, Electra, Gpt, VisionTransformer)
+}
+
+
+def config_from_dict(fields: dict[str, Any]) -> StackConfig:
+    """Rebuild the configuration of any family; without `family` it is a Transformer's.
+
+    Raises:
+        InputError: If the family or a field is unknown, or a field is missing.
+    """
+    family = fields.get("family", "transformer")
+    if family not in FAMILIES:
+        raise InputError(f"There is no family {family!r}; choose one of {', '.join(FAMILIES)}.")
+    return FAMILIES[family].config_class.from_dict(fields)
+
+
+def find_preset(name: str, vocabulary_size: int | None = None, **changes: Any) -> StackConfig:
+    """Return a preset of any family by its name.
+
+    Args:
+        name: Such as "tiny", "bert-base", "gpt2" or "vit-b-16".
+        vocabulary_size: Number of tokens V; the published one if None.
+        **changes: Fields to set otherwise than the preset does.
+
+    Raises:
+        InputError: If there is no such preset.
+    """
+    for cls in FAMILIES.values():
+        if name in cls.config_class.presets:
+            return cls.config_class.preset(name, vocabulary_size, **changes)
+    choices = ", ".join(name for cls in FAMILIES.values() for name in cls.config_class.presets)
+    raise InputError(f"There is no preset {name!r}; choose one of {choices}.")
