@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from keras_transformer.cli_checks import check_file_free, check_files_exist
+from keras_transformer.cli_encoders import classify, embed, import_
 from keras_transformer.cli_explain import explain
 from keras_transformer.cli_flops import flops
 from keras_transformer.cli_generation import attention, evaluate, export, score, translate
@@ -91,10 +92,11 @@ def vocab(
 for commands in (
     (train, average, tune, memory, flops, data_service),
     (translate, score, evaluate, attention, export, serve),
+    (import_, embed, classify),
     (tokenizers, explain),
 ):
     for command in commands:
-        app.command()(command)
+        app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 
 
 @app.command()

@@ -114,7 +114,7 @@ def translate(
     from keras_transformer.training.text_files import read_lines
     from keras_transformer.translation import translate_lines
 
-    runtime = load(model, options, jit_compile)
+    runtime = load(model, options, jit_compile, gives="text")
     console = _console()
     if stream:
         _stream(runtime, read_lines(input))
@@ -124,7 +124,7 @@ def translate(
         raise InputError(f"{prefix} has {prefixes:,} lines, but {input} has {count:,}.")
     truncated: list[int] = []
     done = 0
-    with _output(output) as file, _progress("Translating", console) as show:
+    with output_file(output) as file, progress("Translating", console) as show:
         task = show.add_task("", total=count)
         lines: list[str] = []  # of the part that is being translated
         for result in translate_lines(
@@ -147,7 +147,7 @@ def translate(
             truncated += [done + i + 1 for i in result.truncated]
             done += len(lines)
             lines.clear()
-    _warn_of_cut(console, truncated, done)
+    warn_of_cut(console, truncated, done)
 
 
 def _keep(lines, kept):
@@ -203,11 +203,11 @@ def score(
     from keras_transformer.export.runtime import load
     from keras_transformer.translation import score_lines
 
-    runtime = load(model)
+    runtime = load(model, gives="text")
     console = _console()
     total, tokens, done = 0.0, 0, 0
     truncated: list[int] = []
-    with _output(output) as file, _progress("Scoring", console) as show:
+    with output_file(output) as file, progress("Scoring", console) as show:
         task = show.add_task("", total=count)
         pairs = zip(read_lines(source), read_lines(target), strict=True)
         for scores in score_lines(
@@ -218,7 +218,7 @@ def score(
             truncated += [done + i + 1 for i in scores.truncated]
             done += len(scores.scores)
             total, tokens = total + sum(scores.scores), tokens + sum(scores.tokens)
-    _warn_of_cut(console, truncated, done)
+    warn_of_cut(console, truncated, done)
     if tokens:
         console.print(f"{done:,} pairs, perplexity {math.exp(-total / tokens):.2f} a token")
 
@@ -254,7 +254,7 @@ def evaluate(
     from keras_transformer.export.runtime import load
     from keras_transformer.translation import translate as translate_texts
 
-    runtime = load(model, options, jit_compile)
+    runtime = load(model, options, jit_compile, gives="text")
     console = _console()
     with console.status("Translating"):
         result = translate_texts(runtime, list(read_lines(source)), batch_tokens)
@@ -340,7 +340,7 @@ def attention(
     from keras_transformer.models.config import BEGIN_ID
     from keras_transformer.training.files import replacing
 
-    translator = load(model)
+    translator = load(model, gives="text")
     blocks = translator.model.config.num_layers
     if not 0 <= layer <= blocks:
         raise InputError(f"There is no layer {layer}; the model has {blocks}.")
@@ -437,7 +437,7 @@ def export(
 
 
 @contextlib.contextmanager
-def _output(name):
+def output_file(name):
     """Open a file that gets its name when all of it is written, or standard output for -."""
     if name == "-":
         yield sys.stdout
@@ -448,7 +448,7 @@ def _output(name):
         yield file
 
 
-def _progress(title, console):
+def progress(title, console):
     """Return a bar that shows lines done, lines a second and the time left."""
     from rich.progress import (
         BarColumn,
@@ -475,7 +475,8 @@ def _progress(title, console):
     )
 
 
-def _warn_of_cut(console, truncated, done):
+def warn_of_cut(console, truncated, done):
+    """Name the lines that were longer than the model takes."""
     if truncated:
         some = ", ".join(map(str, truncated[:10])) + (", ..." if len(truncated) > 10 else "")
         console.print(

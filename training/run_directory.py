@@ -213,9 +213,8 @@ class RunDirectory:
 
     def samples(self) -> list[str]:
         """Read the sample sentences."""
-        if not self.samples_path.is_file():
-            return []
-        return self.samples_path.read_text("utf-8").removesuffix("\n").split("\n")
+        text = self.samples_path.read_text("utf-8") if self.samples_path.is_file() else ""
+        return text.removesuffix("\n").split("\n") if text else []
 
     def sizes(self) -> dict[str, Any]:
         """Read what was counted in the text, by name; nothing if it can't be read."""

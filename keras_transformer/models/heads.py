@@ -37,7 +37,7 @@ class _Head(ConfiguredModel):
         graph = EncoderGraph(config, dtype)
         inputs, outputs = self.head(graph, dtype, **given)
         super().__init__(config, inputs, outputs, graph.dtype_policy, **kwargs)
-        self._given = given
+        self.given = given
 
     @classmethod
     def make_config(cls, config):
@@ -53,7 +53,7 @@ class _Head(ConfiguredModel):
 
     def get_config(self):
         """Return the configuration as plain values."""
-        return {**super().get_config(), **self._given}
+        return {**super().get_config(), **self.given}
 
 
 @keras.saving.register_keras_serializable("keras_transformer")

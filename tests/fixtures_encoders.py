@@ -1,0 +1,42 @@
+"""Imported encoders for tests: tiny published checkpoints with a vocabulary of letters."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from keras_transformer.training.importing import import_checkpoint
+
+CHECKPOINTS = Path(__file__).parent / "golden" / "checkpoints"
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+PIECES = [*SPECIAL, *"abcdefghij", *(f"##{c}" for c in "abcdefghij"), "cab", "##bed", ".", ","]
+LABELS = ["good", "bad", "größer"]
+TEXTS = ["a cab", "", "Bed, fig.", "a b c d e f g h i j a b c d e f", "jade", "zzz a"]
+
+
+def published(name, folder):
+    """Make a folder of a published checkpoint with a vocabulary of its own."""
+    shutil.copytree(CHECKPOINTS / name, folder)
+    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in PIECES), "utf-8")
+    if name == "bert-classifier":
+        config = json.loads((folder / "config.json").read_text())
+        config["id2label"] = {str(i): label for i, label in enumerate(LABELS)}
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classifier")
+    return import_checkpoint(published("bert-classifier", folder / "there"), folder / "run")
+
+
+@pytest.fixture(scope="module")
+def embedder_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embedder")
+    there = published("bert", folder / "there")
+    (there / "1_Pooling").mkdir()
+    (there / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    (there / "sentence_bert_config.json").write_text('{"max_seq_length": 10}')
+    return import_checkpoint(there, folder / "run")

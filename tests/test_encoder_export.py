@@ -1,0 +1,153 @@
+"""Tests of export.encoder_bundle, and of the commands that read text."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from fixtures_encoders import LABELS, TEXTS, classifier_run, embedder_run, published
+from fixtures_run import quiet
+from typer.testing import CliRunner
+
+from keras_transformer.cli import app
+from keras_transformer.errors import InputError
+from keras_transformer.export import encoder_bundle, export_run, load
+from keras_transformer.export.tflite import ops_of
+
+__all__ = ["classifier_run", "embedder_run"]
+
+VECTORS = {"embedding": "embedding", "classification": "probabilities"}
+
+
+@pytest.fixture(scope="module")
+def exports(classifier_run, embedder_run, tmp_path_factory):
+    """Both runs, exported: `(run, folder, console's text)` by task."""
+    found = {}
+    for run in (classifier_run, embedder_run):
+        folder = tmp_path_factory.mktemp("exports") / "exported"
+        console = quiet()
+        export_run(run, folder, console, name="reader", max_quality_loss=20)
+        found[run.head().task] = (run, folder, console.file.getvalue())
+    return found
+
+
+@pytest.mark.parametrize("task", VECTORS)
+@pytest.mark.parametrize("file", ["", "savedmodel/1", "model.tflite", "model.float16.tflite"])
+def test_every_artefact_answers_text_as_the_model_does(exports, task, file):
+    run, folder, _ = exports[task]
+    wanted = run.servable().call("serving_default", text=TEXTS)
+    got = load(folder / file).call("serving_default", text=np.array(TEXTS, object))
+    assert got.keys() == wanted.keys()
+    tolerance = 1e-2 if "float16" in file else 1e-5
+    np.testing.assert_allclose(got[VECTORS[task]], wanted[VECTORS[task]], atol=tolerance)
+    if task == "classification":
+        assert got["label"].tolist() == wanted["label"].tolist()
+
+
+@pytest.mark.parametrize("task", VECTORS)
+def test_a_file_without_custom_ops_takes_pieces(exports, task):
+    run, folder, _ = exports[task]
+    path = folder / "model.ids.tflite"
+    assert not [op for op in ops_of(path.read_bytes()) if op.startswith("custom:")]
+    wanted = run.servable().call("serving_default", text=TEXTS)
+    got = encoder_bundle.IdsModel(path).call("serving_default", text=TEXTS)
+    np.testing.assert_allclose(got[VECTORS[task]], wanted[VECTORS[task]], atol=1e-5)
+
+
+def test_a_process_with_tensorflow_alone_runs_the_savedmodel(exports):
+    run, folder, _ = exports["classification"]
+    code = (
+        "import sys, tensorflow as tf, tensorflow_text\n"
+        "f = tf.saved_model.load(sys.argv[1]).signatures['serving_default']\n"
+        "print(*[x.decode() for x in f(text=tf.constant(sys.argv[2:]))['label'].numpy()])"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", code, str(folder / "savedmodel" / "1"), *TEXTS],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    wanted = run.servable().call("serving_default", text=TEXTS)["label"]
+    assert child.stdout.split() == [x.decode() for x in wanted]
+
+
+def test_the_card_tells_what_the_model_is(exports):
+    _, folder, printed = exports["classification"]
+    card = json.loads((folder / "model_card.json").read_text("utf-8"))
+    assert (card["name"], card["task"], card["labels"]) == ("reader", "classification", LABELS)
+    assert card["description"] == "Says of a text which of good, bad, größer it is."
+    files = {one["file"]: one for one in card["files"]}
+    assert files["savedmodel"]["largest_difference"] < 1e-5
+    assert files["model.tflite"]["agreement"] == 100
+    assert files["model.int8.tflite"]["bytes"] == (folder / "model.int8.tflite").stat().st_size
+    assert "version 1; all in float32 agree" in printed
+    assert (folder / "savedmodel" / "1" / "assets.extra" / "tokenizer.json").is_file()
+
+
+def test_another_export_adds_a_version(exports, tmp_path):
+    run, folder, _ = exports["embedding"]
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    export_run(run, copy, quiet(), name="reader", precisions=("float32",))
+    assert sorted(p.name for p in (copy / "savedmodel").iterdir()) == ["1", "2"]
+    assert not (copy / "model.int8.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    ("factor", "options", "message"),
+    [
+        (1.5, {}, "savedmodel disagrees with the model it was made from by"),
+        (1.0, {"max_quality_loss": -1}, "savedmodel agrees with the model by 100.00 per cent only"),
+    ],
+)
+def test_what_disagrees_is_not_written(
+    embedder_run, tmp_path, monkeypatch, factor, options, message
+):
+    def trials(artefacts, texts, output):
+        vectors = encoder_bundle._vectors(embedder_run.servable(), texts, output)
+        trial = {"vectors": (factor * vectors).tolist(), "texts_per_second": 1.0}
+        return [trial] * len(artefacts)
+
+    monkeypatch.setattr(encoder_bundle, "run_in_fresh_process", trials)
+    with pytest.raises(InputError, match=message):
+        export_run(embedder_run, tmp_path / "new", quiet(), precisions=(), **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rank_correlation_by_hand():
+    vectors = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    assert encoder_bundle.rank_correlation(vectors, vectors) == pytest.approx(1)
+    # Products 0.8, 0, 0.6 against 0, 0.6, 0.8: ranks 2, 0, 1 against 0, 1, 2.
+    other = vectors[[2, 0, 1]]
+    assert encoder_bundle.rank_correlation(vectors, other) == pytest.approx(-0.5)
+
+
+def test_commands_import_export_embed_and_classify(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    published("bert-classifier", tmp_path / "there")
+    (tmp_path / "in.txt").write_text("".join(f"{text}\n" for text in TEXTS))
+    run = CliRunner().invoke
+    assert run(app, ["import", "there", "--output", "run"]).exit_code == 0
+    result = run(app, ["classify", "--model", "run", "--input", "in.txt", "--output", "out.tsv"])
+    assert result.exit_code == 0
+    lines = [line.split("\t") for line in (tmp_path / "out.tsv").read_text("utf-8").splitlines()]
+    assert len(lines) == len(TEXTS) and {line[0] for line in lines} <= set(LABELS)
+    assert all(1 / 3 <= float(line[1]) <= 1 for line in lines)
+    assert (
+        run(app, ["import", "there", "--output", "e", "--head", "SentenceEncoder"]).exit_code == 0
+    )
+    result = run(app, ["embed", "--model", "e", "--input", "in.txt", "--batch", "4"])
+    assert result.exit_code == 0
+    vectors = [json.loads(line) for line in result.stdout.splitlines()]
+    assert np.array(vectors).shape == (len(TEXTS), 16)
+    for command, model, message in (
+        ("classify", "e", "e gives embedding, and no label."),
+        ("embed", "run", "run gives label and probabilities and probability, and no embedding."),
+        ("translate", "run", "and no text."),
+        ("import", "there", "holds a run already"),
+    ):
+        source = ["there", "--output", "run"] if command == "import" else ["--model", model]
+        result = run(app, [command, *source])
+        assert isinstance(result.exception, InputError)
+        assert message in str(result.exception)
