@@ -19,7 +19,7 @@ from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import PRECISIONS, TF_TEXT_OPS, convert
 from keras_transformer.export.tflite_metadata import add_metadata
 from keras_transformer.layers.caches import writing_slices
-from keras_transformer.tasks import TRANSLATION
+from keras_transformer.tasks import WRITE
 from keras_transformer.training.files import replacing, scratch_folder, write_json
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.text_files import read_lines
@@ -91,7 +91,7 @@ def export_run(
     output = Path(output)
     check_free(output)
     name = tf_serving.check_name(name or run.path.absolute().name)
-    if run.head().task != TRANSLATION:
+    if run.head().task not in WRITE:
         from keras_transformer.export.encoder_bundle import export_encoder
 
         if options is not None or jit_compile:

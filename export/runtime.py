@@ -20,8 +20,7 @@ THREADS = os.cpu_count() or 1
 EXTRA = "assets.extra"
 CARD = "model_card.json"
 # What an artefact from text to text has at least.
-REQUIRED = frozenset(SIGNATURES) - {"sample", *STREAMING}
-WRITES = "translate"  # only what writes text has it
+REQUIRED = frozenset(SIGNATURES) - {"sample", "align", "attention", *STREAMING}
 READS = frozenset({"serving_default", "tokenize"})  # what gives a label or a vector has these
 
 
@@ -144,7 +143,7 @@ class SavedModel(TextToText):
         except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
             raise InputError(f"{path} can't be loaded: {error}") from None
         self.signatures = frozenset(self._model.signatures)
-        _check_signatures(path, self.signatures)
+        _check_signatures(path, self)
 
     def call(self, signature, **inputs):
         """Call a signature; see `TextToText.call`."""
@@ -203,9 +202,9 @@ class TFLiteModel(TextToText):
                 f"{path} takes no text. Give the .tflite that export wrote as model.tflite; "
                 "model.ids.tflite is for programs that cut text into pieces themselves."
             )
-        _check_signatures(path, self.signatures)
         self._runners: dict[str, Any] = {}
         self._lock = threading.Lock()  # an interpreter does one thing at a time
+        _check_signatures(path, self)
 
     def call(self, signature, **inputs):
         """Call a signature; see `TextToText.call`."""
@@ -245,9 +244,12 @@ def _pieces(path, read):
         ) from None
 
 
-def _check_signatures(path, signatures):
-    required = REQUIRED if WRITES in signatures else READS
-    if missing := required - signatures:
+def _check_signatures(path, artefact):
+    """Refuse an artefact that lacks signatures, such as one of an older version."""
+    missing = READS - artefact.signatures
+    if not missing and "text" in artefact.specs("serving_default")[1]:
+        missing = REQUIRED - artefact.signatures
+    if missing:
         raise InputError(
             f"{path} has no signature {', '.join(sorted(missing))}; export it again with this "
             "version."

@@ -11,7 +11,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 
 from keras import tree
 
-from keras_transformer.decoding.generate import encode, make_search
+from keras_transformer.decoding.generate import encode, join_rows, make_search
 from keras_transformer.errors import InputError
 
 
@@ -37,6 +37,8 @@ class Stream:
         self._search = make_search(model, options)
         self._encode = lambda source_ids: encode(model, source_ids, options)
         self._tokenizer = tokenizer
+        self._continues = getattr(model, "continues", False)
+        self._padding_id = model.config.padding_id
         self._names: list[str] = []  # of the state's tensors
         self._structure = None  # of the search's own state
 
@@ -56,7 +58,8 @@ class Stream:
         self._structure = tree.map_structure(lambda tensor: None, state)
         flat = _by_name(state)
         self._names = list(flat)
-        return flat
+        # What goes on from a prompt is written behind it.
+        return {**flat, "prompt": source_ids} if self._continues else flat
 
     def step(self, **state):
         """Take one step in the graph.
@@ -71,7 +74,10 @@ class Stream:
         tensors = [state[name] for name in self._names]
         new = self._search.advance(tree.pack_sequence_as(self._structure, tensors))
         changed = {name: x for name, x in _by_name(new).items() if x is not state[name]}
-        return {**changed, "text": self._tokenizer.detokenize(new["rows"]["ids"][:, 0])}
+        ids = new["rows"]["ids"][:, 0]
+        if self._continues:
+            ids = join_rows(state["prompt"], ids, self._padding_id)
+        return {**changed, "text": self._tokenizer.detokenize(ids)}
 
 
 def _by_name(state):

@@ -17,10 +17,13 @@ from keras_transformer.models.families import FAMILIES
 from keras_transformer.models.heads import SentenceEncoder, SequenceClassifier
 from keras_transformer.servable import Servable
 from keras_transformer.text_encoders import SentenceEmbedder, TextClassifier
+from keras_transformer.text_generator import TextGenerator
 from keras_transformer.translator import Translator
 
 TRANSLATION, CLASSIFICATION, EMBEDDING = "translation", "classification", "embedding"
-TASKS = (TRANSLATION, CLASSIFICATION, EMBEDDING)
+CAUSAL_LM = "causal-lm"
+TASKS = (TRANSLATION, CAUSAL_LM, CLASSIFICATION, EMBEDDING)
+WRITE = (TRANSLATION, CAUSAL_LM)  # those that write text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,8 @@ def make_model(config: StackConfig, head: Head, dtype=None):
     """
     if head.task == TRANSLATION and isinstance(config, TransformerConfig):
         return FAMILIES[config.family](config, dtype=dtype)
+    if head.task == CAUSAL_LM and config.family == "gpt":
+        return FAMILIES[config.family](config, dtype=dtype)
     if config.family in ("bert", "roberta", "electra"):
         if head.task == CLASSIFICATION:
             count = len(head.labels)
@@ -81,6 +86,8 @@ def make_servable(
     """
     if head.task == TRANSLATION:
         return Translator(model, tokenizer, options, jit_compile)
+    if head.task == CAUSAL_LM:
+        return TextGenerator(model, tokenizer, options, jit_compile)
     if options is not None or jit_compile:
         raise InputError(f"A model for {head.task} writes no text: options of generation are not.")
     if head.task == CLASSIFICATION:

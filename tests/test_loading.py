@@ -81,7 +81,7 @@ def test_foreign_things_are_refused(exported, tmp_path):
         (tmp_path / "folder", r"folder is no model: it is neither a run \(config.json\) nor"),
         (
             tmp_path / "foreign",
-            "foreign has no signature align, attention, .*, translate; export it",
+            "foreign has no signature serving_default, tokenize; export it",
         ),
         (exported.paths["ids_tflite"], r"model\.ids\.tflite takes no text\. Give .*model\.tflite"),
     ):
@@ -112,7 +112,7 @@ def test_an_artefact_of_an_older_version_is_refused(exported, tmp_path):
     signatures = {name: saved.signatures[name] for name in old}
     tf.saved_model.save(saved, str(tmp_path / "old"), signatures)
     with pytest.raises(
-        InputError, match=r"old has no signature align, attention, .*, translate; export it"
+        InputError, match=r"old has no signature complete, next_token, .*, translate; export it"
     ):
         runtime.load(tmp_path / "old")
     path = tmp_path / "old.tflite"

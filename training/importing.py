@@ -7,7 +7,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.heads import SentenceEncoder, SequenceClassifier
 from keras_transformer.models.hugging_face import read_checkpoint, read_json
-from keras_transformer.tasks import CLASSIFICATION, EMBEDDING, TRANSLATION, Head
+from keras_transformer.tasks import CAUSAL_LM, CLASSIFICATION, EMBEDDING, TRANSLATION, Head
 from keras_transformer.text import BertTokenizer, BytePairTokenizer, SentencePieceTokenizer
 from keras_transformer.training.run_directory import RunDirectory
 
@@ -97,6 +97,8 @@ def _head_of(checkpoint, folder):
         path = folder / "sentence_bert_config.json"
         longest = read_json(path).get("max_seq_length") if path.is_file() else None
         return Head(EMBEDDING, (), dict(model.given), longest)
+    if model.config.family == "gpt":
+        return Head(CAUSAL_LM)
     if model.config.family in ("t5", "bart", "transformer"):
         return Head(TRANSLATION)
     raise InputError(

@@ -143,7 +143,7 @@ def next_token_probabilities(model, source_ids, target_ids):
     source_ids, target_ids = ops.cast(source_ids, "int32"), ops.cast(target_ids, "int32")
     inputs = {"source_ids": source_ids, "target_ids": target_ids}
     if _continues(model):
-        target_ids = join_rows(source_ids, target_ids, model.config.padding_id)
+        target_ids = _in_context(model, join_rows(source_ids, target_ids, model.config.padding_id))
         inputs = {"token_ids": target_ids}
     logits = model(inputs, training=False)
     padding = padding_mask(target_ids, model.config.padding_id)
@@ -225,15 +225,24 @@ def _teacher_forced(model, source_ids, target_ids):
 def _logits_of_continuation(model, prompt_ids, target_ids):
     """Score the tokens that follow each prompt: `(B, S)` and `(B, T)` -> logits `(B, T, V)`."""
     padding_id = model.config.padding_id
-    joined = join_rows(prompt_ids, target_ids, padding_id)
+    joined = _in_context(model, join_rows(prompt_ids, target_ids, padding_id))
     logits = model({"token_ids": joined}, training=False)
     lengths = ops.sum(ops.cast(padding_mask(prompt_ids, padding_id), "int32"), axis=1)
     rows, width = ops.shape(joined)
     before = ops.expand_dims(ops.arange(rows, dtype="int32") * width + lengths - 1, 1)
     places = before + ops.arange(ops.shape(target_ids)[1], dtype="int32")
+    places = ops.minimum(places, rows * width - 1)  # padding may lie beyond
     flat = ops.reshape(logits, (-1, logits.shape[-1]))
     picked = ops.take(flat, ops.reshape(places, (-1,)), axis=0)
     return ops.reshape(picked, (-1, ops.shape(target_ids)[1], logits.shape[-1]))
+
+
+def _in_context(model, ids):
+    """Cut rows to what the model can read: longer ones are padding, or do not fit."""
+    rows, width = ops.shape(ids)
+    longest = model.config.max_length
+    width = (min if isinstance(width, int) else ops.minimum)(width, longest)
+    return ops.slice(ids, (0, 0), (rows, width))
 
 
 def join_rows(first, second, padding_id):

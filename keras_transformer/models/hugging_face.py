@@ -8,7 +8,6 @@ Where the same function is written otherwise there, the weights are converted: s
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,17 @@ from keras_transformer.errors import InputError
 from keras_transformer.layers import sinusoidal_table
 from keras_transformer.models.bart import Bart, BartConfig
 from keras_transformer.models.bert import Bert, BertConfig
+from keras_transformer.models.checkpoints import (
+    WEIGHTS,
+    Weight,
+    assign,
+    columns,
+    norm,
+    read_json,
+    read_tensors,
+    single,
+    transposed,
+)
 from keras_transformer.models.electra import Electra, ElectraConfig
 from keras_transformer.models.gpt import Gpt, GptConfig
 from keras_transformer.models.heads import (
@@ -33,8 +43,6 @@ from keras_transformer.models.roberta import Roberta, RobertaConfig
 from keras_transformer.models.t5 import T5, T5Config
 from keras_transformer.models.vision_transformer import VisionTransformer, VisionTransformerConfig
 
-WEIGHTS = "model.safetensors"
-PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pt")
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -44,21 +52,6 @@ ACTIVATIONS = {
     "swish": "silu",
     "silu": "silu",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Weight:
-    """A weight of the model, and where its value comes from.
-
-    Args:
-        variable: The Keras variable.
-        name: Name of the tensor in the file.
-        convert: Function from the tensor to the variable's value.
-    """
-
-    variable: Any
-    name: str
-    convert: Callable[[np.ndarray], np.ndarray] = np.asarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,75 +104,22 @@ def read_checkpoint(folder, head: str | None = None, dtype=None) -> Checkpoint:
             f"{folder / 'config.json'} is of the unknown type {kind!r}; known are "
             f"{', '.join(READERS)}."
         )
-    tensors = _read_tensors(folder)
+    tensors = read_tensors(folder)
     try:
         model, weights, ignored = READERS[kind](published, tensors, folder, head, dtype)
+        labels = _labels(published, model)
+    except InputError:
+        raise
     except KeyError as error:
         raise InputError(f"{folder / 'config.json'} has no {error}.") from None
-    _assign(weights, tensors, ignored, folder / WEIGHTS)
-    return Checkpoint(model, _labels(published, model), published)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        InputError: If the file is missing or damaged.
-    """
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"There is no file {path}.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds no JSON object.")
-    return value
-
-
-def _read_tensors(folder):
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    path = folder / WEIGHTS
-    if not path.is_file():
-        if found := [name for name in PICKLES if (folder / name).exists()]:
-            raise InputError(
-                f"{folder / found[0]} is a pickle, which may run code when it is loaded, and is "
-                f"refused. Convert it to {WEIGHTS} where you trust it."
-            )
-        raise InputError(f"There is no file {path}.")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} can't be read, it is damaged or cut off: {error}") from None
-
-
-def _assign(weights: list[Weight], tensors, ignored, path):
-    """Give every weight its value, or name everything that does not fit."""
-    missing = sorted({w.name for w in weights if w.name not in tensors})
-    extra = sorted(set(tensors) - {w.name for w in weights} - set(ignored))
-    problems = [f"missing: {', '.join(missing)}"] if missing else []
-    problems += [f"left over: {', '.join(extra)}"] if extra else []
-    values = []
-    for weight in weights:
-        if weight.name not in tensors:
-            continue
-        tensor = tensors[weight.name]
-        try:
-            value = weight.convert(tensor)
-        except (ValueError, IndexError):
-            value = tensor
-        expected = tuple(weight.variable.shape)
-        if value.shape != expected:
-            problems.append(
-                f"{weight.name} has shape {tuple(tensor.shape)}, which does not make {expected}"
-            )
-        values.append((weight.variable, value))
-    if problems:
-        raise InputError(f"{path} does not fit its config.json; {'; '.join(problems)}.")
-    for variable, value in values:
-        variable.assign(value.astype("float32"))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{folder / 'config.json'} makes no model: {error}") from None
+    if head is not None and type(model).__name__ != head:
+        raise InputError(
+            f"A checkpoint of the type {kind!r} makes a {type(model).__name__}, not a {head}."
+        )
+    assign(weights, tensors, ignored, f"{folder / WEIGHTS} does not fit its config.json")
+    return Checkpoint(model, labels, published)
 
 
 def _labels(published, model):
@@ -192,25 +132,15 @@ def _labels(published, model):
 # --- Pieces ---------------------------------------------------------------------------------------
 
 
-def _transposed(x):
-    return np.ascontiguousarray(x.T)
-
-
 def _linear(layer, name: str) -> Iterator[Weight]:
     """Pair a `Linear` with a torch.nn.Linear, whose kernel is transposed."""
-    yield Weight(layer.kernel, f"{name}.weight", _transposed)
+    yield Weight(layer.kernel, f"{name}.weight", transposed)
     if layer.bias is not None:
         yield Weight(layer.bias, f"{name}.bias")
 
 
 def _norm(layer, name: str) -> Iterator[Weight]:
-    yield Weight(layer.gamma if hasattr(layer, "gamma") else layer.scale, f"{name}.weight")
-    if getattr(layer, "beta", None) is not None:
-        yield Weight(layer.beta, f"{name}.bias")
-
-
-def _table(embedder_or_table, name: str) -> Weight:
-    return Weight(embedder_or_table.table, name)
+    return norm(layer, f"{name}.weight", f"{name}.bias")
 
 
 def _attention(attention, names: dict[str, str]) -> Iterator[Weight]:
@@ -375,9 +305,7 @@ def _encoder_weights(model, prefix, kind):
         _without_offset if kind == "roberta" else np.asarray,
     )
     if config.num_segments:
-        yield Weight(
-            model.get_layer("segments").table, f"{embeddings}token_type_embeddings.weight"
-        )
+        yield Weight(model.get_layer("segments").table, f"{embeddings}token_type_embeddings.weight")
     yield from _norm(model.get_layer("embedding_norm"), f"{embeddings}LayerNorm")
     if config.embedding_width:
         yield from _linear(model.get_layer("widen"), f"{prefix}embeddings_project")
@@ -402,12 +330,12 @@ def _head_weights(model, kind, tensors, prefix):
     weights: list[Weight] = []
     if model.config.pooler:
         # RoBERTa's classifier begins with what is the pooler elsewhere.
-        own = "classifier.dense" if "classifier.dense.weight" in tensors else f"{prefix}pooler.dense"
+        own = (
+            "classifier.dense" if "classifier.dense.weight" in tensors else f"{prefix}pooler.dense"
+        )
         weights += _linear(model.get_layer("pooler"), own)
     if isinstance(model, Electra):
-        weights += _linear(
-            model.get_layer("discriminator"), "discriminator_predictions.dense"
-        )
+        weights += _linear(model.get_layer("discriminator"), "discriminator_predictions.dense")
         weights += _linear(
             model.get_layer("replaced"), "discriminator_predictions.dense_prediction"
         )
@@ -481,8 +409,7 @@ def _gpt2(published, tensors, folder, head, dtype):
             attention.value_projection,
         )
         for k, part in enumerate(parts):  # one kernel (D, 3 D) there, and not transposed
-            columns = slice(k * width, (k + 1) * width)
-            take = _columns(columns)
+            take = columns(k, 3)
             weights.append(Weight(part.kernel, f"{layer}attn.c_attn.weight", take))
             weights.append(Weight(part.bias, f"{layer}attn.c_attn.bias", take))
         for ours, theirs in (
@@ -497,10 +424,6 @@ def _gpt2(published, tensors, folder, head, dtype):
     weights += _norm(decoder.final_norm, f"{prefix}ln_f")
     masks = (".attn.bias", ".attn.masked_bias", "lm_head.weight")  # buffers, and the tied table
     return model, weights, {name for name in tensors if name.endswith(masks)}
-
-
-def _columns(columns):
-    return lambda x: x[..., columns]
 
 
 # --- T5 -------------------------------------------------------------------------------------------
@@ -646,7 +569,7 @@ def _bart(published, tensors, folder, head, dtype):
         "lm_head.weight",
     }
     if "final_logits_bias" in tensors:
-        weights.append(Weight(bias, "final_logits_bias", lambda x: x[0]))
+        weights.append(Weight(bias, "final_logits_bias", single))
     for side, name in (("encoder", "source"), ("decoder", "target")):
         stack = model.get_layer(side)
         positions = model.get_layer(f"{name}_positions").table
@@ -726,7 +649,7 @@ def _vit(published, tensors, folder, head, dtype):
         Weight(
             model.get_layer("positions").table,
             f"{embeddings}position_embeddings",
-            lambda x: x[0],
+            single,
         ),
     ]
     encoder = model.get_layer("encoder")

@@ -13,11 +13,11 @@ from keras_transformer._quiet import quiet_stderr
 with quiet_stderr():
     import tensorflow as tf
 
+from keras_transformer.artefact import as_arrays
 from keras_transformer.serving.batching import Batcher
 from keras_transformer.serving.errors import RequestError
 from keras_transformer.serving.log import log
 from keras_transformer.serving.tensors import check_inputs
-from keras_transformer.text_to_text import as_arrays
 
 MAX_ATTENTION = 2_000_000  # numbers in an answer that shows attention
 DEFAULT_SIGNATURE = "serving_default"

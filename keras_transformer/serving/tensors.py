@@ -5,8 +5,8 @@ import binascii
 
 import numpy as np
 
+from keras_transformer.artefact import Spec, decode
 from keras_transformer.serving.errors import RequestError
-from keras_transformer.text_to_text import Spec, decode
 
 
 def check_inputs(inputs: dict[str, np.ndarray], specs: dict[str, Spec], limits) -> int:

@@ -12,11 +12,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from keras_transformer.artefact import Spec
 from keras_transformer.errors import InputError
 from keras_transformer.export.runtime import load, saved_model_versions
 from keras_transformer.serving.errors import RequestError
 from keras_transformer.serving.log import log
-from keras_transformer.text_to_text import Spec, TextToText
+from keras_transformer.text_to_text import TextToText
 
 
 class Servable:
