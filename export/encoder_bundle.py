@@ -194,8 +194,8 @@ def rank_correlation(vectors, others) -> float:
         others: Float array `(N, D)`.
     """
     pairs = np.triu_indices(len(vectors), k=1)
-    ranks = [np.argsort(np.argsort((x @ x.T)[pairs])) for x in (vectors, others)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    ours, theirs = (np.argsort(np.argsort((x @ x.T)[pairs])) for x in (vectors, others))
+    return float(np.corrcoef(ours, theirs)[0, 1])
 
 
 # --- The fresh process ----------------------------------------------------------------------------

@@ -49,7 +49,8 @@ def export_saved_model(
     servable = tf.Module()
     # The plain variables: Keras's own archive saves each of them twice, and dropout's seeds too.
     model = translator.model
-    kernels = [] if model.output_kernel is None else [model.output_kernel]
+    kernel = getattr(model, "output_kernel", None)  # only what writes text may have one
+    kernels = [] if kernel is None else [kernel]
     servable.weights = [weight.value for weight in (*model.weights, *kernels)]
     names = sorted(translator.signatures) if signatures is None else signatures
     functions = {name: translator.function(name) for name in names}

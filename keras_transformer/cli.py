@@ -16,6 +16,7 @@ from keras_transformer.cli_encoders import classify, embed, import_
 from keras_transformer.cli_explain import explain
 from keras_transformer.cli_flops import flops
 from keras_transformer.cli_generation import attention, evaluate, export, score, translate
+from keras_transformer.cli_language_models import generate
 from keras_transformer.cli_serving import serve
 from keras_transformer.cli_text import tokenizers
 from keras_transformer.cli_training import average, data_service, memory, train, tune
@@ -92,7 +93,7 @@ def vocab(
 for commands in (
     (train, average, tune, memory, flops, data_service),
     (translate, score, evaluate, attention, export, serve),
-    (import_, embed, classify),
+    (import_, generate, embed, classify),
     (tokenizers, explain),
 ):
     for command in commands:

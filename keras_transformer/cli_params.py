@@ -29,7 +29,9 @@ def params(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A field of the configuration, such as num_heads=4; repeatable."),
+        typer.Option(
+            "--set", help="A field of the configuration, such as num_heads=4; repeatable."
+        ),
     ] = None,
 ) -> None:
     """Show by formula how many parameters a model has, and what for."""

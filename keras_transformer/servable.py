@@ -5,6 +5,7 @@ What is exported, and what a run folder answers with, is made of these.
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -28,16 +29,15 @@ class Servable(Artefact):
     Subclasses set `model` and `tokenizer`, write `_all_graphs`, and call `super().__init__()` last.
     """
 
-    # type: ignore[override]
-    model: tf.keras.Model
-    tokenizer: object
+    model: Any
+    tokenizer: Any
 
     def __init__(self):
         self._graphs = self._all_graphs()
         self._functions: dict[str, tf.types.experimental.ConcreteFunction] = {}
         self._tracing = threading.RLock()
 
-    def _all_graphs(self) -> dict[str, tuple[Callable, dict | Callable]]:
+    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
         """Return each signature's function, and what it takes."""
         raise NotImplementedError
 
@@ -60,7 +60,7 @@ class Servable(Artefact):
     @property
     def vocabulary(self) -> list[str]:
         """The pieces that ids stand for."""
-        return self.tokenizer.vocabulary  # type: ignore[attr-defined]
+        return self.tokenizer.vocabulary
 
     def inputs(self, signature: str):
         """Return the `tf.TensorSpec` of each input of a signature, by name."""

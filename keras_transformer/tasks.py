@@ -14,6 +14,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 from keras_transformer.errors import InputError
 from keras_transformer.models.config import StackConfig, TransformerConfig
 from keras_transformer.models.families import FAMILIES
+from keras_transformer.models.gpt import GptConfig
 from keras_transformer.models.heads import SentenceEncoder, SequenceClassifier
 from keras_transformer.servable import Servable
 from keras_transformer.text_encoders import SentenceEmbedder, TextClassifier
@@ -59,10 +60,11 @@ def make_model(config: StackConfig, head: Head, dtype=None):
     Raises:
         InputError: If the family can't do the task.
     """
+    family: Any = FAMILIES[config.family]
     if head.task == TRANSLATION and isinstance(config, TransformerConfig):
-        return FAMILIES[config.family](config, dtype=dtype)
-    if head.task == CAUSAL_LM and config.family == "gpt":
-        return FAMILIES[config.family](config, dtype=dtype)
+        return family(config, dtype=dtype)
+    if head.task == CAUSAL_LM and isinstance(config, GptConfig):
+        return family(config, dtype=dtype)
     if config.family in ("bert", "roberta", "electra"):
         if head.task == CLASSIFICATION:
             count = len(head.labels)

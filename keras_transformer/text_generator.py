@@ -57,17 +57,20 @@ class TextGenerator(Translator):
     def hypotheses(self, text):
         """Give the best texts that begin with each prompt; see `Translator.hypotheses`."""
         prompt = self._source_ids(text)
-        return self._texts(*self._generate(prompt), prompt)
+        ids, scores = self._generate(prompt)
+        return self._texts(ids, scores, prompt)
 
     def complete(self, text, prefix):
         """Give the best texts in which `prefix` follows the prompt; see `Translator.complete`."""
         prompt = self._source_ids(text)
-        return self._texts(*self._generate_ids(prompt, self._pieces(prefix)), prompt)
+        ids, scores = self._generate_ids(prompt, self._pieces(prefix))
+        return self._texts(ids, scores, prompt)
 
     def sample(self, text, seed):
         """Draw texts that begin with each prompt; see `Translator.sample`."""
         prompt = self._source_ids(text)
-        return self._texts(*self._generate_ids(prompt, seeds=seed), prompt)
+        ids, scores = self._generate_ids(prompt, seeds=seed)
+        return self._texts(ids, scores, prompt)
 
     def _texts(self, ids, scores, prompt=None):
         count = self.options.num_hypotheses

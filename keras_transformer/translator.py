@@ -6,6 +6,9 @@ the SavedModel and the `.tflite` are made of: there is one path from text to tex
 Shapes: B batch, N targets of a source, S source length, T target length.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 
 # isort: split
@@ -73,7 +76,7 @@ class Translator(Servable, TextToText):
 
     def _all_graphs(self):
         """Return each signature's function, and what it takes."""
-        graphs = {
+        graphs: dict[str, tuple[Callable, Any]] = {
             "serving_default": (self.translate_text, strings("text")),
             "translate": (self.hypotheses, strings("text")),
             "complete": (self.complete, strings("text", "prefix")),
@@ -163,7 +166,7 @@ class Translator(Servable, TextToText):
         """
         return self._texts(*self._generate_ids(self._source_ids(text), seeds=seed))
 
-    def _texts(self, ids, scores):
+    def _texts(self, ids, scores, prompt=None):
         texts = self.tokenizer.detokenize(tf.reshape(ids, [-1, tf.shape(ids)[2]]))
         return {"text": tf.reshape(texts, [-1, self.options.num_hypotheses]), "score": scores}
 

@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from keras_transformer.cli import app
 from keras_transformer.decoding import GenerationOptions, generate
 from keras_transformer.errors import InputError
 from keras_transformer.export.runtime import load
@@ -125,3 +127,30 @@ def test_a_run_of_a_language_model_goes_on_with_text(model_of, tmp_path):
     assert writer.run(PROMPTS)[0] == wanted[0]
     with pytest.raises(InputError, match="gives score and text, and no embedding"):
         load(tmp_path / "run", gives="embedding")
+
+
+def test_the_command_goes_on_with_prompts(model_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tokenizer = make_tokenizer("characters")
+    model = model_of(tokenizer)
+    RunDirectory.create(
+        "run", model.config, None, tokenizer, [], head=Head(CAUSAL_LM), weights=model
+    )
+    run = CliRunner().invoke
+    arguments = ["generate", "--model", "run", "--max-length", "4"]
+    result = run(app, [*arguments, "--prompt", "the", "--prompt", "on"])
+    assert result.exit_code == 0
+    writer = TextGenerator(model, tokenizer, GenerationOptions(max_length=4))
+    wanted = [texts[0] for texts in writer.run(["the", "on"])[0]]
+    assert result.stdout == "".join(f"{text}\n" for text in wanted)
+    assert run(app, [*arguments, "--prompt", "the", "--stream"]).stdout == f"{wanted[0]}\n"
+    (tmp_path / "in.txt").write_text("the\non\n")
+    assert run(app, [*arguments, "--input", "in.txt", "--output", "out.txt"]).exit_code == 0
+    assert (tmp_path / "out.txt").read_text() == result.stdout
+    for more, message in (
+        ([], "Give prompts by --prompt or by --input"),
+        (["--prompt", "a" * 24], "Prompt 1 is longer than the model's context"),
+        (["--input", "nothing.txt"], "no file nothing.txt"),
+    ):
+        error = run(app, [*arguments, *more]).exception
+        assert isinstance(error, InputError) and message in str(error)

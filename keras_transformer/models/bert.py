@@ -150,11 +150,11 @@ class EncoderGraph:
         token_ids = self.inputs["token_ids"]
         self.mask = padding_mask(token_ids, config.padding_id)  # (B, S)
         more = None
-        if config.num_segments > 1:
+        if self.segments is not None and config.num_segments > 1:
             segment_ids = keras.Input((None,), dtype="int32", name="segment_ids")
             self.inputs["segment_ids"] = segment_ids
             more = self.segments(segment_ids)
-        elif config.num_segments == 1:
+        elif self.segments is not None:  # all tokens are of the only one
             more = self.segments(ops.zeros_like(token_ids))
         x = self.embed(token_ids, more=more)
         if self.widen is not None:

@@ -7,6 +7,8 @@ Shapes: B batch, S length, D width, V vocabulary, C labels, P masked places.
 Reference: Devlin et al. 2019, section 3 and figure 4; Reimers & Gurevych 2019 for sentences.
 """
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -46,10 +48,7 @@ class _Head(ConfiguredModel):
             return config
         return ENCODERS[config.get("family", "bert")].from_dict(config)
 
-    @staticmethod
-    def head(graph, dtype):
-        """Return inputs and outputs of the model."""
-        raise NotImplementedError
+    head: Callable[..., tuple]  # of graph, dtype and settings: inputs and outputs of the model
 
     def get_config(self):
         """Return the configuration as plain values."""

@@ -99,7 +99,7 @@ def read_checkpoint(folder, head: str | None = None, dtype=None) -> Checkpoint:
     folder = Path(folder)
     published = read_json(folder / "config.json")
     kind = published.get("model_type")
-    if kind not in READERS:
+    if not isinstance(kind, str) or kind not in READERS:
         raise InputError(
             f"{folder / 'config.json'} is of the unknown type {kind!r}; known are "
             f"{', '.join(READERS)}."
@@ -210,7 +210,7 @@ def _encoder_config(published, tensors, prefix):
     if kind == "roberta":
         fields["max_length"] -= ROBERTA_OFFSET
     width = published.get("embedding_size", fields["d_model"])
-    special = {}
+    special: dict[str, Any] = {}
     if kind != "roberta" and published["vocab_size"] < 104:  # ids of a vocabulary of toys
         special = {"begin_id": 2, "end_id": 3, "mask_id": None}
     elif kind == "bert":

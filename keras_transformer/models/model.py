@@ -26,7 +26,6 @@ class ConfiguredModel(Model):
     """
 
     config_class: type[StackConfig]
-    output_kernel = None  # a transposed copy of a tied table, in models that write text
 
     def __init__(self, config, inputs, outputs, dtype_policy, **kwargs):
         super().__init__(inputs, outputs, **kwargs)

@@ -14,6 +14,8 @@ V vocabulary.
 Reference: Vaswani et al. 2017, "Attention Is All You Need".
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -152,7 +154,7 @@ class CausalMask(keras.layers.Layer):
 def _make_layers(config, dtype, devices):
     """Create every layer of the model, by name."""
     dropout = Dropout(config.embedding_dropout, dtype=dtype, name="embedding_dropout")
-    layers = {
+    layers: dict[str, Any] = {
         "encoder": Encoder(
             config.num_layers, name="encoder", **stack_arguments(config, False, dtype, devices)
         ),
