@@ -14,6 +14,15 @@ from keras_transformer.training.distribution import (
 )
 from keras_transformer.training.losses import CrossEntropy, token_cross_entropy
 from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
+from keras_transformer.training.noise import (
+    corrupt_spans,
+    infill_text,
+    mask_tokens,
+    permute_sentences,
+    replace_tokens,
+    sample_replacements,
+    sample_unigrams,
+)
 from keras_transformer.training.optimizers import OPTIMIZERS, adafactor, adamw, paper_adam
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
@@ -25,6 +34,7 @@ from keras_transformer.training.schedules import (
     WarmupCosine,
 )
 from keras_transformer.training.text_files import Mixture, ParallelFiles, make_corpus
+from keras_transformer.training.token_stream import TokenStream, all_windows, windows
 from keras_transformer.training.trainer import TrainingResult, train
 
 __all__ = [
@@ -45,21 +55,31 @@ __all__ = [
     "ScheduledSampling",
     "TokenAccuracy",
     "TokenCrossEntropy",
+    "TokenStream",
     "TrainingConfig",
     "TrainingResult",
     "WarmupCosine",
     "adafactor",
     "adamw",
+    "all_windows",
+    "corrupt_spans",
     "distribute_batches",
     "distribute_local_batches",
+    "infill_text",
     "make_batches",
     "make_corpus",
     "make_strategy",
     "make_training_batches",
+    "mask_tokens",
     "measure",
     "paper_adam",
+    "permute_sentences",
+    "replace_tokens",
+    "sample_replacements",
+    "sample_unigrams",
     "split_batches",
     "token_cross_entropy",
     "token_dropout",
     "train",
+    "windows",
 ]

@@ -42,7 +42,7 @@ class ParallelFiles:
         Raises:
             InputError: If there are none, or not as many sources as targets.
         """
-        sources, targets = _matches(self.source), _matches(self.target)
+        sources, targets = find_files(self.source), find_files(self.target)
         if len(sources) != len(targets):
             raise InputError(
                 f"{self.source} and {self.target} are different numbers of files, "
@@ -197,8 +197,16 @@ def read_lines(path) -> Iterator[str]:
         raise InputError(f"{path} can't be read: {error}.") from None
 
 
-def _matches(pattern: Path) -> list[Path]:
-    """Find the files of a pattern, in sorted order."""
+def find_files(pattern: Path) -> list[Path]:
+    """Find the files of a pattern, in sorted order.
+
+    Args:
+        pattern: A file, or a pattern such as `data/train-*.gz`. A name that exists is taken as it
+            is, whatever is in it.
+
+    Raises:
+        InputError: If there is none.
+    """
     found = [Path(pattern.anchor)]
     for name in pattern.relative_to(pattern.anchor).parts:  # what exists is no pattern
         found = [
