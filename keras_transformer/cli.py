@@ -17,6 +17,7 @@ from keras_transformer.cli_explain import explain
 from keras_transformer.cli_flops import flops
 from keras_transformer.cli_generation import attention, evaluate, export, score, translate
 from keras_transformer.cli_language_models import generate
+from keras_transformer.cli_params import params
 from keras_transformer.cli_serving import serve
 from keras_transformer.cli_text import tokenizers
 from keras_transformer.cli_training import average, data_service, memory, train, tune
@@ -94,7 +95,7 @@ for commands in (
     (train, average, tune, memory, flops, data_service),
     (translate, score, evaluate, attention, export, serve),
     (import_, generate, embed, classify),
-    (tokenizers, explain),
+    (tokenizers, explain, params),
 ):
     for command in commands:
         app.command(command.__name__.rstrip("_").replace("_", "-"))(command)

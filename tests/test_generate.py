@@ -202,7 +202,9 @@ def test_target_is_at_most_fifty_tokens_longer_than_its_source():
         return ops.one_hot(ops.full((len(inputs[0]), 1), 5), 9), inputs[2]
 
     endless = SimpleNamespace(
-        config=SimpleNamespace(max_length=256),
+        config=SimpleNamespace(
+            max_length=256, padding_id=PADDING_ID, begin_id=BEGIN_ID, end_id=END_ID
+        ),
         encoder=lambda ids: (ops.zeros((len(ids), 1, 1)), []),
         empty_caches=lambda batch, length: ops.zeros((batch, 1, length)),
         grow_caches=lambda caches, slots: caches,

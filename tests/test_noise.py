@@ -408,7 +408,7 @@ def test_spans_lie_anywhere():
     shares = np.bincount(first, minlength=18) / 2000
     assert len(shares) == 18
     assert shares == pytest.approx(1 / 18, abs=0.025)
-    other, _ = corrupt_spans(texts, (1, 3), sentinel_ids=SENTINELS)
+    other, _ = corrupt_spans(texts, (1, 3), sentinel_ids=range(V - 1, 0, -1))
     again, _ = corrupt_spans(texts, (1, 2), sentinel_ids=SENTINELS)
     assert inputs.to_list() == again.to_list() != other.to_list()
 

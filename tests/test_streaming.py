@@ -132,7 +132,7 @@ class Writing(TextToText):
             return 9.0 * ops.one_hot(ops.zeros_like(ids) + token, size), caches
 
         model = SimpleNamespace(
-            config=SimpleNamespace(max_length=64),
+            config=SimpleNamespace(max_length=64, padding_id=0, begin_id=2, end_id=END_ID),
             encoder=lambda ids: (ops.zeros((1, 1, 1)), []),
             empty_caches=lambda batch, length: ops.zeros((batch, 1, length)),
             grow_caches=lambda caches, slots: ops.zeros((1, 1, slots)),

@@ -12,7 +12,7 @@ from keras_transformer.training.distribution import (
     distribute_local_batches,
     make_strategy,
 )
-from keras_transformer.training.losses import CrossEntropy, token_cross_entropy
+from keras_transformer.training.losses import BinaryCrossEntropy, CrossEntropy, token_cross_entropy
 from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
 from keras_transformer.training.noise import (
     corrupt_spans,
@@ -40,6 +40,7 @@ from keras_transformer.training.trainer import TrainingResult, train
 __all__ = [
     "OPTIMIZERS",
     "Batching",
+    "BinaryCrossEntropy",
     "Constant",
     "CorpusSize",
     "CrossEntropy",

@@ -12,7 +12,8 @@ from typing import Any
 import tensorflow as tf
 from rich.table import Table
 
-from keras_transformer.models import TransformerConfig
+from keras_transformer.models import TransformerConfig, parameters
+from keras_transformer.models.config import StackConfig
 
 FLOAT = 4  # weights, gradients and the optimizer's state are float32 under every precision
 COPIES = {"adam": 2, "adamw": 2, "adafactor": 0}  # of the weights, in the optimizer's state
@@ -94,22 +95,9 @@ def estimate_memory(
     )
 
 
-def count_parameters(model: TransformerConfig) -> int:
+def count_parameters(model: StackConfig) -> int:
     """Count a model's weights from its configuration."""
-    width, d_ff = model.d_model, model.d_ff
-    attention = 4 * (width * width + width)
-    feed_forward = 2 * width * d_ff + d_ff + width
-    norm = 2 * width
-    encoder_block = attention + feed_forward + 2 * norm
-    decoder_block = 2 * attention + feed_forward + 3 * norm
-    tables = 1 if model.tie_embeddings else 3
-    positions = 2 * model.max_length * width if model.positions == "learned" else 0
-    return (
-        model.num_layers * (encoder_block + decoder_block)
-        + tables * model.vocabulary_size * width
-        + positions
-        + (2 * norm if model.norm_first else 0)
-    )
+    return parameters.count_parameters(model).total
 
 
 def memory_table(model: TransformerConfig, rows: int, length: int, **settings) -> Table:

@@ -207,7 +207,8 @@ class RunDirectory:
         if not fits:
             raise InputError(
                 f"{self.path / tokenizer.file} has {len(tokenizer):,} pieces, but the model's "
-                f"weights are for {expected:,}. Put the vocabulary back that the run was trained with."
+                f"weights are for {expected:,}. Put the vocabulary back that the run was trained "
+                "with."
             )
         return tokenizer
 

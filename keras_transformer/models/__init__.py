@@ -15,6 +15,7 @@ from keras_transformer.models.heads import (
     TokenClassifier,
 )
 from keras_transformer.models.hugging_face import from_hugging_face
+from keras_transformer.models.keras_hub import from_keras_hub
 from keras_transformer.models.model import ConfiguredModel, Model
 from keras_transformer.models.roberta import Roberta, RobertaConfig
 from keras_transformer.models.t5 import T5, T5Config
@@ -48,4 +49,5 @@ __all__ = [
     "VisionTransformerConfig",
     "attention_maps",
     "from_hugging_face",
+    "from_keras_hub",
 ]

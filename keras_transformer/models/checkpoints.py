@@ -234,6 +234,11 @@ def single(x: np.ndarray) -> np.ndarray:
     return np.squeeze(x, 0)
 
 
+def scaled(factor: float, transpose: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that multiplies by a number, and turns rows into columns if asked to."""
+    return lambda x: (x.T if transpose else x) * np.float32(factor)
+
+
 def columns(part: int, parts: int) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function that takes one of several equal parts of the last axis."""
     return lambda x: np.split(x, parts, axis=-1)[part]

@@ -26,6 +26,7 @@ from keras_transformer.models.checkpoints import (
     norm,
     read_json,
     read_tensors,
+    scaled,
     single,
     transposed,
 )
@@ -240,7 +241,7 @@ def _encoder(published, tensors, folder, head, dtype):
     prefix = _prefix_of(tensors, f"{kind}.")
     config = _encoder_config(published, tensors, prefix)
     cls = _class_of(published, folder, head)
-    if cls in (MaskedLanguageModel, QuestionAnswerer, TokenClassifier):
+    if cls in (Electra, MaskedLanguageModel, QuestionAnswerer, TokenClassifier):
         config = dataclasses.replace(config, pooler=False)
     arguments: dict[str, Any] = {}
     if cls in (SequenceClassifier, TokenClassifier):
@@ -472,9 +473,6 @@ def _t5(published, tensors, folder, head, dtype):
     )
     model = T5(config, dtype=dtype)
     root = config.d_model**-0.5
-
-    def scaled(factor, transpose=False):
-        return lambda x: (x.T if transpose else x) * np.float32(factor)
 
     if tied:
         weights = [Weight(model.get_layer("embedding").table, table, scaled(root))]
