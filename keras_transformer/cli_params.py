@@ -121,6 +121,8 @@ def _setting(config_class, text):
     names = [field.name for field in dataclasses.fields(config_class)]
     if not separator or name not in names:
         raise InputError(f"--set {text}: give NAME=VALUE, NAME one of {', '.join(names)}.")
+    if typing.get_origin(types[name]) is typing.Literal:
+        return name, value  # which the configuration checks
     choices = typing.get_args(types[name]) or (types[name],)
     for choice in choices:
         if choice is type(None) and value.lower() == "none":

@@ -28,13 +28,21 @@ def exports(classifier_run, embedder_run, tmp_path_factory):
     for run in (classifier_run, embedder_run):
         folder = tmp_path_factory.mktemp("exports") / "exported"
         console = quiet()
-        export_run(run, folder, console, name="reader", max_quality_loss=20)
+        # One of them in all precisions.
+        several = ("float16", "int8") if run is classifier_run else ()
+        options = {"precisions": several, "max_quality_loss": 20}
+        export_run(run, folder, console, name="reader", **options)
         found[run.head().task] = (run, folder, console.file.getvalue())
     return found
 
 
-@pytest.mark.parametrize("task", VECTORS)
-@pytest.mark.parametrize("file", ["", "savedmodel/1", "model.tflite", "model.float16.tflite"])
+@pytest.mark.parametrize(
+    ("task", "file"),
+    [
+        *((task, file) for task in VECTORS for file in ("", "savedmodel/1", "model.tflite")),
+        ("classification", "model.float16.tflite"),
+    ],
+)
 def test_every_artefact_answers_text_as_the_model_does(exports, task, file):
     run, folder, _ = exports[task]
     wanted = run.servable().call("serving_default", text=TEXTS)
@@ -89,6 +97,7 @@ def test_the_card_tells_what_the_model_is(exports):
 def test_another_export_adds_a_version(exports, tmp_path):
     run, folder, _ = exports["embedding"]
     copy = shutil.copytree(folder, tmp_path / "copy")
+    shutil.copy(copy / "model.tflite", copy / "model.int8.tflite")  # as if there had been one
     export_run(run, copy, quiet(), name="reader", precisions=("float32",))
     assert sorted(p.name for p in (copy / "savedmodel").iterdir()) == ["1", "2"]
     assert not (copy / "model.int8.tflite").exists()

@@ -15,6 +15,7 @@ from keras import ops
 from oracles import assert_close
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
+from keras_transformer.artefact import decode
 from keras_transformer.decoding import (
     GenerationOptions,
     align,
@@ -29,7 +30,6 @@ from keras_transformer.export import bundle, parity, runtime
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import TF_TEXT_OPS, convert
 from keras_transformer.models.config import BEGIN_ID, END_ID
-from keras_transformer.text_to_text import decode
 from keras_transformer.translator import Translator
 
 __all__ = ["exported", "runtimes", "trained", "translator"]

@@ -37,7 +37,7 @@ def made(dtype=None, seed=0, **options):
 
 @functools.cache
 def _kept(config):
-    return made(**config.to_dict())
+    return made(**dataclasses.asdict(config))
 
 
 def kept(**options):

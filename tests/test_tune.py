@@ -97,7 +97,7 @@ def test_a_field_of_both_is_set_in_both():
         (["num_layers=2.5"], "'2.5' is not of type int"),
         (["dropout=a"], "--grid dropout: 'a' is not of type float"),
         (["norm_first=1"], "--grid norm_first: '1' is not one of true, false"),
-        (["positions=rotary"], "--grid positions: 'rotary' is not one of sinusoidal, learned"),
+        (["positions=sideways"], "--grid positions: 'sideways' is not one of sinusoidal, learned"),
         (["seed=1", "seed=2"], "--grid seed is given twice"),
     ],
 )

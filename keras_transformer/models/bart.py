@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from keras_transformer.models.config import TransformerConfig
+from keras_transformer.models.config import Positions, TransformerConfig
 from keras_transformer.models.transformer import Transformer
 
 
@@ -56,7 +56,7 @@ class BartConfig(TransformerConfig):
     d_ff: int = 3072
     activation: str = "gelu"
     layer_norm_epsilon: float = 1e-5
-    positions: str = "learned"
+    positions: Positions = "learned"
     max_length: int = 1024
     scale_embeddings: bool = False
     norm_embeddings: bool = True

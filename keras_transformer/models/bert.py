@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_transformer.layers import Encoder, Linear, TokenEmbedding, attend_to, padding_mask
 from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
-from keras_transformer.models.config import StackConfig
+from keras_transformer.models.config import Positions, StackConfig
 from keras_transformer.models.model import ConfiguredModel
 
 
@@ -60,7 +60,7 @@ class BertConfig(StackConfig):
     activation: str = "gelu"
     attention_dropout: float = 0.1
     layer_norm_epsilon: float = 1e-12
-    positions: str = "learned"
+    positions: Positions = "learned"
     max_length: int = 512
     scale_embeddings: bool = False
     norm_embeddings: bool = True

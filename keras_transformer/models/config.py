@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from keras_transformer.errors import InputError
 from keras_transformer.layers.norms import NORMS
@@ -12,8 +12,10 @@ from keras_transformer.layers.norms import NORMS
 # The ids that every vocabulary learned by this package begins with.
 PADDING_ID, UNKNOWN_ID, BEGIN_ID, END_ID = range(4)
 
-ABSOLUTE = ("sinusoidal", "learned")
-POSITIONS = (*ABSOLUTE, "rotary", "alibi", "buckets", "shaw", "transformer-xl", "none")
+Positions = Literal[
+    "sinusoidal", "learned", "rotary", "alibi", "buckets", "shaw", "transformer-xl", "none"
+]
+POSITIONS = get_args(Positions)
 ATTENTIONS = ("dot-product", "additive")
 
 
@@ -43,7 +45,7 @@ class StackConfig:
     ffn_dropout: float = 0.0  # on the feed-forward's hidden layer
     norm_first: bool = False  # pre-norm; False is the paper's post-norm
     layer_norm_epsilon: float = 1e-6  # Keras's own 1e-3 is too large for small activations
-    positions: str = "sinusoidal"  # one of POSITIONS
+    positions: Positions = "sinusoidal"
     max_length: int = 256  # positions in a sequence, special tokens included
     scale_embeddings: bool = True  # multiply embeddings by sqrt(D)
     tie_embeddings: bool = True  # one table for tokens that go in and for logits

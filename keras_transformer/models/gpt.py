@@ -24,7 +24,7 @@ from keras import ops
 
 from keras_transformer.layers import Decoder, Linear, bias_of
 from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
-from keras_transformer.models.config import END_ID, StackConfig
+from keras_transformer.models.config import END_ID, Positions, StackConfig
 from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.models.transformer import CausalMask
 
@@ -109,7 +109,7 @@ class GptConfig(StackConfig):
     attention_dropout: float = 0.1
     norm_first: bool = True
     layer_norm_epsilon: float = 1e-5
-    positions: str = "learned"
+    positions: Positions = "learned"
     max_length: int = 1024
     scale_embeddings: bool = False
     begin_id: int = END_ID

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from keras_transformer.models.config import TransformerConfig
+from keras_transformer.models.config import Positions, TransformerConfig
 from keras_transformer.models.transformer import Transformer
 
 _V1_1 = {"activation": "gelu_tanh", "gated": True, "tie_embeddings": False}
@@ -49,7 +49,7 @@ class T5Config(TransformerConfig):
     norm_first: bool = True
     norm: str = "rms"
     use_bias: bool = False
-    positions: str = "buckets"
+    positions: Positions = "buckets"
     max_length: int = 512
     begin_id: int = 0
     end_id: int = 1

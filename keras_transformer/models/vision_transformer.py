@@ -14,7 +14,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.layers import Dropout, Encoder, LearnedPositions, Linear
 from keras_transformer.layers.patches import ClassToken, PatchEmbedding
 from keras_transformer.models.assembly import stack_arguments
-from keras_transformer.models.config import StackConfig
+from keras_transformer.models.config import Positions, StackConfig
 from keras_transformer.models.model import ConfiguredModel
 
 
@@ -54,7 +54,7 @@ class VisionTransformerConfig(StackConfig):
     activation: str = "gelu"
     norm_first: bool = True
     layer_norm_epsilon: float = 1e-6
-    positions: str = "learned"  # or "none"
+    positions: Positions = "learned"  # or "none"
     image_size: int = 224  # height and width in pixels
     channels: int = 3
     patch_size: int = 16
