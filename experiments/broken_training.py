@@ -30,8 +30,8 @@ def changed_inputs(change):
     """Compile models so that they train on other inputs."""
     compile_model = trainer.compile_model
 
-    def compile_and_change(model, config):
-        compile_model(model, config)
+    def compile_and_change(model, config, loss):
+        compile_model(model, config, loss)
         model.prepare_inputs = lambda _, inputs: change(dict(inputs))
 
     return trainer, "compile_model", compile_and_change

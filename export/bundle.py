@@ -19,6 +19,7 @@ from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import PRECISIONS, TF_TEXT_OPS, convert
 from keras_transformer.export.tflite_metadata import add_metadata
 from keras_transformer.layers.caches import writing_slices
+from keras_transformer.servable import SAVED_MODEL
 from keras_transformer.tasks import WRITE
 from keras_transformer.training.files import replacing, scratch_folder, write_json
 from keras_transformer.training.run_directory import RunDirectory
@@ -27,13 +28,11 @@ from keras_transformer.training.text_metrics import score_texts
 from keras_transformer.translation import translate
 from keras_transformer.translator import Translator
 
-SAVED_MODEL = "savedmodel"
 VOCABULARY = "vocab.txt"
 GENERATION = "generation.json"
 VALIDATION_LINES = 200
 MAX_QUALITY_LOSS = 1.0
-# The `.tflite` files, from text and from ids, and the custom ops that may be in them.
-KINDS: dict[str, frozenset[str]] = {"": TF_TEXT_OPS, "ids": frozenset()}
+KINDS = ("", "ids")  # of `.tflite` files, by their names; see `Servable.lite_files`
 
 
 def export_run(
@@ -176,10 +175,10 @@ def write_tflite(servable, folder, name, precisions, status, inside) -> dict[str
     """
     files = {file: (folder / file).read_text("utf-8") for file in inside}
     paths = {}
-    for kind, ops in KINDS.items():
-        signatures = ["ids"] if kind else sorted(servable.signatures - {"ids"})
-        if not kind:
-            ops |= servable.tokenizer.custom_ops
+    for kind, file in servable.lite_files.items():
+        signatures, ops = file.signatures, file.custom_ops
+        if ops:
+            ops |= TF_TEXT_OPS
         status.update("Writing a SavedModel to convert")
         graph = folder / "to-convert"
         with writing_slices():
@@ -188,8 +187,9 @@ def write_tflite(servable, folder, name, precisions, status, inside) -> dict[str
             path = folder / _lite_name(kind, precision)
             status.update(f"Converting to {path.name}")
             content = convert(graph, signatures, ops, precision)
-            description = f"From {'pieces' if kind else 'text'}, {precision}"
-            path.write_bytes(add_metadata(content, name, description, files))
+            description = f"From {file.takes}, {precision}"
+            told = servable.tensors
+            path.write_bytes(add_metadata(content, name, description, files, told))
             paths[path.name.removeprefix("model.").replace(".", "_")] = path
         shutil.rmtree(graph)
     return paths

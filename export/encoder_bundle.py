@@ -1,7 +1,7 @@
-"""Exporting what gives labels or vectors for text: every artefact proven, then put in place."""
+"""Exporting what gives labels, vectors and the like: every artefact proven, then put in place."""
 
 import dataclasses
-import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -15,21 +15,19 @@ from rich.table import Table
 
 from keras_transformer.errors import InputError
 from keras_transformer.export import tf_serving
-from keras_transformer.export.bundle import SAVED_MODEL, put_in_place, size_of, write_tflite
+from keras_transformer.export.bundle import put_in_place, size_of, write_tflite
 from keras_transformer.export.model_card import PACKAGES, ops_of
 from keras_transformer.export.parity import EDGE_CASES
 from keras_transformer.export.runtime import CARD, EXTRA
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import PRECISIONS
-from keras_transformer.tasks import CLASSIFICATION
+from keras_transformer.servable import SAVED_MODEL, Proof
 from keras_transformer.text import save_tokenizer
 from keras_transformer.training.files import scratch_folder, write_json
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.spoken_english import examples
 
-VECTORS = {"embedding": "embedding", CLASSIFICATION: "probabilities"}  # what is compared, by task
 PROBES = 60  # generated sentences, for a run without samples
-BATCH = 16
 # How far numbers of a float32 artefact may be from the model's.
 TOLERANCE = {"savedmodel": 1e-5, "tflite": 1e-4}
 
@@ -43,11 +41,12 @@ def export_encoder(
     precisions,
     max_quality_loss: float,
 ) -> dict[str, Path]:
-    """Export a run for classification or embedding; see `export_run` for the files.
+    """Export a run that writes no text; see `export_run` for the files.
 
     In float32 an artefact gives the model's numbers. A smaller `.tflite` gives nearly those: as
-    quality counts, of labels, the share that is the same, and of embeddings, Spearman's
-    correlation of the cosines of all pairs of sentences, both in per cent.
+    quality counts, of answers such as labels, the share that is the same, and of embeddings,
+    Spearman's correlation of the cosines of all pairs of sentences, both in per cent. What is asked
+    and compared is the servable's to say, by `Servable.proofs`.
 
     Args:
         run: The run directory.
@@ -65,58 +64,55 @@ def export_encoder(
         InputError: If an artefact disagrees with the model or loses too much.
     """
     servable = run.servable()
-    task = run.head().task
     texts = [*(run.samples() or [one.spoken for one in examples("test", PROBES)]), *EDGE_CASES]
     wanted = [p for p in PRECISIONS if p in {"float32", *precisions}]
     with scratch_folder(output.parent) as scratch, console.status("Exporting") as status:
-        tokenizer_files = scratch / "tokenizer"
-        save_tokenizer(run.tokenizer(), tokenizer_files)
-        inside = sorted(path.name for path in tokenizer_files.iterdir())
-        for path in tokenizer_files.iterdir():
-            shutil.copy(path, scratch / path.name)
+        inside = _write_tokenizer(servable.tokenizer, scratch)
         readable = [file for file in inside if _is_text(scratch / file)]
         lite = write_tflite(servable, scratch, name, wanted, status, readable)
         status.update("Writing the SavedModel")
         saved_model = scratch / SAVED_MODEL
         export_saved_model(servable, saved_model)
         status.update("Running every file in a fresh process")
-        artefacts = [saved_model, *lite.values()]
-        trials = run_in_fresh_process(artefacts, texts, VECTORS[task])
-        expected = _vectors(servable, texts, VECTORS[task])
+        found = servable.proofs(texts)
+        proofs = {saved_model: found[SAVED_MODEL]}
+        proofs |= {path: found[_kind_of(path)] for path in lite.values()}
+        trials = run_in_fresh_process(proofs)
         measured = [
-            _compare(path, trial, expected, task, max_quality_loss)
-            for path, trial in zip(artefacts, trials, strict=True)
+            _compare(path, proof, trial, asked(servable, proof), max_quality_loss)
+            for (path, proof), trial in zip(proofs.items(), trials, strict=True)
         ]
+        what = "pictures" if servable.tokenizer is None else "sentences"
         card = {
             "name": name,
-            "task": task,
-            "description": _describe(run),
+            "task": run.head().task,
+            "description": servable.description,
             "labels": list(run.head().labels),
             "model": run.model_config().to_dict(),
             "versions": {package: version_of(package) for package in PACKAGES},
             "ops": ops_of(saved_model),
             "minimum_server_version": tf_serving.MINIMUM_SERVER,
             "files": [dataclasses.asdict(one) for one in measured],
-            "quality": f"agreement with the model in per cent, {len(texts)} sentences",
+            "quality": f"agreement with the model in per cent, {len(texts)} {what}",
         }
         write_json(scratch / CARD, card)
         extra = saved_model / EXTRA
         extra.mkdir()
         for file in (*inside, CARD):
             shutil.copy(scratch / file, extra)
-        words = " ".join(texts).split()
-        tf_serving.write_warmup(
-            saved_model,
-            name,
-            tf_serving.warmup_texts(servable.tokenizer, words, servable.max_length),
-            ("serving_default",),
-        )
+        if servable.inputs("serving_default").keys() == {"text"}:
+            words = " ".join(texts).split()
+            tf_serving.write_warmup(
+                saved_model,
+                name,
+                tf_serving.warmup_texts(servable.tokenizer, words, servable.max_length),
+                ("serving_default",),
+            )
         for file, text in tf_serving.configuration(name).items():
             (scratch / file).write_text(text, "utf-8")
-        shutil.rmtree(tokenizer_files)
         version = put_in_place(scratch, output, lite)
     removed = tf_serving.prune(output / SAVED_MODEL, keep)
-    table = Table("file", "MB", "texts/s", "agreement", title=card["quality"])
+    table = Table("file", "MB", f"{what}/s", "agreement", title=card["quality"])
     for one in measured:
         label = f"{SAVED_MODEL}/{version.name}" if one.file == SAVED_MODEL else one.file
         table.add_row(
@@ -125,7 +121,7 @@ def export_encoder(
     console.print(table)
     console.print(
         f"{output}: version {version.name}; all in float32 agree with the model on {len(texts)} "
-        "sentences"
+        f"{what}"
     )
     if removed:
         console.print(f"Removed versions {', '.join(map(str, removed))}")
@@ -133,6 +129,15 @@ def export_encoder(
         "savedmodel": output / SAVED_MODEL,
         **{key: output / path.name for key, path in lite.items()},
     }
+
+
+def _write_tokenizer(tokenizer, folder):
+    """Write the files of a tokeniser, if there is one, and return their names."""
+    if tokenizer is None:
+        return []
+    before = set(folder.iterdir())
+    save_tokenizer(tokenizer, folder)
+    return sorted(path.name for path in {*folder.iterdir()} - before)
 
 
 def _is_text(path):
@@ -143,11 +148,8 @@ def _is_text(path):
         return False
 
 
-def _describe(run):
-    head = run.head()
-    if head.task == CLASSIFICATION:
-        return f"Says of a text which of {', '.join(head.labels)} it is."
-    return "Gives a text a vector, so that texts of like meaning have vectors of like direction."
+def _kind_of(path):
+    return "ids" if path.name.endswith(".ids.tflite") else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,14 +163,17 @@ class Measured:
     largest_difference: float  # of any number
 
 
-def _compare(path, trial, expected, task, max_quality_loss):
-    got = np.array(trial["vectors"], "float32")
-    difference = float(np.abs(got - expected).max())
-    agreement = 100 * (
-        float((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
-        if task == CLASSIFICATION
-        else rank_correlation(got, expected)
+def _compare(path, proof, trial, expected, max_quality_loss):
+    difference = max(
+        float(np.abs(got - wanted).max(initial=0))
+        for got, wanted in zip(trial["numbers"], expected["numbers"], strict=True)
     )
+    if proof.answer is None:
+        agreement = rank_correlation(*map(np.concatenate, (trial["numbers"], expected["numbers"])))
+    else:
+        pairs = zip(trial["answers"], expected["answers"], strict=True)
+        agreement = float(np.concatenate([_same(*pair) for pair in pairs]).mean())
+    agreement *= 100
     exact = not any(precision in path.name for precision in PRECISIONS)
     limit = TOLERANCE["savedmodel" if path.name == SAVED_MODEL else "tflite"]
     if exact and not difference <= limit:
@@ -186,6 +191,13 @@ def _compare(path, trial, expected, task, max_quality_loss):
     return Measured(path.name, size_of(path), rate, agreement, difference)
 
 
+def _same(got, expected):
+    """Say which answers are the same: of strings each that is not empty, of numbers each row."""
+    if expected.dtype == object:
+        return (got == expected)[expected != b""]
+    return (got == expected).reshape(len(expected), -1).all(axis=1)
+
+
 def rank_correlation(vectors, others) -> float:
     """Compute Spearman's correlation of the products of all pairs of vectors, theirs and others'.
 
@@ -201,71 +213,69 @@ def rank_correlation(vectors, others) -> float:
 # --- The fresh process ----------------------------------------------------------------------------
 
 
-def run_in_fresh_process(artefacts, texts, output: str) -> list[dict]:
-    """Run artefacts on texts, one after the other, in a process of their own.
+def run_in_fresh_process(proofs: dict[Path, Proof]) -> list[dict]:
+    """Ask files for what proves them, one after the other, in a process of their own.
 
     Returns:
-        For each artefact `vectors`, what it gave, and `texts_per_second`.
+        For each file `numbers` and `answers`, an array for each batch, and `texts_per_second`.
 
     Raises:
         InputError: If the process fails; the message holds the end of what it said.
     """
     child = subprocess.run(
-        [sys.executable, "-m", "keras_transformer.export.encoder_bundle", *map(str, artefacts)],
-        input=json.dumps({"texts": texts, "output": output}),
+        [sys.executable, "-m", "keras_transformer.export.encoder_bundle"],
+        input=pickle.dumps(proofs),
         capture_output=True,
-        text=True,
         check=False,
     )
     if child.returncode:
-        names = ", ".join(artefact.name for artefact in artefacts)
-        raise InputError(f"{names} do not run in a fresh process:\n{child.stderr[-2000:]}")
-    return json.loads(child.stdout)
+        names = ", ".join(path.name for path in proofs)
+        said = child.stderr.decode("utf-8", "replace")[-2000:]
+        raise InputError(f"{names} do not run in a fresh process:\n{said}")
+    return pickle.loads(child.stdout)
 
 
-def _vectors(artefact, texts, output):
-    parts = [
-        artefact.call("serving_default", text=texts[i : i + BATCH])[output]
-        for i in range(0, len(texts), BATCH)
-    ]
-    return np.concatenate(parts)
+def asked(artefact, proof: Proof) -> dict[str, list]:
+    """Ask for what proves an artefact: `numbers` and `answers`, an array for each batch."""
+    outputs = [artefact.call(proof.signature, **batch) for batch in proof.batches]
+    return {
+        "numbers": [some[proof.numbers] for some in outputs],
+        "answers": [] if proof.answer is None else [some[proof.answer] for some in outputs],
+    }
 
 
-class IdsModel:
-    """The file from ids to vectors, with the text cut outside of it.
+class IdsFile:
+    """A file that takes pieces, for which the text is cut outside of it.
 
     Args:
-        path: The file; those of the tokeniser are beside it.
+        path: The file.
     """
 
     def __init__(self, path: Path):
         from keras_transformer.export.runtime import interpreter
-        from keras_transformer.text import load_tokenizer
 
-        self._tokenizer = load_tokenizer(path.parent)
-        self._runner = interpreter(path).get_signature_runner("ids")
+        self._interpreter = interpreter(path)
 
-    def call(self, signature, text):
-        """Call the file; see `Artefact.call`."""
-        padding = self._tokenizer.padding_id
-        ids = self._tokenizer.tokenize(text).to_tensor(padding)
-        return self._runner(ids=ids.numpy())
+    def call(self, signature, **inputs):
+        """Call a signature; see `Artefact.call`."""
+        return self._interpreter.get_signature_runner(signature)(**inputs)
 
 
-def _main(artefacts: list[Path]) -> None:
+def try_out(proofs: dict[Path, Proof]) -> list[dict]:
+    """Ask files for what proves them, in this process; see `run_in_fresh_process`."""
     from keras_transformer.export.runtime import load
 
-    asked = json.load(sys.stdin)
     trials = []
-    for path in artefacts:
-        artefact = (IdsModel if path.name.endswith(".ids.tflite") else load)(path)
-        _vectors(artefact, asked["texts"], asked["output"])  # kernels are made for each new shape
+    for path, proof in proofs.items():
+        artefact = IdsFile(path) if _kind_of(path) else load(path)
+        asked(artefact, proof)  # kernels are made for each new shape
         since = time.perf_counter()
-        vectors = _vectors(artefact, asked["texts"], asked["output"])
-        rate = len(asked["texts"]) / (time.perf_counter() - since)
-        trials.append({"vectors": vectors.tolist(), "texts_per_second": rate})
-    json.dump(trials, sys.stdout)
+        found = asked(artefact, proof)
+        seconds = time.perf_counter() - since
+        count = sum(len(next(iter(batch.values()))) for batch in proof.batches)
+        trials.append({**found, "texts_per_second": count / seconds})
+    return trials
 
 
 if __name__ == "__main__":
-    _main([Path(name) for name in sys.argv[1:]])
+    pickle.dump(try_out(pickle.load(sys.stdin.buffer)), sys.stdout.buffer)

@@ -21,20 +21,23 @@ EXTRA = "assets.extra"
 CARD = "model_card.json"
 # What an artefact from text to text has at least.
 REQUIRED = frozenset(SIGNATURES) - {"sample", "align", "attention", *STREAMING}
-READS = frozenset({"serving_default", "tokenize"})  # what gives a label or a vector has these
+READS = frozenset({"serving_default", "tokenize"})  # what takes text has these
+SEES = "pixels"  # what takes pictures has this signature, and takes no text
 
 
 def load(path, options=None, jit_compile: bool = False, gives: str | None = None) -> TextToText:
-    """Load anything that takes text.
+    """Load anything that takes text or pictures.
 
     Args:
         path: A run folder, a SavedModel (the folder of a version, or the one that holds the
             versions, of which the highest is taken), a folder that `export` wrote, or a `.tflite`
-            file that takes text.
+            file that takes text or pictures.
         options: `GenerationOptions` for a run. Those of an artefact were chosen when it was
             exported.
         jit_compile: Whether XLA compiles the model of a run, likewise.
-        gives: An output that it has to give: "text", "embedding" or "label"; None for any.
+        gives: An output that it has to give: "text", "embedding", "label", "labels", "answer" or
+            "tokens"; None for any. What gives "text" alone writes it: what fills in masks gives
+            "tokens" as well.
 
     Returns:
         What has signatures; if it writes text, an object for
@@ -48,9 +51,25 @@ def load(path, options=None, jit_compile: bool = False, gives: str | None = None
     check_model(path)
     check_options(path, options, jit_compile)
     artefact = _load(path, options, jit_compile)
-    if gives is not None and gives not in (given := artefact.specs("serving_default")[1]):
+    given = _outputs(artefact)
+    if gives is not None and (gives not in given or (gives == "text" and not _writes(artefact))):
         raise InputError(f"{path} gives {' and '.join(sorted(given))}, and no {gives}.")
     return artefact
+
+
+def sees(artefact) -> bool:
+    """Say whether an artefact takes pictures, by its signature `pixels`."""
+    return SEES in artefact.signatures
+
+
+def _outputs(artefact):
+    """Return what an artefact gives, whatever it takes."""
+    return artefact.specs(SEES if sees(artefact) else "serving_default")[1]
+
+
+def _writes(artefact):
+    """Say whether an artefact writes text, and does not just fill masks in."""
+    return "text" in (given := _outputs(artefact)) and "tokens" not in given
 
 
 def _load(path, options, jit_compile):
@@ -184,20 +203,20 @@ class SavedModel(TextToText):
 
 
 class TFLiteModel(TextToText):
-    """A `.tflite` file from text to text, run by LiteRT with tf.text's ops.
+    """A `.tflite` file that takes text or pictures, run by LiteRT with tf.text's ops.
 
     Args:
         path: The file.
 
     Raises:
-        InputError: If it can't be loaded or takes no text.
+        InputError: If it can't be loaded or takes neither.
     """
 
     def __init__(self, path: Path):
         self._path = path
         self._interpreter = interpreter(path)
         self.signatures = frozenset(self._interpreter.get_signature_list())
-        if "tokenize" not in self.signatures:
+        if not self.signatures & {"tokenize", SEES}:
             raise InputError(
                 f"{path} takes no text. Give the .tflite that export wrote as model.tflite; "
                 "model.ids.tflite is for programs that cut text into pieces themselves."
@@ -246,8 +265,10 @@ def _pieces(path, read):
 
 def _check_signatures(path, artefact):
     """Refuse an artefact that lacks signatures, such as one of an older version."""
+    if sees(artefact):
+        return
     missing = READS - artefact.signatures
-    if not missing and "text" in artefact.specs("serving_default")[1]:
+    if not missing and _writes(artefact):
         missing = REQUIRED - artefact.signatures
     if missing:
         raise InputError(

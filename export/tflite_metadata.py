@@ -23,7 +23,25 @@ VOCABULARY = "vocab.txt"
 VOCABULARY_TYPE = 5  # AssociatedFileType.VOCABULARY
 MIN_PARSER_VERSION = "1.0.0"
 
-# What each tensor is; a signature's tensors go by the same names everywhere.
+# What each tensor is, where a servable does not say otherwise. First those of models that write no
+# text alone.
+READ = {
+    "embedding": "Vector of the text.",
+    "label": "The likeliest label.",
+    "probability": "Probability of that label.",
+    "words": "Words of the text, padded with empty ones.",
+    "labels": "The likeliest label of each word or piece, padded with empty ones.",
+    "question": "A question, UTF-8.",
+    "passage": "The text with its answer, UTF-8.",
+    "answer": "Words of the passage.",
+    "first_word": "Place of the answer's first word in the passage, from 0; -1 for none.",
+    "last_word": "Place of its last word.",
+    "segment_ids": "1 in the passage and the token behind it, otherwise 0.",
+    "start": "Place of the answer's first piece among the ids.",
+    "end": "Place of its last piece.",
+    "filled": "The ids with the likeliest ones in the places of masks.",
+    "pixels": "Pixels from 0 to 255, rows first.",
+}
 TENSORS = {
     "text": "Text, UTF-8.",
     "target": "Target text, UTF-8.",
@@ -32,19 +50,23 @@ TENSORS = {
     "score": "Log-probability, divided by the length penalty in beam search.",
     "tokens": "Number of tokens of the target, the end included.",
     "truncated": "Whether the text was longer than the model takes.",
-    "probabilities": "Probability of each piece of the vocabulary as the next one.",
+    "probabilities": "Probabilities: of each piece of the vocabulary, or of what else is given.",
     "ids": "Numbers of pieces in the vocabulary, padded with 0.",
     "source_ids": "Pieces of the source with the end, padded with 0.",
     "target_ids": "Pieces of the target with the end, padded with 0.",
-    "embedding": "Vector of the text.",
-    "label": "The likeliest label.",
-    "probability": "Probability of that label.",
     "weights": "Attention of target pieces to source pieces.",
+    **READ,
 }
 STATE = "Part of the state of a search."
 
 
-def add_metadata(content: bytes, name: str, description: str, files: Mapping[str, str]) -> bytes:
+def add_metadata(
+    content: bytes,
+    name: str,
+    description: str,
+    files: Mapping[str, str],
+    tensors: Mapping[str, str] | None = None,
+) -> bytes:
     """Describe a `.tflite` file inside itself.
 
     Args:
@@ -52,13 +74,15 @@ def add_metadata(content: bytes, name: str, description: str, files: Mapping[str
         name: Name of the model.
         description: What it is for.
         files: Texts to put into the file by name; `vocab.txt` is marked as the vocabulary.
+        tensors: What tensors are that mean something else here than elsewhere, by name.
 
     Returns:
         The file with metadata. It runs as before.
     """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     buffer = schema.BufferT()
-    buffer.data = np.frombuffer(_describe(model, name, description, files), np.uint8)
+    told = {**TENSORS, **(tensors or {})}
+    buffer.data = np.frombuffer(_describe(model, name, description, files, told), np.uint8)
     model.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = NAME, len(model.buffers) - 1
@@ -83,7 +107,7 @@ def read_file(path, name: str) -> str:
         raise KeyError(name) from None
 
 
-def _describe(model, name, description, files):
+def _describe(model, name, description, files, told):
     build = flatbuffers.Builder(4096)
     signatures = {d.subgraphIndex: d for d in model.signatureDefs or []}
     graphs = []
@@ -93,7 +117,7 @@ def _describe(model, name, description, files):
         if signature is not None:
             graph = model.subgraphs[index]
             sides = (graph.inputs, signature.inputs), (graph.outputs, signature.outputs)
-            inputs, outputs = (_vector(build, _tensors(build, *side)) for side in sides)
+            inputs, outputs = (_vector(build, _tensors(build, told, *side)) for side in sides)
             key = build.CreateString(signature.signatureKey)
             fields = {0: key, 2: inputs, 3: outputs}
         graphs.append(_table(build, fields, size=10))
@@ -110,14 +134,14 @@ def _describe(model, name, description, files):
     return bytes(build.Output())
 
 
-def _tensors(build, indices, named):
+def _tensors(build, told, indices, named):
     """Describe tensors in the order of the graph, which the signature's need not be."""
     names: dict[int, list[str]] = {}
     for tensor in named or []:  # equal outputs may share a tensor
         names.setdefault(tensor.tensorIndex, []).append(tensor.name.decode())
     for index in indices:
         name = names[index].pop(0)
-        text = build.CreateString(TENSORS.get(name, STATE))
+        text = build.CreateString(told.get(name, STATE))
         yield _table(build, {0: build.CreateString(name), 1: text}, size=7)
 
 

@@ -13,14 +13,16 @@ from rich.console import Console
 
 from keras_transformer.cli_checks import check_file_free, check_files_exist
 from keras_transformer.cli_encoders import classify, embed, import_
+from keras_transformer.cli_evaluation import evaluate
 from keras_transformer.cli_explain import explain
 from keras_transformer.cli_flops import flops
-from keras_transformer.cli_generation import attention, evaluate, export, score, translate
+from keras_transformer.cli_generation import attention, export, score, translate
 from keras_transformer.cli_language_models import generate
 from keras_transformer.cli_params import params
 from keras_transformer.cli_serving import serve
 from keras_transformer.cli_text import tokenizers
 from keras_transformer.cli_training import average, data_service, memory, train, tune
+from keras_transformer.cli_words import answer, fill_mask, tag
 from keras_transformer.errors import InputError
 
 app = typer.Typer(
@@ -95,6 +97,7 @@ for commands in (
     (train, average, tune, memory, flops, data_service),
     (translate, score, evaluate, attention, export, serve),
     (import_, generate, embed, classify),
+    (tag, answer, fill_mask),
     (tokenizers, explain, params),
 ):
     for command in commands:

@@ -1,6 +1,11 @@
-"""The commands for published models and for what reads text: import, embed, classify."""
+"""The commands for published models and for what reads texts or pictures: import, embed, classify.
+
+What is asked for words of a text is in `cli_words.py`.
+"""
 
 import json
+from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +16,10 @@ from keras_transformer.cli_checks import check_file_free, check_files_exist, che
 from keras_transformer.cli_generation import Model, output_file, progress, warn_of_cut
 from keras_transformer.errors import InputError
 
+# Of `classify` alone, as only there pictures may be meant.
+LinesOrPictures = Annotated[
+    str, typer.Option(help="Text file, or - for standard input; names of pictures, one a line.")
+]
 Input = Annotated[str, typer.Option(help="Text file, or - for standard input.")]
 Output = Annotated[str, typer.Option(help="File to write, or - for standard output.")]
 Batch = Annotated[int, typer.Option(help="Texts at once.", min=1)]
@@ -45,54 +54,100 @@ def embed(
 ) -> None:
     """Write the vector of each line as a JSON array, one a line."""
 
-    def lines(outputs):
+    def lines(outputs, done):
         for vector in outputs["embedding"].tolist():
             yield json.dumps([round(x, 7) for x in vector]) + "\n"
 
-    _read(model, input, output, batch, "embedding", "Embedding", lines)
+    read_all(model, input, output, batch, "embedding", "Embedding", lines)
 
 
 def classify(
     model: Model,
-    input: Input = "-",
+    input: LinesOrPictures = "-",
     output: Output = "-",
     batch: Batch = 32,
 ) -> None:
-    """Write the likeliest label of each line and its probability, with a tab between."""
+    """Write the likeliest label of each line and its probability, with a tab between.
 
-    def lines(outputs):
+    A model of images reads pictures (PNG, JPEG, BMP, GIF), of which each line names one.
+    """
+
+    def lines(outputs, done):
         pairs = zip(outputs["label"].tolist(), outputs["probability"].tolist(), strict=True)
         for label, probability in pairs:
             yield f"{label.decode('utf-8')}\t{probability:.6f}\n"
 
-    _read(model, input, output, batch, "label", "Classifying", lines)
+    read_all(model, input, output, batch, "label", "Classifying", lines)
 
 
-def _read(model, input, output, batch, gives, title, lines):
-    """Answer all lines in batches, in order."""
+def read_all(
+    model: Path,
+    input: str,
+    output: str,
+    batch: int,
+    gives: str,
+    title: str,
+    lines: Callable[[dict, int], Iterable[str]],
+    row_of: Callable[[str, int], dict[str, str]] = lambda line, number: {"text": line},
+    given: list[str] | None = None,
+) -> None:
+    """Answer all lines in batches, in order, and write what is made of the answers.
+
+    Args:
+        model: What answers.
+        input: File of lines, or - for standard input.
+        output: File to write, or - for standard output.
+        batch: Lines at once.
+        gives: The output that the model has to have.
+        title: What is being done.
+        lines: Makes lines of the outputs of some rows, and of the number of rows before them.
+        row_of: Makes what the model takes of a line and its number.
+        given: Lines, if they are not in a file.
+    """
     check_model_exists(model)
     if input != "-":
         check_files_exist(Path(input))
     if output != "-":
         check_file_free(Path(output), overwrite=True)
-    from keras_transformer.export.runtime import load
-    from keras_transformer.reading import read_lines_in_order
+    from keras_transformer.export.runtime import load, sees
+    from keras_transformer.reading import read_rows_in_order
     from keras_transformer.training.text_files import read_lines
 
     artefact = load(model, gives=gives)
     console = _console()
     count = None if input == "-" else sum(1 for _ in read_lines(input))
+    source = read_lines(input) if given is None else given
     truncated: list[int] = []
     done = 0
     with output_file(output) as file, progress(title, console) as show:
-        task = show.add_task("", total=count)
-        for outputs, cut in read_lines_in_order(
-            artefact, read_lines(input), batch, lambda n: show.update(task, advance=n)
-        ):
-            file.writelines(lines(outputs))
+        task = show.add_task("", total=count if given is None else len(given))
+
+        def advance(number):
+            show.update(task, advance=number)
+
+        answers = (
+            _see(artefact, source, batch, advance)
+            if sees(artefact)
+            else read_rows_in_order(
+                artefact, (row_of(line, i) for i, line in enumerate(source, 1)), batch, advance
+            )
+        )
+        for outputs, cut in answers:
+            file.writelines(lines(outputs, done))
             truncated += [done + i + 1 for i in cut]
             done += len(outputs[gives])
     warn_of_cut(console, truncated, done)
+
+
+def _see(artefact, names, batch, advance):
+    """Answer pictures by the names of their files; they are decoded here, as LiteRT can't."""
+    from keras_transformer.images import read_pictures
+
+    _, size, _, channels = artefact.specs("pixels")[0]["pixels"].shape
+    names = iter(names)
+    while some := list(islice(names, batch)):
+        yield artefact.call("pixels", pixels=read_pictures(some, size, channels)), []
+        advance(len(some))
 
 
 def _console() -> Console:

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -20,10 +20,22 @@ MOST_RESTARTS = 20  # without progress
 Strategy = Literal["auto", "single", "mirrored", "multiworker"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Optimizer = Literal["adam", "adamw", "adafactor"]
+TokenizerName = Literal["wordpiece", "bert", "byte-pairs", "characters", "words"]
+TaskName = Literal[
+    "translation",
+    "summarisation",
+    "causal-lm",
+    "masked-lm",
+    "classification",
+    "token-classification",
+    "question-answering",
+    "image-classification",
+]
 
 
 def train(
     recipe: Recipe = None,
+    task: Annotated[TaskName, typer.Option(help="What the model is for.")] = "translation",
     source: Annotated[
         list[str] | None,
         typer.Option(help="Source text, plain or .gz, or a pattern in quotes; repeatable."),
@@ -37,17 +49,42 @@ def train(
     ] = None,
     valid_source: Annotated[Path | None, typer.Option(help="Source text to validate on.")] = None,
     valid_target: Annotated[Path | None, typer.Option(help="Target text to validate on.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Examples: a .tsv or .jsonl file, lines of text, or a pattern in quotes; for "
+            "image-classification a folder with one of pictures for each label."
+        ),
+    ] = None,
+    valid_data: Annotated[str | None, typer.Option(help="Examples to validate on.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(help="Run whose weights, model and vocabulary to begin with (fine-tuning)."),
+    ] = None,
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="Train only what --init-from does not give.")
+    ] = False,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this run, to the steps first asked for.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of updates in all.")] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the text, instead of --steps. [default: 10]")
+        int | None,
+        typer.Option(
+            help="Passes over the data, instead of --steps. [default: 10, with --init-from 3]"
+        ),
     ] = None,
-    preset: Annotated[str, typer.Option(help="Model: tiny, small, base or big.")] = "tiny",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Model, such as small, bert-tiny or gpt2. [default: the task's]"),
+    ] = None,
+    tokenizer: Annotated[TokenizerName, typer.Option(help="Kind of the vocabulary.")] = "wordpiece",
     vocab: Annotated[
-        Path | None, typer.Option(help="Vocabulary; learned from the training text if not given.")
+        Path | None,
+        typer.Option(
+            help="Vocabulary, or the run that has it; learned from the training text if not given."
+        ),
     ] = None,
     vocab_size: Annotated[int, typer.Option(help="Pieces to learn.")] = 8000,
     split_digits: Annotated[bool, typer.Option(help="Learn digits as single pieces.")] = False,
@@ -61,8 +98,22 @@ def train(
     embedding_dropout: Annotated[
         float | None, typer.Option(help="On embeddings, if not as --dropout.")
     ] = None,
-    attention_dropout: Annotated[float, typer.Option(help="On attention weights.")] = 0.0,
-    ffn_dropout: Annotated[float, typer.Option(help="Inside the feed-forward network.")] = 0.0,
+    attention_dropout: Annotated[
+        float | None, typer.Option(help="On attention weights, if not the preset's.")
+    ] = None,
+    ffn_dropout: Annotated[
+        float | None, typer.Option(help="Inside the feed-forward network, likewise.")
+    ] = None,
+    mask_rate: Annotated[
+        float, typer.Option(help="Share of the tokens that masked-lm predicts.")
+    ] = 0.15,
+    pooling: Annotated[
+        Literal["first", "mean", "mix"] | None,
+        typer.Option(
+            help="What classification reads: the first token's vector, the mean of all, or the "
+            "mean of a mix of all layers."
+        ),
+    ] = None,
     token_dropout: Annotated[
         float, typer.Option(help="Probability that a token of the source becomes unknown.")
     ] = 0.0,
@@ -70,9 +121,21 @@ def train(
         float, typer.Option(help="Probability that a piece is missing when text is cut.")
     ] = 0.0,
     pre_norm: Annotated[
-        bool, typer.Option("--pre-norm", help="Norm before each sub-layer, not after.")
-    ] = False,
-    max_length: Annotated[int, typer.Option(help="Longest sentence in tokens.")] = 256,
+        bool | None,
+        typer.Option("--pre-norm/--post-norm", help="Norm before each sub-layer, or after it."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="NAME=VALUE of another field of the model's configuration, such as "
+            "positions=rotary or image_size=64; repeatable.",
+        ),
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Longest text in tokens. [default: what the model takes]"),
+    ] = None,
     batch_tokens: Annotated[
         int, typer.Option(help="Tokens in one side of a batch, over all devices.")
     ] = 4096,
@@ -93,22 +156,34 @@ def train(
     data_service: Annotated[
         str | None, typer.Option(help="Where batches are made: grpc://HOST:PORT.")
     ] = None,
-    optimizer: Annotated[Optimizer, typer.Option(help="The optimizer.")] = "adam",
+    optimizer: Annotated[
+        Optimizer | None,
+        typer.Option(help="The optimizer. [default: adam, with --init-from adamw]"),
+    ] = None,
     weight_decay: Annotated[float, typer.Option(help="Of adamw.")] = 0.01,
     ema: Annotated[
         float, typer.Option(help="Decay of a moving average of the weights; 0 is off.")
     ] = 0.0,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak; by default the paper's for the model's width.")
+        float | None,
+        typer.Option(
+            help="Peak; by default the paper's for the model's width, with --init-from 5e-5."
+        ),
     ] = None,
     warmup: Annotated[
         int | None, typer.Option(help="Warm-up steps. [default: a quarter of all, at most 4000]")
     ] = None,
     schedule: Annotated[
-        Literal["inverse-square-root", "linear", "cosine", "one-cycle", "constant"],
-        typer.Option(help="After the warm-up; linear, cosine and one-cycle end near 0."),
-    ] = "inverse-square-root",
-    label_smoothing: Annotated[float, typer.Option(help="Share spread over all tokens.")] = 0.1,
+        Literal["inverse-square-root", "linear", "cosine", "one-cycle", "constant"] | None,
+        typer.Option(
+            help="After the warm-up; linear, cosine and one-cycle end near 0. [default: "
+            "inverse-square-root, with --init-from linear]"
+        ),
+    ] = None,
+    label_smoothing: Annotated[
+        float | None,
+        typer.Option(help="Share spread over all labels. [default: 0.1 from text to text, else 0]"),
+    ] = None,
     clip_norm: Annotated[float, typer.Option(help="Global norm of gradients; 0 is off.")] = 1.0,
     teacher_forcing: Annotated[
         float,
@@ -136,16 +211,28 @@ def train(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a run in --output.")] = False,
 ) -> None:
-    """Train a model on parallel text, or go on with a run."""
-    texts = {
+    """Train a model on parallel text or on other examples, or go on with a run.
+
+    The columns of --data are, by task: source and target; document and summary (summarisation);
+    text (causal-lm, masked-lm); text and label (classification); words and labels
+    (token-classification); question, passage and answer (question-answering).
+    """
+    parallel: dict[str, Any] = {
         "--source": source,
         "--target": target,
         "--valid-source": valid_source,
         "--valid-target": valid_target,
-        "--output": output,
     }
+    examples: dict[str, Any] = {"--data": data, "--valid-data": valid_data}
+    if data or valid_data:
+        if given := [name for name, value in parallel.items() if value]:
+            raise InputError(f"Give --data or parallel text, not both: leave out {given[0]}.")
+        needed = examples
+    else:
+        needed = parallel if task in ("translation", "summarisation") else examples
+    texts = {**needed, "--output": output}
     if resume is not None:
-        if any(texts.values()):
+        if any([*parallel.values(), *examples.values(), output, init_from]):
             raise InputError(
                 "--resume takes its files and folder from the run; give --steps at most."
             )
@@ -158,18 +245,21 @@ def train(
     if steps is not None and steps < 1:
         raise InputError(f"--steps must be at least 1, got {steps}.")
     steps_recorded = _parse_profile(profile)
-    _check_patterns(*(source or []), *(target or []))
-    check_files_exist(*(path for path in (valid_source, valid_target, vocab) if path))
+    _check_patterns(*(source or []), *(target or []), *filter(None, examples.values()))
+    check_files_exist(*(p for p in (valid_source, valid_target, vocab, init_from) if p))
 
+    from keras_transformer.models.families import config_of_preset
     from keras_transformer.training.distribution import (
         all_agree,
         make_strategy,
         worker_index,
         workers_lost,
     )
+    from keras_transformer.training.fields import parse_fields
     from keras_transformer.training.new_run import new_run
     from keras_transformer.training.run_directory import RunDirectory
-    from keras_transformer.training.text_files import ParallelFiles, make_corpus
+    from keras_transformer.training.tasks import find_task
+    from keras_transformer.training.text_files import Corpus, ParallelFiles, make_corpus
     from keras_transformer.training.trainer import train as train_run
 
     console = _console()
@@ -185,11 +275,14 @@ def train(
         "embedding_dropout": dropout if embedding_dropout is None else embedding_dropout,
         "attention_dropout": attention_dropout,
         "ffn_dropout": ffn_dropout,
-        "max_length": max_length,
         "norm_first": pre_norm,
-        "recompute": recompute,
+        "recompute": recompute or None,
+        "max_length": None if init_from else max_length,  # what has positions keeps them
     }
     training = {
+        "max_length": max_length,
+        "mask_rate": mask_rate,
+        "freeze": freeze,
         "batch_tokens": batch_tokens,
         "accumulate": accumulate,
         "precision": precision,
@@ -219,19 +312,37 @@ def train(
             if steps is not None and steps != run.training_config().steps:
                 run.extend(steps)
             return
-        assert source and target and valid_source and valid_target  # checked above
+        kind = (
+            type(RunDirectory.open(init_from).model_config())
+            if init_from
+            else config_of_preset(preset or find_task(task).preset)
+        )
+        train_on: Corpus | Path
+        validate_on: Corpus | Path
+        if source and target and valid_source and valid_target:
+            train_on = make_corpus(source, target, weight or None)
+            validate_on = ParallelFiles(valid_source, valid_target)
+        else:
+            train_on, validate_on = Path(str(data)), Path(str(valid_data))
         new_run(
             folder,
-            make_corpus(source, target, weight or None),
-            ParallelFiles(valid_source, valid_target),
+            train_on,
+            validate_on,
+            task=task,
             preset=preset,
+            init_from=init_from,
             steps=steps,
             epochs=epochs,
+            tokenizer=tokenizer,
             vocabulary=vocab,
             vocabulary_size=vocab_size,
             split_digits=split_digits,
             overwrite=overwrite,
-            model={k: v for k, v in model.items() if v is not None},
+            model={
+                **{k: v for k, v in model.items() if v is not None},
+                **parse_fields("--set", kind, set_ or []),
+            },
+            head={} if pooling is None else {"pooling": pooling},
             training={k: v for k, v in training.items() if v is not None},
             console=console,
         )

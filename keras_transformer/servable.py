@@ -3,9 +3,10 @@
 What is exported, and what a run folder answers with, is made of these.
 """
 
+import dataclasses
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 import tensorflow as tf
 
 from keras_transformer.artefact import Artefact, as_arrays, specs_of
+from keras_transformer.errors import InputError
+
+SAVED_MODEL = "savedmodel"  # the kind of file that has every signature
+PROOF_BATCH = 16
 
 
 def strings(*names: str) -> dict[str, tf.TensorSpec]:
@@ -23,14 +28,49 @@ def strings(*names: str) -> dict[str, tf.TensorSpec]:
     return {name: tf.TensorSpec([None], tf.string, name=name) for name in names}
 
 
+@dataclasses.dataclass(frozen=True)
+class LiteFile:
+    """What is in a `.tflite` file.
+
+    Attributes:
+        takes: What it takes, in a word.
+        signatures: Names of its signatures.
+        custom_ops: The custom ops that may be in it.
+    """
+
+    takes: str
+    signatures: list[str]
+    custom_ops: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What shows that a file answers as the model does.
+
+    Attributes:
+        signature: What is called.
+        batches: The inputs of each call, by name.
+        numbers: The output whose numbers have to be the model's.
+        answer: The output of which a smaller file may get a few wrong; None where the numbers are
+            vectors, which are compared by the order of their products.
+    """
+
+    signature: str
+    batches: list[dict[str, Any]]
+    numbers: str
+    answer: str | None
+
+
 class Servable(Artefact):
-    """A model and its tokeniser, with signatures.
+    """A model and its tokeniser, if it has one, with signatures.
 
     Subclasses set `model` and `tokenizer`, write `_all_graphs`, and call `super().__init__()` last.
     """
 
     model: Any
     tokenizer: Any
+    more_ops: frozenset[str] = frozenset()  # custom ops of its own, beside the tokeniser's
+    tensors: ClassVar[dict[str, str]] = {}  # what those are whose names mean something else here
 
     def __init__(self):
         self._graphs = self._all_graphs()
@@ -45,6 +85,24 @@ class Servable(Artefact):
     def signatures(self) -> frozenset[str]:  # type: ignore[override]
         """The names of what can be called."""
         return frozenset(self._graphs)
+
+    @property
+    def lite_files(self) -> dict[str, LiteFile]:
+        """The `.tflite` files by kind, which is a part of their names: `ids`: `model.ids.tflite`.
+
+        The kind `""` is `model.tflite`.
+        """
+        text = sorted(self.signatures - {"ids"})
+        ops = self.tokenizer.custom_ops | self.more_ops
+        return {"": LiteFile("text", text, ops), "ids": LiteFile("pieces", ["ids"])}
+
+    def proofs(self, texts: Sequence[str]) -> dict[str, Proof]:
+        """Say how each kind of file is proven, the SavedModel's included.
+
+        Args:
+            texts: Ordinary sentences, and some that are not.
+        """
+        raise NotImplementedError
 
     def call(self, signature: str, **inputs) -> dict[str, np.ndarray]:
         """Call a signature; see `Artefact.call`."""
@@ -75,6 +133,42 @@ class Servable(Artefact):
                 specs = self.inputs(signature)
                 self._functions[signature] = graph.get_concrete_function(**specs)
             return self._functions[signature]
+
+
+def check_labels(labels, model) -> list[str]:
+    """Return the names of labels.
+
+    Raises:
+        InputError: If there are not as many as the model has logits.
+    """
+    names = [str(label) for label in labels]
+    if len(names) != model.output.shape[-1]:
+        raise InputError(
+            f"The model has {model.output.shape[-1]} labels, but {len(names)} are named."
+        )
+    return names
+
+
+def likeliest(logits, labels: list[str], real=None):
+    """Take the likeliest label.
+
+    Args:
+        logits: Float tensor `(..., C)`.
+        labels: Names of the C labels.
+        real: Bool tensor `(...)`: where there is something to label. Elsewhere the label is "" and
+            its probability 0.
+
+    Returns:
+        Strings `(...)`, the labels; float32 `(...)`, their probabilities; and float32 `(..., C)`,
+        the probabilities of all of them.
+    """
+    probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+    best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+    probability = tf.reduce_max(probabilities, axis=-1)
+    if real is not None:
+        best = tf.where(real, best, len(labels))  # LiteRT chooses between numbers, not strings
+        probability = tf.where(real, probability, 0.0)
+    return tf.gather(tf.constant([*labels, ""]), best), probability, probabilities
 
 
 def count_tokens(ids, padding_id: int):

@@ -5,6 +5,7 @@ and which signatures it has in Python and in what is exported.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
@@ -12,19 +13,44 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 # isort: split
 
 from keras_transformer.errors import InputError
+from keras_transformer.fill_mask import MaskFiller
+from keras_transformer.image_classifier import ImageClassifier
+from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.config import StackConfig, TransformerConfig
 from keras_transformer.models.families import FAMILIES
 from keras_transformer.models.gpt import GptConfig
-from keras_transformer.models.heads import SentenceEncoder, SequenceClassifier
+from keras_transformer.models.heads import (
+    MaskedLanguageModel,
+    QuestionAnswerer,
+    SentenceEncoder,
+    SequenceClassifier,
+    TokenClassifier,
+)
+from keras_transformer.models.vision_transformer import VisionTransformerConfig
+from keras_transformer.question_answering import PassageReader
 from keras_transformer.servable import Servable
 from keras_transformer.text_encoders import SentenceEmbedder, TextClassifier
 from keras_transformer.text_generator import TextGenerator
+from keras_transformer.token_labels import TokenLabeller
 from keras_transformer.translator import Translator
 
-TRANSLATION, CLASSIFICATION, EMBEDDING = "translation", "classification", "embedding"
-CAUSAL_LM = "causal-lm"
-TASKS = (TRANSLATION, CAUSAL_LM, CLASSIFICATION, EMBEDDING)
-WRITE = (TRANSLATION, CAUSAL_LM)  # those that write text
+TRANSLATION, SUMMARISATION, CAUSAL_LM = "translation", "summarisation", "causal-lm"
+MASKED_LM, CLASSIFICATION, EMBEDDING = "masked-lm", "classification", "embedding"
+TOKEN_CLASSIFICATION, QUESTION_ANSWERING = "token-classification", "question-answering"
+IMAGE_CLASSIFICATION = "image-classification"
+TEXT_TO_TEXT = (TRANSLATION, SUMMARISATION)  # those that write one text for another
+WRITE = (*TEXT_TO_TEXT, CAUSAL_LM)  # those that write text
+LABEL = (CLASSIFICATION, TOKEN_CLASSIFICATION, IMAGE_CLASSIFICATION)  # those that have labels
+WITHOUT_TEXT = (IMAGE_CLASSIFICATION,)  # those that have no tokeniser
+# What is on top of an encoder.
+HEADS: dict[str, Any] = {
+    MASKED_LM: MaskedLanguageModel,
+    CLASSIFICATION: SequenceClassifier,
+    TOKEN_CLASSIFICATION: TokenClassifier,
+    QUESTION_ANSWERING: QuestionAnswerer,
+    EMBEDDING: SentenceEncoder,
+}
+TASKS = (*WRITE, *HEADS, IMAGE_CLASSIFICATION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +60,8 @@ class Head:
     Args:
         task: One of `TASKS`.
         labels: Names of the labels, in the order of the logits; empty where there are none.
-        settings: Arguments of the head, such as `pooling`.
+        settings: Arguments of the head, such as `pooling`; of what classifies images those of
+            `images.prepare_pixels`, `image_mean` and `image_std`.
         max_length: Most tokens of a text, if fewer than the model takes.
     """
 
@@ -54,24 +81,36 @@ class Head:
         return {**dataclasses.asdict(self), "labels": list(self.labels)}
 
 
+def check_family(config: StackConfig, task: str) -> None:
+    """Make sure that a model of a family can do a task.
+
+    Raises:
+        InputError: If it can't.
+    """
+    needed: dict[str, type[StackConfig]] = {
+        **dict.fromkeys(TEXT_TO_TEXT, TransformerConfig),
+        CAUSAL_LM: GptConfig,
+        IMAGE_CLASSIFICATION: VisionTransformerConfig,
+        **dict.fromkeys(HEADS, BertConfig),
+    }
+    if not isinstance(config, needed[task]):
+        raise InputError(f"A model of the family {config.family!r} can't do the task {task!r}.")
+
+
 def make_model(config: StackConfig, head: Head, dtype=None):
     """Build the model of a task.
 
     Raises:
         InputError: If the family can't do the task.
     """
+    check_family(config, head.task)
+    if head.task in HEADS:
+        settings = dict(head.settings)
+        if head.task in LABEL:
+            settings["num_labels"] = len(head.labels)
+        return HEADS[head.task](config, dtype=dtype, **settings)
     family: Any = FAMILIES[config.family]
-    if head.task == TRANSLATION and isinstance(config, TransformerConfig):
-        return family(config, dtype=dtype)
-    if head.task == CAUSAL_LM and isinstance(config, GptConfig):
-        return family(config, dtype=dtype)
-    if config.family in ("bert", "roberta", "electra"):
-        if head.task == CLASSIFICATION:
-            count = len(head.labels)
-            return SequenceClassifier(config, num_labels=count, dtype=dtype, **head.settings)
-        if head.task == EMBEDDING:
-            return SentenceEncoder(config, dtype=dtype, **head.settings)
-    raise InputError(f"A model of the family {config.family!r} can't do the task {head.task!r}.")
+    return family(config, dtype=dtype)
 
 
 def make_servable(
@@ -81,17 +120,23 @@ def make_servable(
 
     Args:
         model: The model.
-        tokenizer: The tokeniser that it was trained with.
+        tokenizer: The tokeniser that it was trained with; None for a model of images.
         head: Of the run.
         options: `GenerationOptions`, for what writes text.
         jit_compile: Whether XLA compiles what writes text.
     """
-    if head.task == TRANSLATION:
+    if head.task in TEXT_TO_TEXT:
         return Translator(model, tokenizer, options, jit_compile)
     if head.task == CAUSAL_LM:
         return TextGenerator(model, tokenizer, options, jit_compile)
     if options is not None or jit_compile:
         raise InputError(f"A model for {head.task} writes no text: options of generation are not.")
-    if head.task == CLASSIFICATION:
-        return TextClassifier(model, tokenizer, head.labels, head.max_length)
-    return SentenceEmbedder(model, tokenizer, head.max_length)
+    make: dict[str, Callable[[], Servable]] = {
+        MASKED_LM: lambda: MaskFiller(model, tokenizer, head.max_length),
+        CLASSIFICATION: lambda: TextClassifier(model, tokenizer, head.labels, head.max_length),
+        TOKEN_CLASSIFICATION: lambda: TokenLabeller(model, tokenizer, head.labels, head.max_length),
+        QUESTION_ANSWERING: lambda: PassageReader(model, tokenizer, head.max_length),
+        EMBEDDING: lambda: SentenceEmbedder(model, tokenizer, head.max_length),
+        IMAGE_CLASSIFICATION: lambda: ImageClassifier(model, head.labels, **head.settings),
+    }
+    return make[head.task]()

@@ -7,14 +7,26 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 
 # isort: split
 
+import numpy as np
 import tensorflow as tf
 
-from keras_transformer.errors import InputError
-from keras_transformer.servable import Servable, count_tokens, cut_and_end, strings
+from keras_transformer.servable import (
+    PROOF_BATCH,
+    SAVED_MODEL,
+    Proof,
+    Servable,
+    check_labels,
+    count_tokens,
+    cut_and_end,
+    likeliest,
+    strings,
+)
 
 
 class TextEncoder(Servable):
     """An encoder that takes text: [CLS] pieces [SEP], what is too long is cut.
+
+    Subclasses write `answer` or `read_ids`, and say what they give by `numbers` and `answers`.
 
     Args:
         model: A model of `kt.models.heads`.
@@ -24,6 +36,10 @@ class TextEncoder(Servable):
     Raises:
         ValueError: If the tokeniser has more pieces than the model.
     """
+
+    numbers = "probabilities"  # the output that proves a file
+    # Of which smaller files may get a few wrong, of `serving_default` and of `ids`; see `Proof`.
+    answers: tuple[str | None, str | None] = (None, None)
 
     def __init__(self, model, tokenizer, max_length=None):
         if len(tokenizer) > model.config.vocabulary_size:
@@ -68,12 +84,25 @@ class TextEncoder(Servable):
         Returns:
             As `answer`.
         """
+        return self.answer(self.run_model(self.framed(ids)))
+
+    def framed(self, ids):
+        """Put [CLS] and [SEP] around pieces: int32 `(B, S)` -> `(B, at most max_length)`."""
         config = self.model.config
-        ids = cut_and_end(ids, self.max_length, config.end_id, config.padding_id, config.begin_id)
-        inputs = {"token_ids": ids}
-        if config.num_segments > 1:
-            inputs["segment_ids"] = tf.zeros_like(ids)
-        return self.answer(self.model(inputs, training=False))
+        return cut_and_end(ids, self.max_length, config.end_id, config.padding_id, config.begin_id)
+
+    def run_model(self, token_ids, segment_ids=None, **more):
+        """Call the model.
+
+        Args:
+            token_ids: Int32 tensor `(B, S)`.
+            segment_ids: Int32 tensor `(B, S)`; zeros if None.
+            **more: Its other inputs.
+        """
+        inputs = {"token_ids": token_ids, **more}
+        if self.model.config.num_segments > 1:
+            inputs["segment_ids"] = tf.zeros_like(token_ids) if segment_ids is None else segment_ids
+        return self.model(inputs, training=False)
 
     def tokenize_text(self, text):
         """Show in the graph how text is cut into pieces, and whether all of it fits the model.
@@ -93,6 +122,23 @@ class TextEncoder(Servable):
         padding = self.model.config.padding_id
         return self.tokenizer.tokenize(text).to_tensor(padding, shape=[None, None])
 
+    def proofs(self, texts):
+        """Say how each kind of file is proven; see `Servable.proofs`."""
+        parts = [texts[i : i + PROOF_BATCH] for i in range(0, len(texts), PROOF_BATCH)]
+        batches = [self.examples(part) for part in parts]
+        text = Proof("serving_default", batches, self.numbers, self.answers[0])
+        ids = Proof("ids", [self.to_ids(some) for some in batches], self.numbers, self.answers[1])
+        return {SAVED_MODEL: text, "": text, "ids": ids}
+
+    def examples(self, texts) -> dict[str, list[str]]:
+        """Make inputs of `serving_default` of ordinary sentences."""
+        return {"text": list(texts)}
+
+    def to_ids(self, inputs) -> dict[str, np.ndarray]:
+        """Make of inputs of `serving_default` those of `ids`."""
+        outputs = self.call("tokenize", **inputs)
+        return {name: outputs[name] for name in self.inputs("ids")}
+
 
 class SentenceEmbedder(TextEncoder):
     """Text to one vector.
@@ -105,6 +151,15 @@ class SentenceEmbedder(TextEncoder):
         embedder = SentenceEmbedder(model, tokenizer)
         embedder.call("serving_default", text=["Two young men."])["embedding"]
     """
+
+    numbers = "embedding"
+
+    @property
+    def description(self):
+        """What the model is for, in a sentence."""
+        return (
+            "Gives a text a vector, so that texts of like meaning have vectors of like direction."
+        )
 
     def answer(self, outputs):
         """Name the vector.
@@ -130,13 +185,16 @@ class TextClassifier(TextEncoder):
         InputError: If there are not as many labels as logits.
     """
 
+    answers = ("label", "label")
+
     def __init__(self, model, tokenizer, labels, max_length=None):
-        self.labels = [str(label) for label in labels]
-        if len(self.labels) != model.output.shape[-1]:
-            raise InputError(
-                f"The model has {model.output.shape[-1]} labels, but {len(self.labels)} are named."
-            )
+        self.labels = check_labels(labels, model)
         super().__init__(model, tokenizer, max_length)
+
+    @property
+    def description(self):
+        """What the model is for, in a sentence."""
+        return f"Says of a text which of {', '.join(self.labels)} it is."
 
     def answer(self, outputs):
         """Take the likeliest label.
@@ -148,10 +206,5 @@ class TextClassifier(TextEncoder):
             Dict of `label`, string `(B,)`; `probability`, float32 `(B,)`, of that label; and
             `probabilities`, float32 `(B, C)`, of all of them in their order.
         """
-        probabilities = tf.nn.softmax(tf.cast(outputs, tf.float32))
-        best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
-        return {
-            "label": tf.gather(tf.constant(self.labels), best),
-            "probability": tf.reduce_max(probabilities, axis=-1),
-            "probabilities": probabilities,
-        }
+        label, probability, probabilities = likeliest(outputs, self.labels)
+        return {"label": label, "probability": probability, "probabilities": probabilities}

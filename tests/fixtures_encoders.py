@@ -4,8 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fixtures_run import quiet
 
+from keras_transformer.export import encoder_bundle, export_run, load
 from keras_transformer.training.importing import import_checkpoint
 
 CHECKPOINTS = Path(__file__).parent / "golden" / "checkpoints"
@@ -40,3 +43,31 @@ def embedder_run(tmp_path_factory):
     (there / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
     (there / "sentence_bert_config.json").write_text('{"max_seq_length": 10}')
     return import_checkpoint(there, folder / "run")
+
+
+def exported_files(run, folder):
+    """Export a run in float32, and load what takes no pieces: `(name, artefact)`.
+
+    The files are proven in this process; test_encoder_export.py waits for a fresh one.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder_bundle, "run_in_fresh_process", encoder_bundle.try_out)
+        export_run(run, folder, quiet(), precisions=())
+    return [(file, load(folder / file)) for file in ("savedmodel/1", "model.tflite")]
+
+
+def assert_same(got, wanted):
+    """Make sure that an artefact gave what the model gives, up to the rounding of floats."""
+    assert got.keys() == wanted.keys()
+    for name, values in wanted.items():
+        if values.dtype == np.float32:
+            np.testing.assert_allclose(got[name], values, atol=1e-5)
+        else:
+            assert np.array_equal(got[name], values), name
+
+
+def texts_of(array):
+    """Return strings of an array of bytes, without the empty ones that fill up rows."""
+    if isinstance(array, bytes):
+        return array.decode("utf-8")
+    return [texts_of(some) for some in array if not isinstance(some, bytes) or some]

@@ -60,7 +60,8 @@ def test_a_file_without_custom_ops_takes_pieces(exports, task):
     path = folder / "model.ids.tflite"
     assert not [op for op in ops_of(path.read_bytes()) if op.startswith("custom:")]
     wanted = run.servable().call("serving_default", text=TEXTS)
-    got = encoder_bundle.IdsModel(path).call("serving_default", text=TEXTS)
+    ids = run.servable().call("tokenize", text=TEXTS)["ids"]
+    got = encoder_bundle.IdsFile(path).call("ids", ids=ids)
     np.testing.assert_allclose(got[VECTORS[task]], wanted[VECTORS[task]], atol=1e-5)
 
 
@@ -113,10 +114,11 @@ def test_another_export_adds_a_version(exports, tmp_path):
 def test_what_disagrees_is_not_written(
     embedder_run, tmp_path, monkeypatch, factor, options, message
 ):
-    def trials(artefacts, texts, output):
-        vectors = encoder_bundle._vectors(embedder_run.servable(), texts, output)
-        trial = {"vectors": (factor * vectors).tolist(), "texts_per_second": 1.0}
-        return [trial] * len(artefacts)
+    def trials(proofs):
+        for proof in proofs.values():
+            found = encoder_bundle.asked(embedder_run.servable(), proof)
+            numbers = [factor * some for some in found["numbers"]]
+            yield {"numbers": numbers, "answers": [], "texts_per_second": 1.0}
 
     monkeypatch.setattr(encoder_bundle, "run_in_fresh_process", trials)
     with pytest.raises(InputError, match=message):

@@ -340,7 +340,7 @@ def test_bad_settings_are_named_before_anything_takes_time(
     tmp_path, texts, monkeypatch, options, message
 ):
     before = everything(tmp_path)
-    learn = "keras_transformer.training.new_run.learn_vocabulary"
+    learn = "keras_transformer.training.new_run.learn_tokenizer"
     monkeypatch.setattr(learn, lambda *_, **__: pytest.fail("learned a vocabulary first"))
     with pytest.raises(InputError, match=message):
         make_run(tmp_path / "run", *texts, **options)

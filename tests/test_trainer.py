@@ -33,9 +33,11 @@ from keras_transformer.training.corpus_size import measure
 from keras_transformer.training.data import make_batches
 from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
+from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.optimizers import paper_adam
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
 from keras_transformer.training.schedules import InverseSquareRoot, OneCycle
+from keras_transformer.training.task import SAMPLES_SHOWN
 
 __all__ = ["trained"]
 
@@ -152,7 +154,7 @@ def test_tensorboard_shows_curves_and_translations(trained):
     table = tf.make_ndarray(events.Tensors("translations")[-1].tensor_proto).item().decode()
     rows = table.splitlines()
     assert rows[0] == "| source | output |"
-    assert len(rows) == 2 + trainer.SAMPLES_SHOWN
+    assert len(rows) == 2 + SAMPLES_SHOWN
     sample = trained.run.samples()[0]
     assert rows[2].startswith(f"| {sample} | ")
     capitals = {word.upper() for word in WORDS}
@@ -187,7 +189,7 @@ def test_the_best_weights_are_those_of_the_best_validation(trained):
     model = trained.run.load_model()
     config = trained.run.training_config()
     batches = make_batches(config.valid_files, trained.run.tokenizer(), config.batching)
-    evaluate = trainer.Evaluator(model, config.label_smoothing)
+    evaluate = trainer.Evaluator(model, lambda: token_metrics(config.label_smoothing))
     assert evaluate(batches)["loss"] == pytest.approx(trained.result.best["loss"], rel=1e-6)
 
 
@@ -241,7 +243,7 @@ def test_training_stops_when_it_no_longer_gets_better(tmp_path, files):
     result = trainer.train(run, console)
     assert (result.step, result.best["step"], result.interrupted) == (6, 2, False)
     assert result.last["loss"] == result.best["loss"]
-    assert "No better validation loss 2 times in a row: stopping early" in console.file.getvalue()
+    assert "No better validation 2 times in a row: stopping early" in console.file.getvalue()
     assert run.checkpoints.newest().name == "step-00000006"
 
 
@@ -277,8 +279,8 @@ def test_a_few_infinite_gradients_in_float16_do_not_stop(tmp_path, files, monkey
     run.samples_path.unlink()
     ordinary = trainer.compile_model
 
-    def with_a_large_scale(model, config):
-        ordinary(model, config)
+    def with_a_large_scale(model, config, loss):
+        ordinary(model, config, loss)
         model.optimizer.build(model.trainable_variables)
         model.optimizer.dynamic_scale.assign(2.0**24)
 
@@ -411,7 +413,7 @@ def test_the_average_of_the_weights_is_validated_and_kept(tmp_path, files):
     config = run.training_config()
     batches = make_batches(config.valid_files, run.tokenizer(), config.batching)
     model = run.load_model()
-    found = trainer.Evaluator(model, config.label_smoothing)(batches)["loss"]
+    found = trainer.Evaluator(model, lambda: token_metrics(config.label_smoothing))(batches)["loss"]
     assert found == pytest.approx(column(run, "validation/loss")[5], rel=1e-6)
 
     # The average is that of the optimizer, and training goes on from the weights themselves.

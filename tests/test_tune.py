@@ -7,7 +7,7 @@ import pytest
 from fixtures_run import MODEL, TRAINING, everything, pretend_checkpoint, quiet, write_text
 
 from keras_transformer.errors import InputError
-from keras_transformer.training import trainer
+from keras_transformer.training import sequence_to_sequence
 from keras_transformer.training import tune as tune_module
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.tune import TuneResult, grid_points, table, tune
@@ -110,7 +110,7 @@ def test_what_is_no_grid_is_refused(specs, message):
 
 
 def test_same_seed_gives_the_same_table(tmp_path, texts, monkeypatch):  # T25
-    monkeypatch.setattr(trainer, "SAMPLES_SHOWN", 0)  # they take longer than the training
+    monkeypatch.setattr(sequence_to_sequence, "SAMPLES_SHOWN", 0)  # they take long
     consoles = quiet(), quiet()
     grids = [
         search(tmp_path / name, texts, ["learning_rate=1e-4,2e-2"], console=console)

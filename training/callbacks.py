@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import json
 import math
 import signal
 import sys
@@ -49,12 +48,12 @@ class StopOnNaN(StepCallback):
     in a row end the training.
 
     Args:
-        decode: Turns a batch's `source_ids` into texts, for the message.
+        summary: Says what a batch is made of, given its inputs.
     """
 
-    def __init__(self, decode: Callable[[Any], list[str]]):
+    def __init__(self, summary: Callable[[Any], str]):
         super().__init__()
-        self.decode = decode
+        self.summary = summary
         self.skipped = 0
 
     def on_train_batch_end(self, batch, logs=None):
@@ -67,12 +66,10 @@ class StopOnNaN(StepCallback):
         if hasattr(self.model.optimizer, "skipped_steps") and self.skipped < SKIPPED_IN_A_ROW:
             return
         inputs, _ = first_local(self.model, self.model.last_batch)
-        texts = self.decode(inputs["source_ids"][:2])
-        rows, width = inputs["source_ids"].shape
         raise InputError(
-            f"The gradient became {norm} at step {self.step:,}, on a batch of {rows} pairs of up "
-            f"to {width} tokens that begins with {json.dumps(texts, ensure_ascii=False)}; the last "
-            "checkpoint is kept. A lower --learning-rate or a longer --warmup usually helps."
+            f"The gradient became {norm} at step {self.step:,}, on a batch of "
+            f"{self.summary(inputs)}; the last checkpoint is kept. A lower --learning-rate or a "
+            "longer --warmup usually helps."
         )
 
 
@@ -95,6 +92,8 @@ class Report(StepCallback):
         every: Steps between two reports.
         console: Where to write.
         batching: Whose buckets examples are counted by.
+        width: Gives the length of a batch's longest example, given its inputs.
+        counted: What the loss counts: tokens or labels.
         state: What a checkpoint remembers; the smoothed loss is kept here.
     """
 
@@ -105,6 +104,8 @@ class Report(StepCallback):
         every: int,
         console: Console,
         batching: Batching,
+        width: Callable[[Any], int],
+        counted: str,
         state: dict,
     ):
         super().__init__()
@@ -113,6 +114,8 @@ class Report(StepCallback):
         self.every = every
         self.console = console
         self.batching = batching
+        self.width = width
+        self.counted = counted
         self.state = state
         self.examples: collections.Counter = collections.Counter()
         self.bar = Progress(
@@ -154,6 +157,7 @@ class Report(StepCallback):
         loss = float(logs["loss"])
         seconds = time.perf_counter() - self.last[1]
         tokens_per_second = self.tokens / seconds
+        rate = f"{tokens_per_second:,.0f} {self.counted}/s"
         learning_rate = float(_innermost(self.model.optimizer).learning_rate)
         smoothed = SMOOTHING * self.state.get("smoothed_loss", loss) + (1 - SMOOTHING) * loss
         self.state["smoothed_loss"] = smoothed
@@ -167,12 +171,12 @@ class Report(StepCallback):
         if hasattr(self.model.optimizer, "skipped_steps"):
             values["train/loss_scale"] = float(self.model.optimizer.dynamic_scale.numpy())
             values["train/skipped_steps"] = int(self.model.optimizer.skipped_steps.numpy())
-        self.bar.update(self.task, values=f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s")
+        self.bar.update(self.task, values=f"loss {loss:.3f}, {rate}")
         if not self.console.is_terminal:
             left = (self.steps - step) * seconds / max(1, step - self.last[0])
             self.console.print(
                 f"step {step:,}/{self.steps:,}  loss {loss:.4f}  "
-                f"learning rate {learning_rate:.2e}  {tokens_per_second:,.0f} tokens/s  "
+                f"learning rate {learning_rate:.2e}  {rate}  "
                 f"{left / 60:.1f} min left"
             )
         if self.journal:
@@ -185,12 +189,12 @@ class Report(StepCallback):
         self.tokens = 0.0
 
     def _count_examples(self):
-        inputs, labels = self.model.last_batch
+        inputs, _ = first_local(self.model, self.model.last_batch)
+        bucket = self.batching.lengths[self.batching.bucket_of(self.width(inputs))]
         strategy = self.model.distribute_strategy
-        sources = strategy.experimental_local_results(inputs["source_ids"])
-        width = max(sources[0].shape[1], strategy.experimental_local_results(labels)[0].shape[1])
-        bucket = self.batching.lengths[self.batching.bucket_of(width)]
-        self.examples[bucket] += sum(part.shape[0] for part in sources)
+        any_input = next(iter(self.model.last_batch[0].values()))
+        parts = strategy.experimental_local_results(any_input)
+        self.examples[bucket] += sum(part.shape[0] for part in parts)
         self.state["examples"] = dict(self.examples)
 
     def on_train_end(self, logs=None):
@@ -208,7 +212,8 @@ class Validate(StepCallback):
 
     Args:
         run: The run directory.
-        evaluator: Computes loss, perplexity and token accuracy.
+        evaluator: Computes the loss and other metrics.
+        is_better: Says whether such values are better than the best so far.
         batches: Validation data.
         config: The training's configuration.
         journal: Where values are noted; None for a worker that is not the first.
@@ -222,6 +227,7 @@ class Validate(StepCallback):
         self,
         run: RunDirectory,
         evaluator: Evaluator,
+        is_better: Callable[[dict, dict], bool],
         batches,
         config,
         journal: Journal | None,
@@ -233,6 +239,7 @@ class Validate(StepCallback):
         super().__init__()
         self.run = run
         self.evaluator = evaluator
+        self.is_better = is_better
         self.batches = batches
         self.config = config
         self.journal = journal
@@ -249,7 +256,8 @@ class Validate(StepCallback):
         begin = time.perf_counter()
         with averaged_weights(self.model):
             values = self.evaluator(self.batches)
-            better = values["loss"] < self.state.get("best", {}).get("loss", math.inf)
+            best = self.state.get("best")
+            better = math.isfinite(values["loss"]) and (not best or self.is_better(values, best))
             if self.journal:
                 named = {f"validation/{name}": value for name, value in values.items()}
                 self.journal.scalars(step, **named)
@@ -262,17 +270,23 @@ class Validate(StepCallback):
         else:
             self.state["bad"] = self.state.get("bad", 0) + 1
         self.console.print(
-            f"validation at step {step:,}: loss {values['loss']:.4f}, perplexity "
-            f"{values['perplexity']:.2f}, token accuracy {values['token_accuracy']:.1%}"
+            f"validation at step {step:,}: {', '.join(_shown(*one) for one in values.items())}"
             + (" (best so far)" if better else "")
         )
         self.report.paused(time.perf_counter() - begin)
         if self.config.patience and self.state["bad"] >= self.config.patience:
             self.console.print(
-                f"No better validation loss {self.state['bad']} times in a row: stopping early. "
+                f"No better validation {self.state['bad']} times in a row: stopping early. "
                 f"The best was at step {self.state['best']['step']:,}."
             )
             self.model.stop_training = True
+
+
+def _shown(name, value):
+    """Write a metric for people: a share in per cent."""
+    if name.endswith("accuracy"):
+        return f"{name.replace('_', ' ')} {value:.1%}"
+    return f"{name} {value:.4f}" if name == "loss" else f"{name} {value:.2f}"
 
 
 @contextlib.contextmanager

@@ -29,10 +29,10 @@ class TrainingConfig:
         InputError: If a value is out of its range; the message names it.
     """
 
-    source: str | list[str]  # parallel text files, plain or gzip; patterns; a list for several
-    target: str | list[str]
-    valid_source: str
-    valid_target: str
+    source: str | list[str] | None  # parallel text, plain or gzip; patterns; a list for several
+    target: str | list[str] | None
+    valid_source: str | None
+    valid_target: str | None
     steps: int  # number of updates
     learning_rate: float  # the highest, at the end of the warm-up
     warmup_steps: int
@@ -56,6 +56,10 @@ class TrainingConfig:
     token_dropout: float = 0.0  # probability that a token of the source becomes unknown
     piece_dropout: float = 0.0  # probability that a piece is missing when training text is cut
     data_service: str | None = None  # tf.data service that makes the batches: grpc://host:port
+    data: str | None = None  # examples in another form than parallel text: a file or a pattern
+    valid_data: str | None = None
+    mask_rate: float = 0.15  # share of the tokens that a masked language model is to predict
+    freeze: bool = False  # train what is new only, not what a run that it began from has learned
     patience: int = 0  # stop after so many validations without a better one; 0 is off
 
     def __post_init__(self):
@@ -88,6 +92,7 @@ class TrainingConfig:
         self._check("clip_norm", self.clip_norm >= 0, "must be positive, or 0 for none")
         self._check("seed", 0 <= self.seed < 1 << 32, "must be from 0 to 4294967295")
         self._check("patience", self.patience >= 0, "must be positive, or 0 for none")
+        self._check("mask_rate", 0 < self.mask_rate < 1, "must be between 0 and 1")
         for name in ("token_dropout", "piece_dropout"):
             self._check(name, 0 <= getattr(self, name) < 1, "must be in [0, 1)")
         self._check(
@@ -95,7 +100,8 @@ class TrainingConfig:
             self.data_service is None or re.fullmatch(r"grpc://[^/]+:\d+", self.data_service),
             "must be an address such as grpc://host:5050",
         )
-        make_corpus(_as_list(self.source), _as_list(self.target), self.weights)  # refuses misfits
+        if self.data is None:
+            make_corpus(_as_list(self.source), _as_list(self.target), self.weights)  # if they fit
         Batching(self.batch_tokens, self.max_length)  # refuses a batch too small for a sentence
 
     def _check(self, name, holds, rule):
@@ -104,13 +110,13 @@ class TrainingConfig:
 
     @property
     def train_files(self) -> Corpus:
-        """The text to train on."""
+        """The parallel text to train on."""
         return make_corpus(_as_list(self.source), _as_list(self.target), self.weights)
 
     @property
     def valid_files(self) -> ParallelFiles:
-        """The text to validate on."""
-        return ParallelFiles(Path(self.valid_source), Path(self.valid_target))
+        """The parallel text to validate on."""
+        return ParallelFiles(Path(str(self.valid_source)), Path(str(self.valid_target)))
 
     @property
     def batching(self) -> Batching:
@@ -123,7 +129,7 @@ class TrainingConfig:
 
 
 def _as_list(names):
-    return [names] if isinstance(names, str) else names
+    return [names] if isinstance(names, str) else names or []
 
 
 def make_schedule(config: TrainingConfig):

@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,20 +129,29 @@ def measured(
     return CorpusSize.from_dict(known[name]["size"])
 
 
-def _fingerprint(corpus, tokenizer, batching, worker) -> str:
-    """Digest everything that decides the size; of files their names, sizes and times."""
+def fingerprint(paths: Iterable[Path], decides: Any) -> str:
+    """Digest everything that decides a size.
+
+    Args:
+        paths: The files, of which names, sizes and times count.
+        decides: Everything else, ready for JSON.
+
+    Raises:
+        InputError: If a file is missing.
+    """
     try:
-        files = [
-            [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in pair]
-            for group in corpus.groups
-            for pair in group
-        ]
+        files = [(str(p.absolute()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
     except OSError as error:
         raise InputError(f"{error.filename} can't be read: {error.strerror}.") from None
+    return hashlib.sha256(json.dumps([files, decides]).encode()).hexdigest()
+
+
+def _fingerprint(corpus, tokenizer, batching, worker) -> str:
+    paths = (path for group in corpus.groups for pair in group for path in pair)
     groups = [len(group) for group in corpus.groups]
     vocabulary = tokenizer.vocabulary
-    decides = [files, groups, corpus.shares, vocabulary, dataclasses.astuple(batching), worker]
-    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+    decides = [groups, corpus.shares, vocabulary, dataclasses.astuple(batching), worker]
+    return fingerprint(paths, decides)
 
 
 def _measure(files: list[FilePair], tokenizer, batching, worker) -> CorpusSize:

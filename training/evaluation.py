@@ -1,23 +1,26 @@
 """Teacher-forced evaluation of a model over a data set."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from keras_transformer.training.distribution import distribute_batches
-from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
+from keras_transformer.training.metrics import token_metrics
 
 
 class Evaluator:
-    """Computes loss, perplexity and token accuracy; every real token counts once.
+    """Computes metrics over all batches; every label counts once.
 
     Args:
-        model: A `Transformer`; its strategy's replicas share the work.
-        label_smoothing: Of the loss. Perplexity is without.
+        model: A model that gives logits; its strategy's replicas share the work.
+        make_metrics: Makes the metrics; None for loss, perplexity and token accuracy over labels
+            that are not 0.
     """
 
-    def __init__(self, model, label_smoothing: float = 0.0):
+    def __init__(self, model, make_metrics: Callable[[], list] | None = None):
         self.strategy = model.distribute_strategy
         with self.strategy.scope():
-            self.metrics = [TokenCrossEntropy(label_smoothing), Perplexity(), TokenAccuracy()]
+            self.metrics = (make_metrics or token_metrics)()
 
         def update(inputs, labels):
             logits = model(inputs, training=False)
@@ -33,7 +36,7 @@ class Evaluator:
         self._results = tf.function(lambda: {m.name: m.result() for m in self.metrics})
 
     def __call__(self, batches: tf.data.Dataset) -> dict[str, float]:
-        """Return `loss`, `perplexity` and `token_accuracy` over all `batches`."""
+        """Return the values of the metrics over all `batches`, by name."""
         for metric in self.metrics:
             metric.reset_state()
         batches = distribute_batches(batches, self.strategy)

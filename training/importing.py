@@ -5,10 +5,20 @@ from pathlib import Path
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.bert import BertConfig
-from keras_transformer.models.heads import SentenceEncoder, SequenceClassifier
+from keras_transformer.models.heads import MaskedLanguageModel
 from keras_transformer.models.hugging_face import read_checkpoint, read_json
-from keras_transformer.tasks import CAUSAL_LM, CLASSIFICATION, EMBEDDING, TRANSLATION, Head
+from keras_transformer.models.vision_transformer import VisionTransformer
+from keras_transformer.tasks import (
+    CAUSAL_LM,
+    EMBEDDING,
+    HEADS,
+    IMAGE_CLASSIFICATION,
+    LABEL,
+    TRANSLATION,
+    Head,
+)
 from keras_transformer.text import BertTokenizer, BytePairTokenizer, SentencePieceTokenizer
+from keras_transformer.text.masks import mask_name
 from keras_transformer.training.run_directory import RunDirectory
 
 
@@ -18,7 +28,8 @@ def import_checkpoint(
     """Make a run of a checkpoint of Hugging Face in a local folder.
 
     Args:
-        folder: Folder with `config.json`, `model.safetensors` and the files of the tokeniser.
+        folder: Folder with `config.json`, `model.safetensors` and the files of the tokeniser; for
+            images with `preprocessor_config.json` instead, where the pixels are not in [-1, 1].
         output: Folder of the run.
         head: Name of a model to make of it, such as "SentenceEncoder"; its own if None.
         overwrite: Whether a run in `output` may be replaced.
@@ -33,13 +44,19 @@ def import_checkpoint(
     folder = Path(folder)
     RunDirectory.check_free(output, overwrite)
     checkpoint = read_checkpoint(folder, head)
-    model = checkpoint.model
+    model, model_head = checkpoint.model, _head_of(checkpoint, folder)
+    if isinstance(model, VisionTransformer):
+        return RunDirectory.create(
+            output, model.config, None, None, [], overwrite, head=model_head, weights=model
+        )
     tokenizer = read_tokenizer(folder, checkpoint.config)
     if len(tokenizer) > model.config.vocabulary_size:
         raise InputError(
             f"The tokeniser in {folder} has {len(tokenizer):,} pieces, but the model's table has "
             f"{model.config.vocabulary_size:,}. They are not of one checkpoint."
         )
+    if isinstance(model, MaskedLanguageModel):
+        mask_name(tokenizer)  # which there has to be
     config = model.config
     if isinstance(config, BertConfig):  # the checkpoint does not say which ids are special
         ids = {name: getattr(tokenizer, name) for name in ("begin_id", "end_id", "mask_id")}
@@ -51,7 +68,7 @@ def import_checkpoint(
         tokenizer,
         [],
         overwrite,
-        head=_head_of(checkpoint, folder),
+        head=model_head,
         weights=model,
     )
 
@@ -90,18 +107,37 @@ def _lowercase(folder):
 
 def _head_of(checkpoint, folder):
     model = checkpoint.model
-    if isinstance(model, SequenceClassifier):
-        settings = {name: value for name, value in model.given.items() if name != "num_labels"}
-        return Head(CLASSIFICATION, tuple(checkpoint.labels), settings)
-    if isinstance(model, SentenceEncoder):
+    if isinstance(model, VisionTransformer) and model.config.num_classes:
+        return Head(IMAGE_CLASSIFICATION, _labels(checkpoint), _scaling(folder))
+    task = next((task for task, cls in HEADS.items() if type(model) is cls), None)
+    if task == EMBEDDING:
         path = folder / "sentence_bert_config.json"
         longest = read_json(path).get("max_seq_length") if path.is_file() else None
         return Head(EMBEDDING, (), dict(model.given), longest)
+    if task is not None:
+        settings = {name: value for name, value in model.given.items() if name != "num_labels"}
+        return Head(task, _labels(checkpoint) if task in LABEL else (), settings)
     if model.config.family == "gpt":
         return Head(CAUSAL_LM)
     if model.config.family in ("t5", "bart", "transformer"):
         return Head(TRANSLATION)
+    if isinstance(model, VisionTransformer):
+        raise InputError(f"The model in {folder} has no classifier, so there is no task for it.")
     raise InputError(
-        f"A {type(model).__name__} has no task of its own yet; choose a --head such as "
+        f"A {type(model).__name__} has no task of its own; choose a --head such as "
         "SentenceEncoder or SequenceClassifier."
     )
+
+
+def _labels(checkpoint):
+    """Return the names of labels; their numbers where the checkpoint does not name them."""
+    return tuple(checkpoint.labels or map(str, range(checkpoint.model.output.shape[-1])))
+
+
+def _scaling(folder):
+    """Read how pixels are scaled; see `images.prepare_pixels`."""
+    path = folder / "preprocessor_config.json"
+    fields = read_json(path) if path.is_file() else {}
+    if not fields.get("do_normalize", True):  # pixels from 0 to 1
+        return {"image_mean": 0.0, "image_std": 1.0}
+    return {name: fields[name] for name in ("image_mean", "image_std") if name in fields}

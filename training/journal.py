@@ -1,6 +1,7 @@
 """What a run tells while it trains: TensorBoard for people, JSON lines for machines."""
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +44,18 @@ class Journal:
             lengths = np.repeat(list(by_length), list(by_length.values()))
             tf.summary.histogram("train/examples_by_length", lengths)
 
-    def translations(self, step: int, sources: list[str], outputs: list[str]) -> None:
-        """Show sample translations as a table."""
-        rows = "\n".join(
-            f"| {_cell(s)} | {_cell(o)} |" for s, o in zip(sources, outputs, strict=True)
-        )
+    def table(self, step: int, name: str, header: Sequence[str], rows: Iterable) -> None:
+        """Show a table of texts.
+
+        Args:
+            step: The step.
+            name: What TensorBoard lists it by.
+            header: The names of the columns.
+            rows: For each row its texts.
+        """
+        lines = [_line(header), "|---" * len(header) + "|", *map(_line, rows)]
         with self._writer.as_default(step):
-            tf.summary.text("translations", f"| source | output |\n|---|---|\n{rows}")
+            tf.summary.text(name, "\n".join(lines))
 
     def attention(
         self, step: int, maps: dict[str, list], source: list[str], target: list[str]
@@ -90,5 +96,6 @@ def _forget_after(path, step):
             new.write_text("".join(kept), "utf-8")
 
 
-def _cell(text):
-    return text.replace("|", "\\|").replace("\n", " ")
+def _line(texts):
+    cells = (str(text).replace("|", "\\|").replace("\n", " ") for text in texts)
+    return f"| {' | '.join(cells)} |"

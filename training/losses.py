@@ -52,10 +52,11 @@ def _smoothed_cross_entropy(logits, labels, smoothing):
             losses = losses - smoothing * ops.mean(logits, axis=-1)
 
         def grad(upstream):  # (B, T)
-            size = logits.shape[-1]
+            size = ops.shape(logits)[-1]
             flat = ops.reshape(upstream, (-1,))
-            upstream = ops.expand_dims(upstream, -1)
-            gradient = (probabilities - smoothing / size) * upstream
+            # Without smoothing the number of logits may be any, such as the length of a text.
+            gradient = probabilities - smoothing / size if smoothing else probabilities
+            gradient = gradient * ops.expand_dims(upstream, -1)
             rows = ops.reshape(gradient, (-1, size))
             true = ops.stack([ops.arange(ops.shape(rows)[0]), ops.reshape(labels, (-1,))], axis=1)
             rows = ops.scatter_update(rows, true, flat * (smoothing - 1), "add")

@@ -91,3 +91,17 @@ class TokenAccuracy(_TokenMean):
         hit = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
         both = ops.logical_and(hit, real)
         return ops.sum(ops.cast(both, "float32")), ops.sum(ops.cast(real, "float32"))
+
+
+def token_metrics(label_smoothing: float = 0.0, ignore_id: int = 0) -> list:
+    """Make what is measured where each token is predicted: loss, perplexity and token accuracy.
+
+    Args:
+        label_smoothing: Of the loss. Perplexity is without.
+        ignore_id: Label of padding.
+    """
+    return [
+        TokenCrossEntropy(label_smoothing, ignore_id=ignore_id),
+        Perplexity(ignore_id=ignore_id),
+        TokenAccuracy(ignore_id=ignore_id),
+    ]

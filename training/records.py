@@ -28,6 +28,11 @@ class RecordSource(Protocol):
         """The names of the columns."""
         ...
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files."""
+        ...
+
     def __iter__(self) -> Iterator[Record]:
         """Yield the examples in order."""
         ...
@@ -116,6 +121,12 @@ class Pairs:
         if len(self.columns) != 2:
             raise InputError(f"A pair has two columns, got {', '.join(self.columns)}.")
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files."""
+        pairs = ParallelFiles(Path(self.source), Path(self.target)).pairs
+        return [path for pair in pairs for path in pair]
+
     def __iter__(self) -> Iterator[Record]:
         """Yield the pairs in order."""
         return (record for _, record in self.located())
@@ -163,6 +174,11 @@ class ImageFolder:
                 f"{found}."
             )
         return folders
+
+    @property
+    def paths(self) -> list[Path]:
+        """The pictures."""
+        return [Path(name) for name, _ in self]
 
     def __iter__(self) -> Iterator[Record]:
         """Yield the name and the label of each picture, sorted by label and name.

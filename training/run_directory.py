@@ -3,6 +3,7 @@
     config.json          the task, the model's configuration and the training's
     vocab.txt            the pieces in the order of their ids; other tokenisers have other files
     data.json            what was counted in the text, to be counted again only if it changes
+    initial.weights.h5   what training begins with, if another run was asked for them
     best.weights.h5      the weights with the lowest validation loss
     checkpoints/         the newest state, to go on from: weights, optimizer, position
     samples.txt          a few source sentences, for sample translations and for export
@@ -21,7 +22,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.models.config import StackConfig
 from keras_transformer.models.families import config_from_dict
 from keras_transformer.servable import Servable
-from keras_transformer.tasks import Head, make_model, make_servable
+from keras_transformer.tasks import WITHOUT_TEXT, Head, make_model, make_servable
 from keras_transformer.text import load_tokenizer, save_tokenizer
 from keras_transformer.text.storage import Tokenizer
 from keras_transformer.training.checkpoints import Checkpoints, without_optimizer
@@ -43,6 +44,7 @@ class RunDirectory:
         self.config_path = self.path / "config.json"
         self.vocabulary_path = self.path / "vocab.txt"
         self.sizes_path = self.path / "data.json"
+        self.initial_path = self.path / "initial.weights.h5"
         self.best_path = self.path / "best.weights.h5"
         self.samples_path = self.path / "samples.txt"
         self.metrics_path = self.path / "metrics.jsonl"
@@ -75,12 +77,13 @@ class RunDirectory:
         path,
         model: StackConfig,
         training: TrainingConfig | None,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         samples: list[str],
         overwrite: bool = False,
         sizes: dict[str, Any] | None = None,
         head: Head | None = None,
         weights=None,
+        initial=None,
     ) -> "RunDirectory":
         """Write a new run that has not been trained yet.
 
@@ -88,12 +91,13 @@ class RunDirectory:
             path: The folder to make.
             model: Configuration of the model.
             training: Configuration of the training; None for a model that was trained elsewhere.
-            tokenizer: The run's from now on.
+            tokenizer: The run's from now on; None for a model of images.
             samples: A few source sentences.
             overwrite: Whether a run that is there may be replaced.
             sizes: What was counted in the text, from `corpus_size.remember`, by name.
             head: What the model is for; translation if None.
-            weights: A model whose weights the run begins with, or None.
+            weights: A trained model, whose weights are the run's best; None if it is not trained.
+            initial: A model whose weights training begins with; None for chance.
 
         Raises:
             InputError: If the folder is not free.
@@ -103,9 +107,12 @@ class RunDirectory:
             run = cls(new)
             new.mkdir()
             run.save_config(model, training, head)
-            save_tokenizer(tokenizer, new)
+            if tokenizer is not None:
+                save_tokenizer(tokenizer, new)
             if weights is not None:
                 run.save_best(weights)
+            if initial is not None:
+                initial.save_weights(run.initial_path)
             run.samples_path.write_text("".join(f"{line}\n" for line in samples), "utf-8")
             if sizes:
                 run.save_sizes(sizes)
@@ -193,17 +200,19 @@ class RunDirectory:
         """Load the tokeniser.
 
         Raises:
-            InputError: If it is missing, damaged, or not the one that the model was made for.
+            InputError: If it is missing, damaged, or not the one that the model was made for, or
+                the model takes no text.
         """
+        if (task := self.head().task) in WITHOUT_TEXT:
+            raise InputError(f"{self.path} is for {task}, and has no tokeniser.")
         try:
             tokenizer = load_tokenizer(self.path)
         except (OSError, ValueError) as error:
             raise InputError(f"The run's vocabulary can't be read: {error}") from None
         expected = self.model_config().vocabulary_size
         # Published tables are rounded up to sizes that processors like.
-        fits = len(tokenizer) == expected or (
-            len(tokenizer) < expected and not self.was_trained_here
-        )
+        began_here = self.was_trained_here and not self.initial_path.is_file()
+        fits = len(tokenizer) == expected or (len(tokenizer) < expected and not began_here)
         if not fits:
             raise InputError(
                 f"{self.path / tokenizer.file} has {len(tokenizer):,} pieces, but the model's "
@@ -260,8 +269,9 @@ class RunDirectory:
             options: `GenerationOptions`, for what writes text.
             jit_compile: Whether XLA compiles what writes text.
         """
-        tokenizer = self.tokenizer()
-        return make_servable(self.load_model(), tokenizer, self.head(), options, jit_compile)
+        head = self.head()
+        tokenizer = None if head.task in WITHOUT_TEXT else self.tokenizer()
+        return make_servable(self.load_model(), tokenizer, head, options, jit_compile)
 
     def steps_done(self) -> int:
         """Return the step of the newest checkpoint, 0 if there is none."""

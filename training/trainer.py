@@ -9,8 +9,8 @@ import tensorflow as tf
 from rich.console import Console
 
 from keras_transformer.errors import InputError
-from keras_transformer.models import Transformer, attention_maps
-from keras_transformer.models.config import BEGIN_ID
+from keras_transformer.models.config import TransformerConfig
+from keras_transformer.tasks import make_model
 from keras_transformer.training.callbacks import (
     Checkpoint,
     Profile,
@@ -21,8 +21,6 @@ from keras_transformer.training.callbacks import (
     steps_made,
 )
 from keras_transformer.training.config import TrainingConfig, make_optimizer
-from keras_transformer.training.corpus_size import CorpusSize, measured
-from keras_transformer.training.data import make_batches, make_training_batches
 from keras_transformer.training.distribution import (
     distribute_local_batches,
     has_other_workers,
@@ -34,13 +32,13 @@ from keras_transformer.training.files import remove_unfinished
 from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.memory import describe_memory, measured_peak
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run_directory import RunDirectory, load_weights
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
-from keras_transformer.translation import translate
-from keras_transformer.translator import Translator, append_end
+from keras_transformer.training.task import TRAINING, VALIDATION
+from keras_transformer.training.tasks import make_task
+from keras_transformer.training.transfer import freeze
 
 REPORT_EVERY = 50  # steps
-SAMPLES_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,16 +95,20 @@ def train(
     console = (console or Console(stderr=True)) if is_first else Console(quiet=True)
     strategy = strategy or tf.distribute.get_strategy()
     config = run.training_config()
-    tokenizer = run.tokenizer()
     run.check_unfinished(config.steps)
     if is_first:
         remove_unfinished(run.path)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
+    task = make_task(run)
     with strategy.scope():
-        model = Transformer(run.model_config(), dtype=config.precision)
-        compile_model(model, config)
+        model = make_model(run.model_config(), run.head(), dtype=config.precision)
+        if config.freeze:
+            freeze(model)
+        if run.initial_path.is_file() and not run.checkpoints.all():
+            load_weights(model, run.initial_path)
+        compile_model(model, config, task.loss())
     state = run.checkpoints.restore(model) if run.checkpoints.all() else {}
     for path, problem in run.checkpoints.damaged.items():
         console.print(
@@ -116,47 +118,50 @@ def train(
     done = steps_made(model)
     _check_same_step(strategy, done)
 
-    batching = dataclasses.replace(
-        config.batching, batch_tokens=config.batch_tokens // worker[1]
-    )  # all workers together make a batch
     sizes = run.sizes()
-    size = measured(sizes, "training", config.train_files, tokenizer, batching, worker)
-    valid_size = measured(sizes, "validation", config.valid_files, tokenizer, config.batching)
+    size = task.measure(sizes, TRAINING, worker)
+    valid_size = task.measure(sizes, VALIDATION)
     if is_first and sizes != run.sizes():
         run.save_sizes(sizes)
-    _describe(console, model, "training", size)
-    _describe(console, model, "validation", valid_size)
-    describe_memory(console, run.model_config(), config, strategy)
+    trained = sum(int(np.prod(weight.shape)) for weight in model.trainable_variables)
+    console.print(
+        f"Model of {model.count_params():,} parameters"
+        + (f", of which {trained:,} are trained" if config.freeze else "")
+    )
+    for part, counted in ((TRAINING, size), (VALIDATION, valid_size)):
+        first, *left_out = task.describe(counted)
+        console.print(f"{part}: {first}")
+        for line in left_out:
+            console.print(f"  {line}", style="yellow")
+    if isinstance(task.model, TransformerConfig):  # the formula is of encoder and decoder
+        describe_memory(console, task.model, config, strategy)
 
     journal = Journal(run.metrics_path, run.tensorboard_path, done) if is_first else None
     report = Report(
-        config.steps, journal, min(REPORT_EVERY, config.validate_every), console, batching, state
+        config.steps,
+        journal,
+        min(REPORT_EVERY, config.validate_every),
+        console,
+        config.batching,
+        task.width,
+        task.counted,
+        state,
     )
     interrupt = StopOnSignal(strategy)
     validate = Validate(
         run,
-        Evaluator(model, config.label_smoothing),
-        make_batches(config.valid_files, tokenizer, config.batching),
+        Evaluator(model, task.metrics),
+        task.is_better,
+        task.validation_batches(),
         config,
         journal,
         console,
-        _SampleShow(model, tokenizer, run.samples()[:SAMPLES_SHOWN]),
+        task.show(model, run.samples()),
         report,
         state,
     )
     checkpoint = Checkpoint(run, config.checkpoint_every, config.keep_checkpoints, state)
-    batches = make_training_batches(
-        config.train_files,
-        tokenizer,
-        batching,
-        config.seed,
-        size,
-        done,
-        worker=worker,
-        token_dropout=config.token_dropout,
-        piece_dropout=config.piece_dropout,
-        data_service=config.data_service,
-    )
+    batches = task.training_batches(size, done, worker)
     try:
         model.fit(
             distribute_local_batches(batches, strategy),
@@ -164,7 +169,7 @@ def train(
             shuffle=False,  # the data is shuffled already
             verbose=0,
             callbacks=[
-                StopOnNaN(lambda ids: _decode(tokenizer, ids)),
+                StopOnNaN(task.summary),
                 report,
                 validate,
                 # After validation, so that the checkpoint remembers it.
@@ -195,47 +200,23 @@ def train(
     )
 
 
-def compile_model(model: Transformer, config: TrainingConfig) -> None:
-    """Compile a model as a configuration says."""
+def compile_model(model, config: TrainingConfig, loss=None) -> None:
+    """Compile a model as a configuration says.
+
+    Args:
+        model: The model.
+        config: The configuration.
+        loss: The loss; that of translation if None.
+    """
     sampling = None
     if config.teacher_forcing < 1:
         sampling = ScheduledSampling(config.teacher_forcing, config.steps)
     model.compile(
         make_optimizer(config),
-        loss=CrossEntropy(config.label_smoothing),
+        loss=loss or CrossEntropy(config.label_smoothing),
         accumulate=config.accumulate,
         prepare_inputs=sampling,
     )
-
-
-class _SampleShow:
-    """Shows what the model makes of a few sentences, and where its heads look meanwhile."""
-
-    def __init__(self, model, tokenizer, samples):
-        self.model = model
-        self.tokenizer = tokenizer
-        self.samples = samples
-        self.translator = Translator(model, tokenizer)
-
-    def __call__(self, journal, step):
-        if not self.samples:
-            return
-        outputs = translate(self.translator, self.samples).texts
-        journal.translations(step, self.samples, outputs)
-        ids = self.tokenizer.tokenize([self.samples[0], outputs[0]])
-        longest = self.model.config.max_length
-        source = append_end(ids[:1].to_tensor(), longest)
-        target = np.concatenate([[BEGIN_ID], ids[1].numpy()])[None, :longest].astype("int32")
-        maps = attention_maps(self.model, {"source_ids": source, "target_ids": tf.constant(target)})
-        journal.attention(step, maps, self._pieces(source[0]), self._pieces(target[0]))
-
-    def _pieces(self, ids):
-        return [self.tokenizer.vocabulary[int(i)] for i in ids]
-
-
-def _decode(tokenizer, ids):
-    inner = tf.ragged.boolean_mask(ids, ids > BEGIN_ID + 1)
-    return [text.decode("utf-8", "replace") for text in tokenizer.detokenize(inner).numpy()]
 
 
 def _check_same_step(strategy, step):
@@ -248,18 +229,3 @@ def _check_same_step(strategy, step):
             f"This worker goes on from step {step:,}, but others do not. The run has to be in a "
             "folder that all workers share."
         )
-
-
-def _describe(console, model, name, size: CorpusSize):
-    if name == "training":
-        console.print(f"Model of {model.count_params():,} parameters")
-    console.print(
-        f"{name}: {size.pairs:,} pairs, {size.target_tokens:,} target tokens, "
-        f"{size.batches:,} batches, {size.padding:.0%} padding"
-    )
-    if size.too_long:
-        console.print(
-            f"  left out: {size.too_long:,} pairs longer than --max-length tokens", style="yellow"
-        )
-    if size.empty:
-        console.print(f"  left out: {size.empty:,} pairs with an empty side", style="yellow")

@@ -8,7 +8,6 @@ import dataclasses
 import itertools
 import json
 import math
-import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig
 from keras_transformer.training.checkpoints import Checkpoints
 from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.fields import parse_field
 from keras_transformer.training.files import replacing, write_json
 from keras_transformer.training.new_run import new_run
 from keras_transformer.training.run_directory import RunDirectory
@@ -83,7 +83,8 @@ def grid_points(specs: Sequence[str]) -> list[dict[str, dict[str, Any]]]:
             )
         if name in values:
             raise InputError(f"--grid {name} is given twice; put all its values into one.")
-        parsed = [_parse(name, kinds[parts[0]][name], text.strip()) for text in texts.split(",")]
+        kind, parts_of_spec = kinds[parts[0]][name], texts.split(",")
+        parsed = [parse_field("--grid", name, kind, text.strip()) for text in parts_of_spec]
         values[name] = list(dict.fromkeys(parsed))
     return [
         {
@@ -196,25 +197,6 @@ def table(results: Sequence[TuneResult]) -> Table:
         note = f"{result.folder} (stopped early by an error)" if result.error else result.folder
         shown.add_row(*(_show(result.settings[name]) for name in names), *values, str(note))
     return shown
-
-
-def _parse(name, kind, text):
-    """Read a value of a field from text."""
-    if typing.get_origin(kind) is typing.Literal:
-        choices = {str(choice): choice for choice in typing.get_args(kind)}
-    elif kind is bool:
-        choices = {"true": True, "false": False}
-    elif isinstance(kind, types.UnionType):  # such as int | None
-        kinds = [k for k in typing.get_args(kind) if k is not type(None)]
-        return None if text == "none" else _parse(name, kinds[0], text)
-    else:
-        try:
-            return kind(text)
-        except ValueError:
-            raise InputError(f"--grid {name}: {text!r} is not of type {kind.__name__}.") from None
-    if text not in choices:
-        raise InputError(f"--grid {name}: {text!r} is not one of {', '.join(choices)}.")
-    return choices[text]
 
 
 def _set_up(folder, train, valid, points, options, steps):

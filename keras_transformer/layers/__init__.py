@@ -10,6 +10,7 @@ from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.embeddings import OutputBias, TokenEmbedding
 from keras_transformer.layers.feed_forward import FeedForward
 from keras_transformer.layers.grouped_query import GroupedQueryAttention
+from keras_transformer.layers.layer_mix import LayerMix
 from keras_transformer.layers.linear import Linear
 from keras_transformer.layers.masks import (
     attend_to,
@@ -46,6 +47,7 @@ __all__ = [
     "EncoderBlock",
     "FeedForward",
     "GroupedQueryAttention",
+    "LayerMix",
     "LearnedPositions",
     "Linear",
     "LinearBias",

@@ -126,22 +126,26 @@ class Encoder(_Stack):
     Call arguments:
         inputs: Float tensor `(B, S, D)`, embeddings with positions.
         attention_mask: Boolean tensor `(B, S, S)` or `(B, 1, S)`, True = may attend.
+        return_layers: Whether to return what every block made as well.
 
     Returns:
-        Float tensor `(B, S, D)`: the memory, as long as the input.
+        Float tensor `(B, S, D)`: the memory, as long as the input. With `return_layers` a tuple of
+        it and a list of N + 1 such tensors: the input and the output of each block.
     """
 
     block_class = EncoderBlock
 
-    def call(self, inputs, attention_mask=None, training=None):
+    def call(self, inputs, attention_mask=None, training=None, return_layers=False):
         """Run the blocks in order."""
         x = inputs
+        layers = [ops.cast(inputs, self.compute_dtype)]
         places = ops.arange(ops.shape(inputs)[1])
         arguments = self._arguments(None, places, places)
         for i, block in enumerate(self.blocks):
             with self._device(i):
                 x = self._caller(block, training)(x, attention_mask=attention_mask, **arguments)
-        return self._finish(x)
+            layers.append(x)
+        return (self._finish(x), layers) if return_layers else self._finish(x)
 
 
 @keras.saving.register_keras_serializable("keras_transformer")

@@ -118,9 +118,10 @@ class EncoderGraph:
         config: A `BertConfig`.
         dtype: A dtype policy.
         prefix: What names begin with, where a model holds two.
+        with_layers: Whether `layers` is to hold the input and the output of each block.
     """
 
-    def __init__(self, config, dtype=None, prefix=""):
+    def __init__(self, config, dtype=None, prefix="", with_layers=False):
         self.config = config
         width = config.embedding_width
         self.table = embedding(config, f"{prefix}embedding", dtype, width)
@@ -159,7 +160,13 @@ class EncoderGraph:
         x = self.embed(token_ids, more=more)
         if self.widen is not None:
             x = self.widen(x)
-        self.outputs = {"sequence": self.encoder(x, attention_mask=attend_to(self.mask))}
+        self.layers = None
+        attend = {"attention_mask": attend_to(self.mask)}
+        if with_layers:
+            sequence, self.layers = self.encoder(x, return_layers=True, **attend)
+        else:
+            sequence = self.encoder(x, **attend)
+        self.outputs = {"sequence": sequence}
         if self.pooler is not None:
             self.outputs["pooled"] = self.pooler(self.outputs["sequence"][:, 0])
 

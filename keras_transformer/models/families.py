@@ -43,8 +43,17 @@ def find_preset(name: str, vocabulary_size: int | None = None, **changes: Any) -
     Raises:
         InputError: If there is no such preset.
     """
+    return config_of_preset(name).preset(name, vocabulary_size, **changes)
+
+
+def config_of_preset(name: str) -> type[StackConfig]:
+    """Return the configuration's class that has a preset.
+
+    Raises:
+        InputError: If there is no such preset.
+    """
     for cls in FAMILIES.values():
         if name in cls.config_class.presets:
-            return cls.config_class.preset(name, vocabulary_size, **changes)
+            return cls.config_class
     choices = ", ".join(name for cls in FAMILIES.values() for name in cls.config_class.presets)
     raise InputError(f"There is no preset {name!r}; choose one of {choices}.")

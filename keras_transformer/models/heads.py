@@ -15,6 +15,7 @@ from keras import ops
 from keras_transformer.errors import InputError
 from keras_transformer.layers import Dropout, Linear, OutputBias
 from keras_transformer.layers.activations import get_activation
+from keras_transformer.layers.layer_mix import LayerMix
 from keras_transformer.layers.masks import LOWEST
 from keras_transformer.layers.norms import make_norm
 from keras_transformer.models.bert import BertConfig, EncoderGraph, mean_of_tokens
@@ -23,7 +24,7 @@ from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.models.roberta import RobertaConfig
 
 ENCODERS = {config.family: config for config in (BertConfig, RobertaConfig, ElectraConfig)}
-POOLINGS = ("first", "mean")
+POOLINGS = FIRST, MEAN, MIX = ("first", "mean", "mix")
 
 
 class _Head(ConfiguredModel):
@@ -36,7 +37,7 @@ class _Head(ConfiguredModel):
         config = self.make_config(config)
         given = {name: kwargs.pop(name) for name in self.settings if name in kwargs}
         dtype = kwargs.pop("dtype", None)
-        graph = EncoderGraph(config, dtype)
+        graph = EncoderGraph(config, dtype, with_layers=given.get("pooling") == MIX)
         inputs, outputs = self.head(graph, dtype, **given)
         super().__init__(config, inputs, outputs, graph.dtype_policy, **kwargs)
         self.given = given
@@ -63,7 +64,8 @@ class SequenceClassifier(_Head):
         config: A `BertConfig`, or another encoder's, or its fields as a dict.
         num_labels: Number of labels C.
         pooling: "first": the vector of [CLS], through the pooler if there is one; "mean": the mean
-            of all real tokens, the better start for an encoder that was trained on it.
+            of all real tokens, the better start for an encoder that was trained on it; "mix": the
+            mean over tokens of a mix of all layers, for an encoder that stays as it is.
         **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
 
     Call arguments:
@@ -86,10 +88,12 @@ class SequenceClassifier(_Head):
         if pooling not in POOLINGS:
             raise InputError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}.")
         sequence = graph.outputs["sequence"]
-        if pooling == "mean":
-            vector = MeanOfTokens(dtype=dtype, name="mean")(sequence, graph.mask)
-        else:
+        if pooling == MIX:
+            sequence = LayerMix(dtype=dtype, name="layer_mix")(graph.layers)
+        if pooling == FIRST:
             vector = graph.outputs.get("pooled", sequence[:, 0])
+        else:
+            vector = MeanOfTokens(dtype=dtype, name="mean")(sequence, graph.mask)
         vector = Dropout(graph.config.dropout, dtype=dtype, name="head_dropout")(vector)
         return graph.inputs, Linear(num_labels, dtype=dtype, name="logits")(vector)
 
@@ -173,10 +177,10 @@ class SentenceEncoder(_Head):
     @staticmethod
     def head(graph, dtype, pooling="mean", normalize=True):
         """Return inputs and outputs of the model."""
-        if pooling not in POOLINGS:
-            raise InputError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}.")
+        if pooling not in (FIRST, MEAN):
+            raise InputError(f"pooling must be {FIRST} or {MEAN}, got {pooling!r}.")
         sequence = graph.outputs["sequence"]
-        if pooling == "mean":
+        if pooling == MEAN:
             vector = MeanOfTokens(dtype=dtype, name="mean")(sequence, graph.mask)
         else:
             vector = ops.cast(sequence[:, 0], "float32")

@@ -2,6 +2,7 @@
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.text.bert import BertTokenizer
+from keras_transformer.text.bert_learner import learn_bert_vocabulary
 from keras_transformer.text.byte_pair_learner import learn_byte_pairs
 from keras_transformer.text.byte_pairs import BytePairTokenizer
 from keras_transformer.text.characters import CharacterTokenizer, learn_characters
@@ -24,6 +25,7 @@ __all__ = [
     "bpe_compress",
     "bpe_decompress",
     "compare_tokenizers",
+    "learn_bert_vocabulary",
     "learn_byte_pairs",
     "learn_characters",
     "learn_vocabulary",

@@ -105,8 +105,10 @@ class BytePairTokenizer:
         self._pairs = PairTable([(ids[a], ids[b], ids[a + b]) for a, b in self.merges], len(ids))
         self._classes = CodePointTable(_classes(), _OTHER)
         names = set(self.special_tokens.values())
+        pieces = [p.encode() if p in names else bytes(BYTES[c] for c in p) for p in self.vocabulary]
+        self._sizes = tf.constant([len(piece) for piece in pieces])
         self._joiner = Joiner(
-            [p.encode() if p in names else bytes(BYTES[c] for c in p) for p in self.vocabulary],
+            pieces,
             [True] * len(self.vocabulary),
             self.unknown_id,
             set(special.values()) - {self.unknown_id},
@@ -143,6 +145,18 @@ class BytePairTokenizer:
         ends = tf.concat([[0], tf.cumsum(counts)], 0)
         rows = tf.cast(tf.gather(ends, row_words), tf.int64)
         return tf.RaggedTensor.from_row_splits(tokens, rows, validate=False)
+
+    def tokenize_with_sizes(self, text):
+        """Cut text into pieces, and say how many bytes of it each is.
+
+        Args:
+            text: String tensor `(B,)` of any bytes.
+
+        Returns:
+            What `tokenize` returns, and int32 `(N,)` for the pieces of all texts.
+        """
+        ids = self.tokenize(text)
+        return ids, tf.gather(self._sizes, ids.values)
 
     def _word_begins(self, found: Characters):
         r"""Cut at the places where GPT-2's pattern does.

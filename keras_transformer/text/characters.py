@@ -68,6 +68,17 @@ class CharacterTokenizer:
         Returns:
             Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
         """
+        return self.tokenize_with_sizes(text)[0]
+
+    def tokenize_with_sizes(self, text):
+        """Cut text into characters, and say how many bytes of it each is.
+
+        Args:
+            text: String tensor `(B,)`, UTF-8.
+
+        Returns:
+            What `tokenize` returns, and int32 `(N,)` for the characters of all texts.
+        """
         found = characters(text)
         ids = self._ids.look_up(found.codes)
         # Characters before each byte, and so before each row.
@@ -78,7 +89,9 @@ class CharacterTokenizer:
         )
         before = tf.concat([[0], tf.cumsum(begins)], 0)
         rows = tf.cast(tf.gather(before, found.rows), tf.int64)
-        return tf.RaggedTensor.from_row_splits(ids, rows, validate=False)
+        ends = tf.concat([found.places, tf.shape(found.bytes)], 0)[1:]
+        sizes = ends - found.places
+        return tf.RaggedTensor.from_row_splits(ids, rows, validate=False), sizes
 
     def detokenize(self, ids):
         """Join characters to text.

@@ -75,10 +75,21 @@ class Joiner:
             ids = tf.where(known, ids, tf.constant(self._unknown_id, ids.dtype))
         pieces = tf.gather(tf.reshape(ids, [-1]), tf.where(tf.reshape(real, [-1]))[:, 0])
         splits = tf.cumsum(tf.reduce_sum(tf.cast(real, tf.int64), axis=1))
+        splits = tf.concat([tf.zeros([1], tf.int64), splits], 0)
+        return self.join_rows(tf.cast(pieces, tf.int32), splits)
+
+    def join_rows(self, ids, splits):
+        """Join pieces to text, all of which are written.
+
+        Args:
+            ids: Int32 tensor `(N,)`, the pieces of all texts, of which each is one.
+            splits: Int64 tensor `(B + 1,)`: text i is from `splits[i]` to `splits[i + 1]`.
+
+        Returns:
+            String tensor `(B,)`.
+        """
         return gen_fast_wordpiece_tokenizer.tf_text_fast_wordpiece_detokenize(
-            input_values=tf.cast(pieces, tf.int32),
-            input_row_splits=tf.concat([tf.zeros([1], tf.int64), splits], 0),
-            wp_model=self._model,
+            input_values=ids, input_row_splits=splits, wp_model=self._model
         )
 
 

@@ -60,8 +60,12 @@ class SentencePieceTokenizer:
 
     def __init__(self, model: bytes, vocabulary: Sequence[str] | None = None):
         self._content = model
-        pieces, strips = _parse(model)
+        pieces, strips, begins_words = _parse(model)
         names = [name for name, _ in pieces]
+        # Whether a text's pieces are those of its words, each cut on its own.
+        self.cuts_words_alone = (
+            strips and begins_words and not any(_SPACE in name[1:] for name in names)
+        )
         unknown = next((name for name, kind in pieces if kind == _UNKNOWN), None)
         if unknown is None:
             raise ValueError("the model has no unknown piece.")
@@ -174,13 +178,16 @@ class SentencePieceTokenizer:
             raise ValueError(f"{vocabulary or model}: {error}") from None
 
 
-def _parse(model: bytes) -> tuple[list[tuple[str, int]], bool]:
-    """Return the pieces of a model with their kinds, and whether it leaves out extra spaces.
+def _parse(model: bytes) -> tuple[list[tuple[str, int]], bool, bool]:
+    """Return a model's pieces with their kinds, and what it does with spaces.
+
+    That is whether it leaves out those that are too many, and whether it puts one before a text.
 
     A model is a protocol buffer: field 1 is a piece (1 its name, 3 its kind), field 2 how it was
-    trained (3 the algorithm), field 3 how text is normalised (4 whether extra spaces go).
+    trained (3 the algorithm), field 3 how text is normalised (3 whether a space is put before it,
+    4 whether extra spaces go).
     """
-    pieces, algorithm, strips = [], _UNIGRAM, True
+    pieces, algorithm, strips, begins_words = [], _UNIGRAM, True, True
     try:
         for field, content in _fields(model):
             if field == 1:
@@ -189,7 +196,8 @@ def _parse(model: bytes) -> tuple[list[tuple[str, int]], bool]:
             elif field == 2:
                 algorithm = dict(_fields(content)).get(3, _UNIGRAM)
             elif field == 3:
-                strips = bool(dict(_fields(content)).get(4, True))
+                settings = dict(_fields(content))
+                begins_words, strips = (bool(settings.get(i, True)) for i in (3, 4))
     except (IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError("it is damaged.") from error
     if not pieces:
@@ -198,7 +206,7 @@ def _parse(model: bytes) -> tuple[list[tuple[str, int]], bool]:
         raise ValueError("it is not a unigram model.")
     if any(kind == _BYTE for _, kind in pieces):
         raise ValueError("it spells what is unknown in bytes, which is not supported.")
-    return pieces, strips
+    return pieces, strips, begins_words
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:

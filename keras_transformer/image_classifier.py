@@ -1,0 +1,142 @@
+"""Pictures to labels: decoding, scaling and a `VisionTransformer` in one graph.
+
+Shapes: B batch, h height, w width, c channels, C labels.
+"""
+
+from collections.abc import Sequence
+
+from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
+
+# isort: split
+
+import numpy as np
+import tensorflow as tf
+
+from keras_transformer.errors import InputError
+from keras_transformer.images import MEAN, STD, decode_images, prepare_pixels
+from keras_transformer.servable import (
+    PROOF_BATCH,
+    SAVED_MODEL,
+    LiteFile,
+    Proof,
+    Servable,
+    check_labels,
+    likeliest,
+    strings,
+)
+
+
+class ImageClassifier(Servable):
+    """A picture to one of C labels.
+
+    The SavedModel takes the bytes of pictures, or pixels; the `.tflite`, which has no decoder,
+    takes pixels alone.
+
+    Args:
+        model: A `VisionTransformer` with classes.
+        labels: Names of the labels, in the order of the model's logits.
+        image_mean: See `images.prepare_pixels`.
+        image_std: See `images.prepare_pixels`.
+
+    Raises:
+        InputError: If there are not as many labels as logits, or the model has no classes or other
+            channels than 1 or 3.
+
+    Example:
+        classifier = ImageClassifier(model, ["cat", "dog"])
+        classifier.call("serving_default", image=[open("cat.jpg", "rb").read()])["label"]
+    """
+
+    tokenizer = None
+
+    def __init__(
+        self,
+        model,
+        labels,
+        image_mean: float | Sequence[float] = MEAN,
+        image_std: float | Sequence[float] = STD,
+    ):
+        config = model.config
+        if not config.num_classes:
+            raise InputError("The model has no classes (num_classes), so it can't name any.")
+        for name, values in (("image_mean", image_mean), ("image_std", image_std)):
+            try:
+                fits = np.asarray(values, np.float32).shape in ((), (1,), (config.channels,))
+            except (TypeError, ValueError):
+                fits = False
+            if not fits:
+                raise InputError(
+                    f"{name} is {values!r}; it has to be a number, or one for each of the "
+                    f"{config.channels} channels."
+                )
+        self.labels = check_labels(labels, model)
+        self.model = model
+        self.image_mean = image_mean
+        self.image_std = image_std
+        super().__init__()
+
+    def _all_graphs(self):
+        config = self.model.config
+        shape = [None, config.image_size, config.image_size, config.channels]
+        pixels = tf.TensorSpec(shape, tf.float32, name="pixels")
+        return {
+            "serving_default": (self.read_images, strings("image")),
+            "pixels": (self.read_pixels, {"pixels": pixels}),
+        }
+
+    @property
+    def description(self):
+        """What the model is for, in a sentence."""
+        return f"Says of a picture which of {', '.join(self.labels)} it shows."
+
+    @property
+    def lite_files(self):
+        """The `.tflite` files; see `Servable.lite_files`."""
+        return {"": LiteFile("pixels", ["pixels"])}
+
+    def proofs(self, texts):
+        """Say how each kind of file is proven: by as many noisy pictures as there are texts."""
+        config, random = self.model.config, np.random.default_rng(0)
+        size = config.image_size
+        images, pixels = [], []
+        for start in range(0, len(texts), PROOF_BATCH):
+            count = min(PROOF_BATCH, len(texts) - start)
+            # Few large squares beside noise, so that pictures differ in more than their grain.
+            squares = random.uniform(0, 255, (count, 2, 2, config.channels))
+            noise = random.normal(0, 20, (count, size, size, config.channels))
+            noisy = tf.image.resize(squares, [size, size]) + noise
+            drawn = tf.cast(tf.clip_by_value(noisy, 0, 255), tf.uint8)
+            pixels.append({"pixels": drawn.numpy().astype("float32")})
+            images.append({"image": [tf.io.encode_png(one).numpy() for one in drawn]})
+        return {
+            SAVED_MODEL: Proof("serving_default", images, "probabilities", "label"),
+            "": Proof("pixels", pixels, "probabilities", "label"),
+        }
+
+    def read_images(self, image):
+        """Classify pictures in the graph.
+
+        Args:
+            image: String tensor `(B,)`, the bytes of PNG, JPEG, BMP or GIF.
+
+        Returns:
+            As `read_pixels`.
+        """
+        config = self.model.config
+        return self.read_pixels(decode_images(image, config.image_size, config.channels))
+
+    def read_pixels(self, pixels):
+        """Classify pictures that were decoded and resized elsewhere.
+
+        Args:
+            pixels: Float32 tensor `(B, h, w, c)` from 0 to 255, of the model's height, width and
+                channels. They need not be whole numbers, as resized ones are not.
+
+        Returns:
+            Dict of `label`, string `(B,)`; `probability`, float32 `(B,)`, of that label; and
+            `probabilities`, float32 `(B, C)`, of all of them in their order.
+        """
+        images = prepare_pixels(pixels, self.image_mean, self.image_std)
+        logits = self.model({"images": images}, training=False)
+        label, probability, probabilities = likeliest(logits, self.labels)
+        return {"label": label, "probability": probability, "probabilities": probabilities}

@@ -1,0 +1,41 @@
+"""A mix of all layers of an encoder, with learned shares."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class LayerMix(keras.layers.Layer):
+    """Sum up what each layer made of a text, by shares that a task learns.
+
+    A model that is trained for other things has what a task wants in some layer or other: word
+    order low, meaning high. With the model frozen, the shares and one factor are all there is to
+    learn below the task's own head.
+
+        scale * sum(softmax(weights)[l] * layers[l])
+
+    Call arguments:
+        layers: List of float tensors of one shape, such as `(B, S, D)`: the embeddings and the
+            output of each block.
+
+    Returns:
+        Float tensor of the same shape.
+
+    Reference: Peters et al. 2018, "Deep contextualized word representations" (ELMo), equation 1.
+    """
+
+    def build(self, layers_shape):
+        """Make one weight a layer and the factor; all layers begin with the same share."""
+        self.weights_of_layers = self.add_weight(
+            name="weights", shape=(len(layers_shape),), initializer="zeros"
+        )
+        self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
+
+    def shares(self):
+        """Return the share of each layer, `(L,)`; they sum to 1."""
+        return ops.softmax(ops.cast(self.weights_of_layers, "float32"))
+
+    def call(self, layers):
+        """Take the sum."""
+        shares = ops.cast(self.shares() * ops.cast(self.scale, "float32"), self.compute_dtype)
+        return sum(shares[i] * layer for i, layer in enumerate(layers))

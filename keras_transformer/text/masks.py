@@ -1,0 +1,111 @@
+"""Text with a literal mask in it, such as `[MASK]`, in the graph, on every runtime.
+
+Tokenisers never make a special id of what a text spells, so that no text can forge one. Where masks
+are meant, the text is split at their name here, by comparing bytes, and each stretch between them
+is cut into pieces on its own.
+"""
+
+import tensorflow as tf
+
+from keras_transformer._quiet import quiet_stderr
+from keras_transformer.errors import InputError
+from keras_transformer.text.byte_pairs import BytePairTokenizer
+from keras_transformer.text.code_points import BYTE_OPS, flags
+from keras_transformer.text.slices import SLICE_OPS, owners
+
+with quiet_stderr():
+    from tensorflow_text.python.ops.byte_splitter import gen_byte_splitter
+
+MASK_OPS = BYTE_OPS | SLICE_OPS
+_SPACE = 0x20
+
+
+def mask_name(tokenizer) -> str:
+    """Return how a tokeniser's mask is written in a text, such as `[MASK]` or `<mask>`.
+
+    Raises:
+        InputError: If the tokeniser has no mask.
+    """
+    if tokenizer.mask_id is None:
+        raise InputError(
+            f"This tokeniser ({tokenizer.kind}) has no mask in its vocabulary, such as [MASK], so "
+            "that no place of a text can be masked."
+        )
+    return tokenizer.vocabulary[tokenizer.mask_id]
+
+
+def tokenize_with_masks(tokenizer, text):
+    """Cut text into pieces, where the name of the mask is the mask.
+
+    Of byte pairs one space before a mask is left out, because it is a part of the piece that is to
+    be found.
+
+    Args:
+        tokenizer: Any of this package's that has a mask.
+        text: String tensor `(B,)`, UTF-8.
+
+    Returns:
+        Ragged int32 tensor `(B, (S))` without other special tokens.
+
+    Raises:
+        InputError: If the tokeniser has no mask.
+    """
+    name = mask_name(tokenizer).encode()
+    split = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=text)
+    values, rows = tf.cast(split[0], tf.int32), tf.cast(split[1], tf.int32)  # (N,), (B + 1,)
+    size, texts = tf.shape(values)[0], tf.shape(rows)[0] - 1
+    which = owners(rows[:-1], size)  # the text of each byte
+    masks = _find(values, which, name)  # (K,)
+    of = tf.gather(which, masks)
+    # The stretches of all texts: one more in each than it has masks. Each begins where its text
+    # does or behind a mask, and ends at a mask or where its text does.
+    numbers = tf.range(tf.shape(masks)[0])
+    counts = tf.scatter_nd(tf.expand_dims(of, 1), tf.ones_like(of), tf.expand_dims(texts, 0)) + 1
+    splits = tf.concat([[0], tf.cumsum(counts)], 0)  # (B + 1,), of stretches
+    total = tf.expand_dims(splits[-1], 0)
+    starts = masks - tf.gather(rows, of)  # in their texts
+    before = starts
+    if tokenizer.kind == BytePairTokenizer.kind:
+        spaced = tf.equal(tf.gather(values, tf.maximum(masks - 1, 0)), _SPACE)
+        before -= tf.cast(tf.logical_and(starts > 0, spaced), tf.int32)
+    after_mask = numbers + of + 1  # the stretch behind each mask
+    begins = tf.scatter_nd(tf.expand_dims(after_mask, 1), starts + len(name), total)
+    last = tf.scatter_nd(tf.expand_dims(splits[1:] - 1, 1), rows[1:] - rows[:-1], total)
+    ends = last + tf.scatter_nd(tf.expand_dims(after_mask - 1, 1), before, total)
+    stretches, _ = gen_byte_splitter.tf_text_byte_split_by_offsets(
+        input_values=text,
+        input_start_offsets=begins,
+        input_end_offsets=tf.maximum(ends, begins),  # between two masks there may be one space
+        input_row_splits=tf.cast(splits, tf.int64),
+    )
+    pieces = tokenizer.tokenize(stretches)
+    # A mask is put before each stretch that is not the first of its text.
+    ids, splits_of = pieces.values, tf.cast(pieces.row_splits, tf.int32)
+    first = flags(splits[:-1], total[0] + 1)[:-1]
+    added = tf.cumsum(tf.cast(tf.logical_not(first), tf.int32))  # up to each stretch
+    count = tf.shape(ids)[0]
+    places = tf.range(count) + tf.gather(added, owners(splits_of[:-1], count))
+    whole = tf.expand_dims(count + tf.shape(masks)[0], 0)
+    at = tf.gather(splits_of, after_mask) + numbers
+    ids = tf.scatter_nd(tf.expand_dims(places, 1), ids, whole) + tf.scatter_nd(
+        tf.expand_dims(at, 1), tf.zeros_like(at) + tokenizer.mask_id, whole
+    )
+    ends = tf.gather(splits_of, splits) + tf.concat([[0], tf.cumsum(counts - 1)], 0)
+    return tf.RaggedTensor.from_row_splits(ids, tf.cast(ends, tf.int64), validate=False)
+
+
+def _find(values, which, name: bytes):
+    """Find the places where a name begins that lies in one text: int32 `(K,)`.
+
+    Args:
+        values: Int32 `(N,)`, the bytes of all texts.
+        which: Int32 `(N,)`, the text of each byte.
+        name: What is looked for. It never overlaps itself, as what is in brackets does not.
+    """
+    size = tf.shape(values)[0]
+    more = tf.zeros([len(name)], tf.int32) - 1
+    values, texts = tf.concat([values, more], 0), tf.concat([which, more], 0)
+    here = tf.equal(texts[len(name) - 1 : size + len(name) - 1], which)
+    for i, byte in enumerate(name):
+        here = tf.logical_and(here, tf.equal(values[i : size + i], byte))
+    return tf.cast(tf.where(here)[:, 0], tf.int32)

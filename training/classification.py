@@ -1,0 +1,64 @@
+"""Training of classifiers of texts."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_transformer.tasks import make_servable
+from keras_transformer.training.language_modelling import encoder_inputs
+from keras_transformer.training.records import check_labels, label_set
+from keras_transformer.training.task import SAMPLES_SHOWN, Task
+
+
+class LabelTask(Task):
+    """Examples with a label from a set, which is that of the training data."""
+
+    @classmethod
+    def find_labels(cls, records):
+        """Return the labels that occur, sorted."""
+        return label_set(records, "label")
+
+    @classmethod
+    def lines(cls, records):
+        """Yield the texts to learn a tokeniser from."""
+        return (record[0] for record in records)
+
+    def check(self, records):
+        """Refuse damaged examples, and labels that are not in the set."""
+        super().check(records)
+        check_labels(records, "label", self.head.labels)
+
+    def is_better(self, values, best):
+        """Say whether more labels are right; a model that is sure too early has a high loss."""
+        return (values["accuracy"], -values["loss"]) > (best["accuracy"], -best["loss"])
+
+    def label_ids(self, names):
+        """Turn names of labels into their numbers: strings `(N,)` -> int32 `(N,)`."""
+        same = tf.equal(names[:, tf.newaxis], tf.constant(self.head.labels))
+        return tf.argmax(tf.cast(same, tf.int32), axis=1, output_type=tf.int32)
+
+
+class TextClassification(LabelTask):
+    """Texts, each with a label."""
+
+    preset = "bert-tiny"
+    columns = ("text", "label")
+
+    def featurize(self, columns):
+        """Cut texts, and number the labels."""
+        ids = self.tokenizer.tokenize(columns["text"])
+        inputs = encoder_inputs(ids, self.model, self.config.max_length)
+        return inputs, self.label_ids(columns["label"])
+
+    def show(self, model, samples):
+        """Show what the model says of a few texts."""
+        samples = samples[:SAMPLES_SHOWN]
+        servable = make_servable(model, self.tokenizer, self.head)
+
+        def show(journal, step):
+            if samples:
+                found = servable.call("serving_default", text=samples)
+                labels = np.char.decode(found["label"].astype("S"), "utf-8")
+                rows = zip(samples, labels, found["probability"].round(3), strict=True)
+                journal.table(step, "labels", ("text", "label", "probability"), rows)
+
+        return show

@@ -1,0 +1,56 @@
+"""Training of classifiers of pictures."""
+
+import tensorflow as tf
+
+from keras_transformer.images import decode_images, prepare_pixels
+from keras_transformer.training.classification import LabelTask
+from keras_transformer.training.records import ImageFolder
+
+
+class ImageClassification(LabelTask):
+    """Pictures in one folder a label."""
+
+    preset = "vit-tiny"
+    columns = ("path", "label")
+    unit = "pictures"
+    length_of = ()  # all are of one size
+
+    @classmethod
+    def open(cls, path):
+        """Return the pictures of a folder."""
+        return ImageFolder(path)
+
+    @classmethod
+    def find_labels(cls, records):
+        """Return the names of the folders."""
+        return records.labels
+
+    @classmethod
+    def find_samples(cls, records):
+        """Return nothing: pictures are no text."""
+        return []
+
+    @classmethod
+    def model_fields(cls, labels):
+        """Return the number of classes."""
+        return {"num_classes": len(labels)}
+
+    def featurize(self, columns):
+        """Read and decode pictures, and number their labels."""
+        model = self.model
+        files = tf.map_fn(tf.io.read_file, columns["path"])
+        pixels = decode_images(files, model.image_size, model.channels)
+        inputs = {"images": prepare_pixels(pixels, **self.head.settings)}
+        return inputs, self.label_ids(columns["label"])
+
+    def describe(self, size):
+        """Say how many pictures there are."""
+        return [f"{size.examples:,} pictures, {size.batches:,} batches"]
+
+    def width(self, inputs):
+        """Return the length of the sequence of patches."""
+        return self.model.num_patches + 1
+
+    def summary(self, inputs):
+        """Say how many pictures a batch has."""
+        return f"{inputs['images'].shape[0]} pictures"

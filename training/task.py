@@ -1,0 +1,221 @@
+"""What training asks of a task: its data, its loss, its metrics, and what to show meanwhile.
+
+`Task` does it for any task whose examples are records. A task of its own says what its columns are
+and what it makes of them; the tasks are in the files of their names, and `tasks.py` lists them.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import tensorflow as tf
+
+from keras_transformer.models.config import StackConfig
+from keras_transformer.tasks import Head
+from keras_transformer.training.batching import ALONE, Batching, Worker
+from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.corpus_size import fingerprint
+from keras_transformer.training.examples import (
+    NO_LABEL,
+    ExampleSize,
+    count_examples,
+    make_example_batches,
+    make_example_training_batches,
+)
+from keras_transformer.training.journal import Journal
+from keras_transformer.training.losses import CrossEntropy
+from keras_transformer.training.metrics import TokenAccuracy, TokenCrossEntropy
+from keras_transformer.training.records import Records, RecordSource
+
+TRAINING, VALIDATION = "training", "validation"
+SAMPLES = 50  # texts kept in the run
+SAMPLES_SHOWN = 5
+
+
+class Task:
+    """What the trainer asks of a task.
+
+    Args:
+        model: Configuration of the model.
+        head: What the model is for, with the names of the labels.
+        config: How it is trained, and on what.
+        tokenizer: Cuts text into ids; None where there is no text.
+    """
+
+    preset: str  # of the model, if none is asked for
+    columns: tuple[str, ...]  # of the examples
+    unit = "examples"
+    counted = "labels"  # what the loss counts
+    label_smoothing = 0.0  # if none is asked for
+    length_of: tuple[str, ...] = ("token_ids",)  # the inputs that decide the length of an example
+    ignore_id = NO_LABEL  # label of what counts for nothing
+    corrupt: Any = None  # damages batches, see `make_example_batches`
+
+    def __init__(self, model: StackConfig, head: Head, config: TrainingConfig, tokenizer):
+        self.model = model
+        self.head = head
+        self.config = config
+        self.tokenizer = tokenizer
+
+    # --- Before there is a run --------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, path) -> Any:
+        """Return the examples in files."""
+        return Records(path, cls.columns)
+
+    @classmethod
+    def find_labels(cls, records) -> list[str]:
+        """Return the names of the labels; none where there are no labels."""
+        return []
+
+    @classmethod
+    def lines(cls, records) -> Iterator[str]:
+        """Yield the texts to learn a tokeniser from."""
+        return (text for record in records for text in record)
+
+    @classmethod
+    def find_samples(cls, records) -> list[str]:
+        """Return a few texts that the model can answer by themselves."""
+        return [record[0].replace("\n", " ") for record in islice(records, SAMPLES)]
+
+    @classmethod
+    def model_fields(cls, labels: Sequence[str]) -> dict[str, Any]:
+        """Return what the labels decide of the model's configuration."""
+        return {}
+
+    # --- Data -------------------------------------------------------------------------------------
+
+    def data(self, part: str) -> Any:
+        """Return the examples to train or to validate on."""
+        return self.open(self.config.data if part == TRAINING else self.config.valid_data)
+
+    def batching(self, part: str, worker: Worker = ALONE) -> Batching:
+        """Return how examples are put into batches; all workers together make one of training."""
+        whole = self.config.batching
+        if part == VALIDATION:
+            return whole
+        return dataclasses.replace(whole, batch_tokens=whole.batch_tokens // worker[1])
+
+    def featurize(self, columns: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """Make inputs and labels of strings, in the graph; see `make_example_batches`."""
+        raise NotImplementedError
+
+    def check(self, records: RecordSource) -> None:
+        """Read examples to the end, and refuse what can't be trained on.
+
+        Raises:
+            InputError: If something is missing or damaged; the message says where.
+        """
+        records.check()
+
+    def measure(self, known: dict[str, Any], part: str, worker: Worker = ALONE) -> Any:
+        """Check and count the data, unless that has been done and nothing has changed since.
+
+        Args:
+            known: What was counted, by part. What is counted now is added.
+            part: `TRAINING` or `VALIDATION`.
+            worker: Whose share of the data to count.
+
+        Returns:
+            The size, with `batches`, the number of them in an epoch.
+
+        Raises:
+            InputError: If the data is missing or damaged, or nothing of it can be used.
+        """
+        records, batching = self.data(part), self.batching(part, worker)
+        vocabulary = None if self.tokenizer is None else self.tokenizer.vocabulary
+        decides = [self.head.to_dict(), vocabulary, dataclasses.astuple(batching), worker]
+        of = fingerprint(records.paths, decides)
+        noted = known.get(part)
+        if isinstance(noted, dict) and noted.get("of") == of:
+            return ExampleSize(**noted["size"])
+        self.check(records)
+        size = count_examples(
+            records, self.featurize, batching, worker=worker, length_of=self.length_of
+        )
+        known[part] = {"of": of, "size": dataclasses.asdict(size)}
+        return size
+
+    def describe(self, size) -> list[str]:
+        """Say what is in the data: a line, and one for each kind of what is left out."""
+        lines = [f"{size.examples:,} {self.unit}, {size.tokens:,} tokens, {size.batches:,} batches"]
+        if size.too_long:
+            lines.append(f"left out: {size.too_long:,} {self.unit} longer than --max-length tokens")
+        if size.empty:
+            lines.append(f"left out: {size.empty:,} {self.unit} with nothing in a column")
+        return lines
+
+    def training_batches(self, size, first_batch: int, worker: Worker = ALONE) -> tf.data.Dataset:
+        """Return batches without end, from one on."""
+        return make_example_training_batches(
+            self.data(TRAINING),
+            self.featurize,
+            self.batching(TRAINING, worker),
+            self.config.seed,
+            size,
+            first_batch,
+            worker=worker,
+            length_of=self.length_of,
+            padding_id=self.model.padding_id,
+            label_padding=self.ignore_id,
+            corrupt=self.corrupt,
+        )
+
+    def validation_batches(self) -> tf.data.Dataset:
+        """Return batches of all data to validate on, the same each time."""
+        return make_example_batches(
+            self.data(VALIDATION),
+            self.featurize,
+            self.batching(VALIDATION),
+            length_of=self.length_of,
+            padding_id=self.model.padding_id,
+            label_padding=self.ignore_id,
+            corrupt=self.corrupt,
+        )
+
+    # --- The model --------------------------------------------------------------------------------
+
+    def loss(self):
+        """Return the loss of training."""
+        return CrossEntropy(self.config.label_smoothing, self.ignore_id)
+
+    def metrics(self) -> list:
+        """Make the metrics of validation; the first is the loss."""
+        return [
+            TokenCrossEntropy(self.config.label_smoothing, ignore_id=self.ignore_id),
+            TokenAccuracy("accuracy", ignore_id=self.ignore_id),
+        ]
+
+    def is_better(self, values: dict[str, float], best: dict[str, float]) -> bool:
+        """Say whether the values of a validation are better than the best so far."""
+        return values["loss"] < best["loss"]
+
+    def width(self, inputs: dict[str, Any]) -> int:
+        """Return the length of a batch's longest example."""
+        return max((inputs[name].shape[1] for name in self.length_of), default=1)
+
+    def summary(self, inputs: dict[str, Any]) -> str:
+        """Say what a batch is made of, for messages."""
+        ids = inputs[self.length_of[0]]
+        texts = json.dumps(self.texts(ids[:2]), ensure_ascii=False)
+        rows = f"{ids.shape[0]} {self.unit} of up to {ids.shape[1]} tokens"
+        return f"{rows} that begins with {texts}"
+
+    def texts(self, ids) -> list[str]:
+        """Turn ids into the texts that they stand for."""
+        special = [self.model.padding_id, self.model.begin_id, self.model.end_id]
+        real = tf.reduce_all(tf.not_equal(ids[..., tf.newaxis], special), axis=-1)
+        texts = self.tokenizer.detokenize(tf.ragged.boolean_mask(ids, real))
+        return [text.decode("utf-8", "replace") for text in texts.numpy()]
+
+    def show(self, model, samples: Sequence[str]) -> Callable[[Journal, int], None]:
+        """Return what shows, at each validation, what the model makes of a few texts.
+
+        Args:
+            model: The model that is trained.
+            samples: The texts.
+        """
+        return lambda journal, step: None

@@ -1,0 +1,144 @@
+"""Evaluation of any task on examples: what is answered, compared with what is right."""
+
+import dataclasses
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from keras_transformer.errors import InputError
+from keras_transformer.reading import read_columns
+from keras_transformer.training.evaluation import Evaluator
+from keras_transformer.training.label_scores import score_answers, score_labels, score_words
+from keras_transformer.training.records import ImageFolder, Records
+from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.task import VALIDATION
+from keras_transformer.training.tasks import make_task
+from keras_transformer.training.token_classification import WORD
+
+Advance = Callable[[int], None]
+
+
+def _nothing(count: int) -> None:
+    """Show no progress."""
+
+
+def evaluate_labels(artefact, path, batch_size: int = 32, advance: Advance = _nothing):
+    """Compare the labels of texts or of pictures.
+
+    Args:
+        artefact: What gives `label`.
+        path: File of texts and labels; a folder of pictures for what takes pictures.
+        batch_size: Most examples at once.
+        advance: Called with the number of examples in each batch that is done.
+
+    Returns:
+        `LabelScores`.
+
+    Raises:
+        InputError: If the examples are missing or damaged.
+    """
+    from keras_transformer.export.runtime import sees
+
+    if sees(artefact):
+        names, true = _columns(ImageFolder(Path(path)))
+        found = _label_pictures(artefact, names, batch_size, advance)
+    else:
+        texts, true = _columns(Records(path, ("text", "label")))
+        outputs, _ = read_columns(artefact, {"text": texts}, batch_size, advance)
+        found = outputs["label"].tolist()
+    return score_labels([label.decode() for label in found], true)
+
+
+def evaluate_words(artefact, path, batch_size: int = 32, advance: Advance = _nothing):
+    """Compare the labels of words.
+
+    Args:
+        artefact: What gives `labels`.
+        path: File of words and labels.
+        batch_size: Most texts at once.
+        advance: Called with the number of texts in each batch that is done.
+
+    Returns:
+        `LabelScores`, over all words. A word that the model did not see is labelled wrongly.
+
+    Raises:
+        InputError: If the examples are missing or damaged.
+    """
+    records = Records(path, ("words", "labels"))
+    texts, true = _columns(records)
+    wanted = [labels.split() for labels in true]
+    for (place, _), text, labels in zip(records.located(), texts, wanted, strict=True):
+        if len(WORD.findall(text)) != len(labels):
+            raise InputError(f"{place}: there is not one label for each word.")
+    outputs, _ = read_columns(artefact, {"text": texts}, batch_size, advance)
+    found = [
+        [label.decode() for label in row[: len(labels)]]
+        for row, labels in zip(outputs["labels"].tolist(), wanted, strict=True)
+    ]
+    return score_words(found, wanted)
+
+
+def evaluate_answers(artefact, path, batch_size: int = 32, advance: Advance = _nothing):
+    """Compare answers to questions.
+
+    Args:
+        artefact: What gives `answer`.
+        path: File of questions, passages and answers.
+        batch_size: Most questions at once.
+        advance: Called with the number of questions in each batch that is done.
+
+    Returns:
+        `AnswerScores`.
+
+    Raises:
+        InputError: If the examples are missing or damaged.
+    """
+    questions, passages, true = _columns(Records(path, ("question", "passage", "answer")))
+    columns = {"question": questions, "passage": passages}
+    outputs, _ = read_columns(artefact, columns, batch_size, advance)
+    return score_answers([text.decode() for text in outputs["answer"].tolist()], true)
+
+
+def evaluate_run(run: RunDirectory, path, batch_tokens: int = 4096) -> dict[str, float]:
+    """Compute the metrics of a run's task over examples, as its validation does.
+
+    Args:
+        run: A run, trained or imported.
+        path: File or folder of examples.
+        batch_tokens: Tokens at once.
+
+    Returns:
+        The metrics by name, such as `loss`, `perplexity` and `token_accuracy`.
+
+    Raises:
+        InputError: If the examples are missing or damaged, or the run was imported.
+    """
+    config = run.training_config()
+    longest = config.max_length
+    task = make_task(run)
+    task.config = dataclasses.replace(
+        config, data=str(path), valid_data=str(path), batch_tokens=max(batch_tokens, longest)
+    )
+    task.measure({}, VALIDATION)
+    return Evaluator(run.load_model(), task.metrics)(task.validation_batches())
+
+
+def _columns(records) -> list[Any]:
+    """Read all records, and return a list for each column."""
+    records.check()
+    return [list(column) for column in zip(*records, strict=True)]
+
+
+def _label_pictures(artefact, names, batch_size, advance):
+    """Label pictures; they are decoded here, as LiteRT can't."""
+    from keras_transformer.images import read_pictures
+
+    _, size, _, channels = artefact.specs("pixels")[0]["pixels"].shape
+    rest, found = iter(names), []
+    while some := list(islice(rest, batch_size)):
+        found += artefact.call("pixels", pixels=read_pictures(some, size, channels))[
+            "label"
+        ].tolist()
+        advance(len(some))
+    return found
