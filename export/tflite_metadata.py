@@ -52,8 +52,8 @@ TENSORS = {
     "truncated": "Whether the text was longer than the model takes.",
     "probabilities": "Probabilities: of each piece of the vocabulary, or of what else is given.",
     "ids": "Numbers of pieces in the vocabulary, padded with 0.",
-    "source_ids": "Pieces of the source with the end, padded with 0.",
-    "target_ids": "Pieces of the target with the end, padded with 0.",
+    "source_ids": "Pieces of the source with the end, padded with -1.",
+    "target_ids": "Pieces of the target with the end, padded with -1.",
     "weights": "Attention of target pieces to source pieces.",
     **READ,
 }

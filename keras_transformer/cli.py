@@ -11,12 +11,13 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from keras_transformer.cli_attention import attention
 from keras_transformer.cli_checks import check_file_free, check_files_exist
 from keras_transformer.cli_encoders import classify, embed, import_
 from keras_transformer.cli_evaluation import evaluate
 from keras_transformer.cli_explain import explain
 from keras_transformer.cli_flops import flops
-from keras_transformer.cli_generation import attention, export, score, translate
+from keras_transformer.cli_generation import export, score, translate
 from keras_transformer.cli_language_models import generate
 from keras_transformer.cli_params import params
 from keras_transformer.cli_serving import serve

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -221,74 +221,6 @@ def score(
     warn_of_cut(console, truncated, done)
     if tokens:
         console.print(f"{done:,} pairs, perplexity {math.exp(-total / tokens):.2f} a token")
-
-
-def attention(
-    model: Annotated[Path, typer.Option(help="A run folder.")],
-    text: Annotated[str, typer.Option(help="Source text.")],
-    output: Annotated[Path, typer.Option(help="Picture (.png) or numbers (.json) to write.")],
-    target: Annotated[
-        str | None, typer.Option(help="Target text; what the model writes if not given.")
-    ] = None,
-    kind: Annotated[
-        Literal["encoder", "decoder", "cross"], typer.Option(help="Which attention is drawn.")
-    ] = "cross",
-    layer: Annotated[int, typer.Option(help="Which block is drawn, from 1; 0 for the last.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace the output file.")] = False,
-) -> None:
-    """Show who attends to whom, in every head, while the model reads a text and writes its target.
-
-    The numbers are those of all blocks: encoder, decoder and cross, each a list of blocks, heads,
-    rows and columns.
-    """
-    if not (model / "config.json").is_file():
-        raise InputError(f"{model} is no run folder.")
-    if output.suffix not in (".png", ".json"):
-        raise InputError(f"{output} has to end in .png or .json.")
-    check_file_free(output, overwrite)
-    import numpy as np
-
-    from keras_transformer.export.runtime import load
-    from keras_transformer.models import attention_maps
-    from keras_transformer.models.config import BEGIN_ID
-    from keras_transformer.training.files import replacing
-
-    translator = load(model, gives="text")
-    blocks = translator.model.config.num_layers
-    if not 0 <= layer <= blocks:
-        raise InputError(f"There is no layer {layer}; the model has {blocks}.")
-    if target is None:
-        target = translator.run([text])[0][0][0]
-    console = _console()
-    for name, given in (("text", text), ("target", target)):
-        if translator.tokenize([given])[1][0]:
-            console.print(
-                f"warning: the {name} is longer than the model takes and was cut", style="yellow"
-            )
-    aligned = translator.align([text], [target])[0]
-    source_ids, target_ids = aligned.source_ids, [BEGIN_ID, *aligned.target_ids[:-1]]
-    inputs = {"source_ids": np.array([source_ids]), "target_ids": np.array([target_ids])}
-    maps = {
-        name: [np.array(weights)[0] for weights in some]  # each (H, T, S)
-        for name, some in attention_maps(translator.model, inputs).items()
-    }
-    names = translator.tokenizer.vocabulary
-    sources, targets = ([names[i] for i in ids] for ids in (source_ids, target_ids))
-    with replacing(output) as new:
-        if output.suffix == ".json":
-            fields = {name: [w.round(6).tolist() for w in some] for name, some in maps.items()}
-            fields = {"source_pieces": sources, "target_pieces": targets, **fields}
-            new.write_text(json.dumps(fields, ensure_ascii=False), "utf-8")
-        else:
-            from PIL import Image
-
-            from keras_transformer.training.pictures import attention_picture
-
-            rows = sources if kind == "encoder" else targets
-            columns = targets if kind == "decoder" else sources
-            picture = attention_picture(maps[kind][layer - 1], rows, columns)
-            Image.fromarray(picture).save(new, format="png")
-    console.print(f"{output}: {text!r} -> {target!r}", markup=False)
 
 
 @with_generation_options

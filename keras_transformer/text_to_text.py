@@ -19,6 +19,7 @@ from keras_transformer.errors import InputError
 # Only one of the pairs is there: `stream` if the options follow one hypothesis, otherwise `draft`,
 # which does so greedily.
 STREAMING = ("stream_start", "stream_step", "draft_start", "draft_step")
+NO_ID = -1  # what fills up rows of ids that are aligned
 # What an artefact from text to text can be asked for; `sample` is there if its options sample.
 SIGNATURES = (
     "serving_default",
@@ -120,7 +121,7 @@ class Alignment:
     @classmethod
     def of_batch(cls, source_ids, target_ids, weights) -> list["Alignment"]:
         """Take a batch apart: ids `(B, S)`, ids `(B, T)` and weights `(B, ..., T, S)`."""
-        sizes = [np.count_nonzero(ids, axis=1) for ids in (source_ids, target_ids)]
+        sizes = [np.count_nonzero(ids != NO_ID, axis=1) for ids in (source_ids, target_ids)]
         return [
             cls(source_ids[i, :s].tolist(), target_ids[i, :t].tolist(), weights[i, ..., :t, :s])
             for i, (s, t) in enumerate(zip(*sizes, strict=True))

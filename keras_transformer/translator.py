@@ -28,7 +28,7 @@ from keras_transformer.models.config import END_ID, PADDING_ID
 from keras_transformer.servable import Servable, count_tokens, cut_and_end, strings
 from keras_transformer.streaming import Stream
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.text_to_text import TextToText
+from keras_transformer.text_to_text import NO_ID, TextToText
 
 
 class Translator(Servable, TextToText):
@@ -233,11 +233,9 @@ class Translator(Servable, TextToText):
 
         Returns:
             Dict of `source_ids`, int32 `(B, S)`; `target_ids`, int32 `(B, T)`, both with the end
-            token; and `weights`, float32 `(B, T, S)`, of which each row sums to 1.
+            token, padded with -1; and `weights`, float32 `(B, T, S)`, of which each row sums to 1.
         """
-        source, labels = self._pair(text, target)
-        weights = align(self.model, source, labels)
-        return {"source_ids": source, "target_ids": labels, "weights": weights}
+        return self._aligned(text, target, align)
 
     def attention_text(self, text, target):
         """Show which source pieces each target piece attends to in every head of every block.
@@ -249,8 +247,16 @@ class Translator(Servable, TextToText):
         Returns:
             As `align_text`, but `weights`, float32 `(B, L, H, T, S)`.
         """
+        return self._aligned(text, target, cross_attention)
+
+    def _aligned(self, text, target, compute):
         source, labels = self._pair(text, target)
-        weights = cross_attention(self.model, source, labels)
+        weights = compute(self.model, source, labels)
+        # The padding of a published model may be any id, and 0 may be one of its tokens.
+        source, labels = (
+            tf.where(tf.equal(ids, self.model.config.padding_id), NO_ID, ids)
+            for ids in (source, labels)
+        )
         return {"source_ids": source, "target_ids": labels, "weights": weights}
 
     def tokenize_text(self, text):

@@ -6,7 +6,18 @@ import tensorflow as tf
 from oracles import assert_close, largest_difference, shake
 
 from keras_transformer.layers import attention
-from keras_transformer.models import Transformer, TransformerConfig, attention_maps
+from keras_transformer.models import (
+    Bert,
+    BertConfig,
+    Gpt,
+    GptConfig,
+    SequenceClassifier,
+    Transformer,
+    TransformerConfig,
+    VisionTransformer,
+    VisionTransformerConfig,
+    attention_maps,
+)
 
 SOURCE = np.array([[5, 6, 7, 3], [8, 3, 0, 0]], "int32")
 TARGET = np.array([[2, 5, 10], [2, 9, 0]], "int32")
@@ -99,3 +110,54 @@ def test_mixed_precision_has_maps_too(rng):
     model = Transformer(TransformerConfig(11, 1, 2, 8, 16), dtype="mixed_bfloat16")
     for map_ in arrays(attention_maps(model, INPUTS)).values():
         assert_close(map_.sum(-1), np.ones(map_.shape[:-1]), 1e-2)
+
+
+SMALL = {"num_layers": 2, "num_heads": 2, "d_model": 8, "d_ff": 16, "dropout": 0.5}
+IDS = np.array([[2, 5, 6, 7, 3], [2, 8, 3, 0, 0]], "int32")
+ALONE = {  # model, its inputs, and which of the keys the second row may not see
+    "encoder": (
+        lambda: SequenceClassifier(BertConfig(11, **SMALL), num_labels=2),
+        {"token_ids": IDS, "segment_ids": np.zeros_like(IDS)},
+        np.s_[1, :, :, 3:],
+    ),
+    "rotary": (
+        lambda: Bert(BertConfig(11, positions="rotary", pooler=False, **SMALL)),
+        {"token_ids": IDS, "segment_ids": np.zeros_like(IDS)},
+        np.s_[1, :, :, 3:],
+    ),
+    "decoder": (
+        lambda: Gpt(GptConfig(11, positions="alibi", **SMALL)),
+        {"token_ids": IDS},
+        np.s_[:, :, 0, 1:],
+    ),
+    "image": (
+        lambda: VisionTransformer(VisionTransformerConfig(**SMALL, image_size=8, patch_size=4)),
+        {"images": np.random.default_rng(0).random((2, 8, 8, 3), "float32")},
+        np.s_[2:],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_a_stack_alone_has_maps(rng, monkeypatch, kind):  # L44
+    make, inputs, hidden = ALONE[kind]
+    model = make()
+    shake(model, rng)
+    seen = []
+    ordinary = attention.scaled_dot_product_attention
+
+    def record(*args, **kwargs):
+        output, weights = ordinary(*args, **kwargs)
+        seen.append(np.array(weights))
+        return output, weights
+
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", record)
+    model(inputs, training=False)
+    of_the_model, seen = seen, []
+    ((name, layers),) = attention_maps(model, inputs).items()
+    assert name == ("decoder" if kind == "decoder" else "encoder")
+    assert len(layers) == len(of_the_model) == 2
+    for weights, wanted in zip(layers, of_the_model, strict=True):
+        assert_close(weights, wanted)
+        assert_close(np.sum(weights, -1), np.ones(wanted.shape[:-1]))
+        assert not np.any(np.array(weights)[hidden])

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.bert import BertConfig
+from keras_transformer.models.checkpoints import read_json
 from keras_transformer.models.heads import MaskedLanguageModel
-from keras_transformer.models.hugging_face import read_checkpoint, read_json
+from keras_transformer.models.hugging_face import read_checkpoint
 from keras_transformer.models.vision_transformer import VisionTransformer
 from keras_transformer.tasks import (
     CAUSAL_LM,

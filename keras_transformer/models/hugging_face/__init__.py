@@ -1,0 +1,112 @@
+"""Reading checkpoints of Hugging Face: `config.json` and `model.safetensors` in a local folder.
+
+Every weight of the model is paired with a tensor of the file, and what is missing or left over is
+named. Pickles are refused: loading one may run any code. Each family's pairs are in a file of their
+own, which says where the same function is written otherwise there, and the weights are converted.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from keras_transformer.errors import InputError
+from keras_transformer.models.checkpoints import WEIGHTS, assign, read_json, read_tensors
+from keras_transformer.models.heads import (
+    SequenceClassifier,
+    TokenClassifier,
+)
+from keras_transformer.models.hugging_face.bart import read_bart
+from keras_transformer.models.hugging_face.encoders import read_encoder
+from keras_transformer.models.hugging_face.gpt2 import read_gpt2
+from keras_transformer.models.hugging_face.t5 import read_t5
+from keras_transformer.models.hugging_face.vit import read_vit
+from keras_transformer.models.model import ConfiguredModel
+from keras_transformer.models.vision_transformer import VisionTransformer
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a folder was found to hold.
+
+    Args:
+        model: The model, with the file's weights.
+        labels: Names of a classifier's labels, or None.
+        config: The content of `config.json`.
+    """
+
+    model: ConfiguredModel
+    labels: list[str] | None
+    config: dict[str, Any]
+
+
+def from_hugging_face(folder, head: str | None = None, dtype=None) -> ConfiguredModel:
+    """Make a model of a published checkpoint.
+
+    Args:
+        folder: A local folder with `config.json` and `model.safetensors` of BERT, RoBERTa, ELECTRA,
+            GPT-2, T5, BART, Marian or ViT.
+        head: Name of the class to make, such as "Bert" or "SequenceClassifier", where the
+            checkpoint's own is not wanted. A head that the checkpoint lacks begins untrained.
+        dtype: A dtype policy.
+
+    Returns:
+        The model. Its class follows from the checkpoint: `Bert`, `MaskedLanguageModel`,
+        `SequenceClassifier`, `TokenClassifier`, `QuestionAnswerer`, `SentenceEncoder`, `Electra`,
+        `Gpt`, `T5`, `Bart` or `VisionTransformer`.
+
+    Raises:
+        InputError: If the folder holds no such checkpoint, its type is unknown, it is damaged or a
+            pickle, or weights are missing, left over or of another shape; the message names them.
+
+    Example:
+        model = kt.models.from_hugging_face("all-MiniLM-L6-v2")
+    """
+    return read_checkpoint(folder, head, dtype).model
+
+
+def read_checkpoint(folder, head: str | None = None, dtype=None) -> Checkpoint:
+    """Read a checkpoint with its labels and settings; arguments as for `from_hugging_face`."""
+    folder = Path(folder)
+    published = read_json(folder / "config.json")
+    kind = published.get("model_type")
+    if not isinstance(kind, str) or kind not in READERS:
+        raise InputError(
+            f"{folder / 'config.json'} is of the unknown type {kind!r}; known are "
+            f"{', '.join(READERS)}."
+        )
+    tensors = read_tensors(folder)
+    try:
+        model, weights, ignored = READERS[kind](published, tensors, folder, head, dtype)
+        labels = _labels(published, model)
+    except InputError:
+        raise
+    except KeyError as error:
+        raise InputError(f"{folder / 'config.json'} has no {error}.") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{folder / 'config.json'} makes no model: {error}") from None
+    if head is not None and type(model).__name__ != head:
+        raise InputError(
+            f"A checkpoint of the type {kind!r} makes a {type(model).__name__}, not a {head}."
+        )
+    assign(weights, tensors, ignored, f"{folder / WEIGHTS} does not fit its config.json")
+    return Checkpoint(model, labels, published)
+
+
+def _labels(published, model):
+    if not isinstance(model, (SequenceClassifier, TokenClassifier, VisionTransformer)):
+        return None
+    names = published.get("id2label") or {}
+    return [names[key] for key in sorted(names, key=int)] or None
+
+
+READERS: dict[str, Callable] = {
+    "bert": read_encoder,
+    "roberta": read_encoder,
+    "electra": read_encoder,
+    "gpt2": read_gpt2,
+    "t5": read_t5,
+    "bart": read_bart,
+    "marian": read_bart,
+    "vit": read_vit,
+}
