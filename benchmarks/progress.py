@@ -62,7 +62,12 @@ def run_alone(name, rows, options):
         name: Its name.
         rows: Its function, from a `Progress` and options to rows.
         options: What was parsed of the command line.
+
+    Returns:
+        The tables.
     """
     with Progress([name]) as progress:
         found = rows(progress, **vars(options))
-    print(results.report(found))
+    page = results.report(found)
+    print(page)
+    return page

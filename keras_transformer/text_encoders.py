@@ -10,6 +10,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 import numpy as np
 import tensorflow as tf
 
+from keras_transformer.layers.packing import packing_tokens
 from keras_transformer.servable import (
     PROOF_BATCH,
     SAVED_MODEL,
@@ -102,7 +103,8 @@ class TextEncoder(Servable):
         inputs = {"token_ids": token_ids, **more}
         if self.model.config.num_segments > 1:
             inputs["segment_ids"] = tf.zeros_like(token_ids) if segment_ids is None else segment_ids
-        return self.model(inputs, training=False)
+        with packing_tokens():
+            return self.model(inputs, training=False)
 
     def tokenize_text(self, text):
         """Show in the graph how text is cut into pieces, and whether all of it fits the model.

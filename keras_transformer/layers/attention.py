@@ -16,6 +16,7 @@ from keras_transformer.layers.caches import write
 from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.linear import Linear
 from keras_transformer.layers.masks import LOWEST
+from keras_transformer.layers.packing import current
 from keras_transformer.layers.rotary import rotate
 
 
@@ -228,6 +229,8 @@ class MultiHeadAttention(keras.layers.Layer):
         return key if rotation is None else rotate(key, rotation), value
 
     def _split_heads(self, x, heads):
+        if (packing := current()) is not None:
+            return packing.split_heads(x, heads)
         length = ops.shape(x)[1]
         if (
             isinstance(length, int) and length == 1
@@ -237,6 +240,8 @@ class MultiHeadAttention(keras.layers.Layer):
         return ops.transpose(x, (0, 2, 1, 3))  # (B, H, T, d_k)
 
     def _join_heads(self, x):
+        if (packing := current()) is not None:
+            return packing.join_heads(x)
         length = ops.shape(x)[2]
         if not _is_one(length):
             x = ops.transpose(x, (0, 2, 1, 3))

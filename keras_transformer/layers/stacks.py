@@ -5,7 +5,9 @@ import contextlib
 import keras
 from keras import ops
 
+from keras_transformer.layers import packing
 from keras_transformer.layers.blocks import DecoderBlock, EncoderBlock
+from keras_transformer.layers.masks import bias_of
 from keras_transformer.layers.norms import make_norm
 from keras_transformer.layers.recompute import recompute
 
@@ -137,15 +139,35 @@ class Encoder(_Stack):
 
     def call(self, inputs, attention_mask=None, training=None, return_layers=False):
         """Run the blocks in order."""
-        x = inputs
-        layers = [ops.cast(inputs, self.compute_dtype)]
         places = ops.arange(ops.shape(inputs)[1])
+        if not return_layers and self._packs(attention_mask, training):
+            packed = packing.Packing(attention_mask[:, 0])
+            # A token sees at least itself, so that a bias hides as well as a mask.
+            bias = ops.expand_dims(bias_of(attention_mask), 1)
+            arguments = self._arguments(bias, places, places)
+            with packed.used():
+                x = self._run(packed.pack(inputs), training, arguments)[-1]
+                x = self._finish(x)
+            return packed.unpack(x)
         arguments = self._arguments(None, places, places)
+        layers = self._run(inputs, training, {"attention_mask": attention_mask, **arguments})
+        x = self._finish(layers[-1])
+        return (x, layers) if return_layers else x
+
+    def _packs(self, mask, training):
+        """Say whether tokens are packed: where it is wanted, and padding alone is hidden."""
+        three_axes = self.block_arguments.get("norm") == "batch"  # which are all that it takes
+        padding = mask is not None and mask.shape[1] == 1
+        return packing.wanted() and padding and not training and not three_axes
+
+    def _run(self, x, training, arguments):
+        """Return the input and the output of each block."""
+        layers = [ops.cast(x, self.compute_dtype)]
         for i, block in enumerate(self.blocks):
             with self._device(i):
-                x = self._caller(block, training)(x, attention_mask=attention_mask, **arguments)
+                x = self._caller(block, training)(x, **arguments)
             layers.append(x)
-        return (self._finish(x), layers) if return_layers else self._finish(x)
+        return layers
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
