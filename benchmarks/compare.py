@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import decode
+import embeddings
 import footprint
 import results
 import text
@@ -21,13 +22,20 @@ import train
 from progress import Progress
 
 # The last two load TensorFlow into this process, and would disturb the others.
-BENCHMARKS = {"footprint": footprint, "decode": decode, "train": train, "text": text}
+BENCHMARKS = {
+    "footprint": footprint,
+    "decode": decode,
+    "embeddings": embeddings,
+    "train": train,
+    "text": text,
+}
 PACKAGES = (
     "tensorflow",
     "tensorflow-text",
     "keras",
     "ai-edge-litert",
     "ctranslate2",
+    "onnxruntime",
     "torch",
     "transformers",
     "keras-hub",

@@ -110,9 +110,9 @@ def in_turn(contenders, turn):
         yield contender
 
 
-def limit_tensorflow():
+def limit_tensorflow(threads=THREADS):
     """Let TensorFlow use so many threads as the others."""
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)

@@ -7,7 +7,7 @@ The model is all-MiniLM-L6-v2, whose files a package brings, so that nothing is 
 engine is a process of its own with the same weights and texts; they take turns, so that what
 disturbs the machine disturbs all of them. Cutting text into pieces, the mean of the tokens and the
 division by its length are part of what is timed. Each has two threads, or one where that is faster;
-TensorFlow has two.
+TensorFlow, whose threads are chosen once a process, is there with two and with one.
 
 Before anything is timed vectors are compared with those of transformers on PyTorch: in float32 they
 have to agree within a cosine distance of 1e-4, in int8 within 2e-2.
@@ -33,7 +33,6 @@ import results
 from contenders import Contender, in_turn
 
 QUICK = {"rounds": 5}
-TEXTS = 64  # a multiple of every batch
 REFERENCE = "transformers"
 DISTANCES = {"float32": 1e-4, "int8": 2e-2}  # of cosines
 
@@ -62,13 +61,14 @@ def rows(
         A list of `results.Row`.
     """
     model = Path(model) if model else forms.published()
-    texts = read(sentences) if sentences else generated()
     found = []
     total = 2 + len(batches) * (1 + rounds)
     with tempfile.TemporaryDirectory() as folder, shown.subject("embeddings", total) as step:
         step("exporting")
-        _prepare(folder, model, export)
-        Path(folder, "texts.json").write_text(json.dumps(texts))
+        texts = forms.read(sentences) if sentences else None
+        asked = {"model": str(model), "export": export, "texts": texts}
+        _prepare(folder, asked)
+        texts = json.loads(Path(folder, forms.TEXTS).read_text())
         step("loading")
         contenders = [
             Contender(name, embeddings_engines.__file__, name, folder, model) for name in engines
@@ -100,25 +100,6 @@ def rows(
     return found
 
 
-def read(path):
-    """Read texts, so many that every batch is full.
-
-    Raises:
-        ValueError: If there are too few.
-    """
-    lines = [line for line in Path(path).read_text("utf-8").splitlines() if line.strip()]
-    if len(lines) < TEXTS:
-        raise ValueError(f"{path} has {len(lines)} lines of text, and {TEXTS} are needed.")
-    return lines[:TEXTS]
-
-
-def generated():
-    """Make sentences such as people say."""
-    from keras_transformer.training import spoken_english
-
-    return [example.spoken for example in spoken_english.examples("test", TEXTS)]
-
-
 def check(answers):
     """Compare every engine's vectors with the reference's.
 
@@ -141,9 +122,11 @@ def check(answers):
     return missing, distances
 
 
-def _prepare(folder, model, export):
+def _prepare(folder, asked):
     subprocess.run(
-        [sys.executable, forms.__file__, folder, model, *([export] if export else [])],
+        [sys.executable, forms.__file__, folder],
+        input=json.dumps(asked),
+        text=True,
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=None if os.environ.get("SHOW") else subprocess.DEVNULL,
@@ -162,7 +145,7 @@ def main():
     add("--rounds", type=int, default=15, help="turns of each with a batch (default: 15)")
     names = {"type": lambda text: text.split(","), "default": every}
     add("--engines", **names, help="what to compare (default: %(default)s)")
-    add("--sentences", help=f"a text file, of which the first {TEXTS} lines are embedded")
+    add("--sentences", help=f"a text file, of which the first {forms.COUNT} lines are embedded")
     add("--model", help="folder of a sentence encoder (default: that of the package)")
     add("--export", help="what `keras-transformer export` made of it, if it is made already")
     add("--output", type=Path, help="file to write the tables to as well")

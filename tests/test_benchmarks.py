@@ -222,7 +222,7 @@ def test_an_unknown_benchmark_is_refused(compare, capsys):
     assert "there is no three; choose of one, two" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["footprint", "decode", "train", "text"])
+@pytest.mark.parametrize("name", ["footprint", "decode", "embeddings", "train", "text"])
 def test_quick_settings_are_options_of_every_benchmark(name):
     import inspect
 
@@ -241,3 +241,72 @@ def test_every_artefact_has_its_path(tmp_path):
     (tmp_path / "marian.missing").write_text("No module named 'torch'")
     with pytest.raises(Missing, match="torch"):
         path_of(tmp_path, "marian")
+
+
+def test_vectors_that_differ_are_not_timed():
+    from embeddings import check
+
+    def turned(distance):  # from the first axis, by cosine
+        return [[1 - distance, (1 - (1 - distance) ** 2) ** 0.5]]
+
+    missing, distances = check(
+        {
+            "transformers": {"vectors": [[1.0, 0.0]]},
+            "tflite": {"vectors": turned(5e-5)},
+            "savedmodel": {"vectors": turned(2e-4)},
+            "tflite-int8": {"vectors": turned(1e-2)},
+            "ctranslate2-int8": {"vectors": [[float("nan"), 0.0]]},
+            "onnxruntime": {"missing": "No module named 'onnxruntime'"},
+        }
+    )
+    assert missing == {
+        "onnxruntime": "No module named 'onnxruntime'",
+        "savedmodel": "is 0.0002 from transformers by cosine, over 0.0001",
+        "ctranslate2-int8": "is nan from transformers by cosine, over 0.02",
+    }
+    assert distances["tflite"] == pytest.approx(5e-5)
+
+
+def test_without_the_reference_nothing_is_compared():
+    from embeddings import check
+
+    answers = {"transformers": {"missing": "why"}, "tflite": {"vectors": [[2.0, 0.0]]}}
+    assert check(answers) == ({"transformers": "why"}, {})
+
+
+def test_sentences_are_generated_or_read(tmp_path):
+    from embeddings_models import COUNT, generated, read
+
+    texts = generated()
+    assert len(set(texts)) == COUNT
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(["", *texts, "one more"]), "utf-8")
+    assert read(path) == texts
+    path.write_text("one\n", "utf-8")
+    with pytest.raises(ValueError, match="has 1 lines of text, and 64 are needed"):
+        read(path)
+
+
+def test_the_number_of_threads_that_is_faster_is_chosen():
+    import time
+
+    from embeddings_engines import fastest
+
+    def slow(texts):
+        time.sleep(0.01)
+
+    def fast(texts):
+        time.sleep(0.001)
+
+    assert fastest([slow, fast], [["a"]]) is fast
+    assert fastest([slow], [["a"]]) is slow
+
+
+def test_a_form_that_could_not_be_written_says_why(tmp_path):
+    from embeddings_models import CTRANSLATE2, ONNX, path_of
+    from results import Missing
+
+    (tmp_path / f"{ONNX}.missing").write_text("No module named 'onnx'")
+    with pytest.raises(Missing, match="onnx"):
+        path_of(tmp_path, ONNX)
+    assert path_of(tmp_path, CTRANSLATE2).name == "ctranslate2"
