@@ -45,6 +45,7 @@ lint: $(READY)
 # Ours beside peers, on one page; then what has no peer.
 bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/compare.py --output build/bench.md
+	$(BIN)/python benchmarks/recurrent.py
 	$(BIN)/python benchmarks/phone.py
 	$(BIN)/python benchmarks/serve.py
 	$(BIN)/python benchmarks/input.py
@@ -63,6 +64,8 @@ experiments: $(FIGURES_READY)
 	$(BIN)/python experiments/shared_projections.py
 	$(BIN)/python experiments/longer_sequences.py
 	$(BIN)/python experiments/feed_forward_width.py
+	$(BIN)/python experiments/pretraining.py
+	$(BIN)/python experiments/digits.py
 	$(BIN)/python experiments/memory.py
 	$(BIN)/python experiments/broken_training.py --seeds 8
 	$(BIN)/python experiments/scaling.py

@@ -1,9 +1,8 @@
 """Exporting a run: every artefact proven, its quality measured, and then put in place."""
 
-import dataclasses
 import shutil
 from collections.abc import Sequence
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
 
 from rich.console import Console
@@ -14,19 +13,17 @@ from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
 from keras_transformer.export import parity, tf_serving
 from keras_transformer.export.model_card import model_card
-from keras_transformer.export.runtime import CARD, EXTRA
+from keras_transformer.export.quality import measure, validation_of
+from keras_transformer.export.runtime import CARD, EXTRA, PIECES
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import PRECISIONS, TF_TEXT_OPS, convert
 from keras_transformer.export.tflite_metadata import add_metadata
 from keras_transformer.layers.caches import writing_slices
 from keras_transformer.servable import SAVED_MODEL
-from keras_transformer.tasks import WRITE
+from keras_transformer.tasks import WRITE, make_servable
+from keras_transformer.text import save_tokenizer
 from keras_transformer.training.files import replacing, scratch_folder, write_json
 from keras_transformer.training.run_directory import RunDirectory
-from keras_transformer.training.text_files import read_lines
-from keras_transformer.training.text_metrics import score_texts
-from keras_transformer.translation import translate
-from keras_transformer.translator import Translator
 
 VOCABULARY = "vocab.txt"
 GENERATION = "generation.json"
@@ -56,7 +53,7 @@ def export_run(
         model.tflite             for phones, with tf.text's ops: text -> text
         model.ids.tflite         for runtimes without them: ids -> ids
         model.float16.tflite     both with smaller weights, and in int8
-        vocab.txt                the pieces that the ids stand for
+        vocab.txt                the pieces that the ids stand for; of other tokenisers their files
         generation.json          the options that are part of all of them
         model_card.json          what the model is, and how good each file is
 
@@ -74,7 +71,8 @@ def export_run(
         name: The model's name; the run folder's if None.
         keep: How many versions stay; 0 for all.
         precisions: Which `.tflite` files are written: some of `PRECISIONS`. float32 always is.
-        max_quality_loss: Most points of BLEU that a `.tflite` may lose against float32.
+        max_quality_loss: Most points of BLEU that a `.tflite` may lose against float32; of a
+            language model, by how many per cent its perplexity may rise.
         source_language: Of the model card; the ending of the training text's file if None.
         target_language: Likewise.
 
@@ -98,37 +96,34 @@ def export_run(
                 f"{run.path} writes no text: leave out --jit-compile and options of generation."
             )
         return export_encoder(run, output, name, console, keep, precisions, max_quality_loss)
-    tokenizer = run.tokenizer()
-    translator = Translator(run.load_model(), tokenizer, options)
-    validation = _Validation.of(run)
+    translator = run.servable(options)
+    tokenizer, validation = translator.tokenizer, validation_of(run, translator)
     wanted = [p for p in PRECISIONS if p in {"float32", *precisions}]
     with scratch_folder(output.parent) as scratch, console.status("Exporting") as status:
         values = {**translator.options.to_dict(), "jit_compile": jit_compile}
-        tokenizer.save(scratch / VOCABULARY)
+        inside = write_tokenizer(tokenizer, scratch)
         write_json(scratch / GENERATION, values)
-        lite = write_tflite(translator, scratch, name, wanted, status, [VOCABULARY, GENERATION])
+        readable = [file for file in (*inside, GENERATION) if is_text(scratch / file)]
+        lite = write_tflite(translator, scratch, name, wanted, status, readable)
         # LiteRT takes no graph that XLA is to compile, and a phone has no room for a second
         # copy of the table.
         status.update("Writing the SavedModel")
         translator.model.transpose_output()
         saved_model = scratch / SAVED_MODEL
-        export_saved_model(
-            Translator(translator.model, tokenizer, options, jit_compile), saved_model
-        )
+        model, head = translator.model, run.head()
+        export_saved_model(make_servable(model, tokenizer, head, options, jit_compile), saved_model)
         status.update("Running every file in a fresh process")
-        texts = [*validation.sources, *parity.EDGE_CASES]
         artefacts = [saved_model, *lite.values()]
-        trials = parity.run_in_fresh_process(artefacts, texts)
-        measured = _compare(translator, texts, validation, artefacts, trials, max_quality_loss)
+        measured = measure(translator, validation, artefacts, max_quality_loss)
 
         languages = source_language, target_language
         card = model_card(run, name, languages, saved_model, values)
-        card["files"] = [dataclasses.asdict(some) for some in measured]
+        card["files"] = [some.to_dict() for some in measured]
         card["quality"] = validation.reference
         write_json(scratch / CARD, card)
         extra = saved_model / EXTRA
         extra.mkdir()
-        for file in (VOCABULARY, GENERATION, CARD):
+        for file in (*inside, GENERATION, CARD):
             shutil.copy(scratch / file, extra)
         tf_serving.write_warmup(
             saved_model,
@@ -221,72 +216,6 @@ def _lite_name(kind, precision):
     return ".".join(part for part in parts if part)
 
 
-# --- Quality --------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class _Validation:
-    """The text that artefacts are measured on."""
-
-    sources: list[str]
-    references: list[str] | None  # None: the run's text is gone
-
-    @classmethod
-    def of(cls, run):
-        """Take the first lines of the run's validation text, or else the samples in the run."""
-        files = run.training_config().valid_files
-        try:
-            sides = [
-                list(islice(read_lines(p), VALIDATION_LINES)) for p in (files.source, files.target)
-            ]
-        except (OSError, InputError):
-            sides = [[], []]
-        if not sides[0] or len(sides[0]) != len(sides[1]):  # it is no longer what it was
-            return cls(run.samples(), None)
-        return cls(*sides)
-
-    @property
-    def reference(self) -> str:
-        if self.references is None:
-            return f"BLEU against float32's own outputs, {len(self.sources)} sample sentences"
-        return f"BLEU on {len(self.sources)} sentences of the run's validation text"
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """What was measured of a file in a fresh process."""
-
-    file: str
-    bytes: int
-    texts_per_second: float
-    bleu: float
-    quality_loss: float  # points of BLEU below float32
-
-
-def _compare(translator, texts, validation, artefacts, trials, max_quality_loss):
-    """Measure every artefact, and refuse those that are not as good as they have to be."""
-    expected = translate(translator, texts)
-    count = len(validation.sources)
-    references = validation.references or expected.texts[:count]
-    best = score_texts(expected.texts[:count], references).bleu
-    measured = []
-    for path, trial in zip(artefacts, trials, strict=True):
-        bleu = score_texts(trial.texts[:count], references).bleu
-        loss = best - bleu
-        if not any(precision in path.name for precision in PRECISIONS):
-            parity.check(path.name, trial, translator, texts, expected)
-        elif loss > max_quality_loss:
-            raise InputError(
-                f"{path.name} loses {loss:.2f} points of BLEU against float32 ({bleu:.2f} instead "
-                f"of {best:.2f}), so nothing was written. Leave its precision out by --tflite, or "
-                f"allow more by --max-quality-loss, now {max_quality_loss:g}."
-            )
-        measured.append(
-            Measured(path.name, size_of(path), round(trial.texts_per_second, 1), bleu, loss)
-        )
-    return measured
-
-
 def size_of(path: Path) -> int:
     """Return the bytes of a file, or of all files of a folder."""
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
@@ -294,13 +223,14 @@ def size_of(path: Path) -> int:
 
 
 def _report(console, output, version, measured, validation, removed):
-    table = Table("file", "MB", "sentences/s", "BLEU", "loss", title=validation.reference)
+    table = Table("file", "MB", "sentences/s", validation.measure, "loss")
+    table.title = validation.reference
     for one in measured:
         table.add_row(
             f"{SAVED_MODEL}/{version.name}" if one.file == SAVED_MODEL else one.file,
             f"{one.bytes / 1e6:.2f}",
             f"{one.texts_per_second:,.0f}",
-            f"{one.bleu:.2f}",
+            f"{one.quality:.2f}",
             f"{one.quality_loss:.2f}",
         )
     console.print(table)
@@ -310,3 +240,26 @@ def _report(console, output, version, measured, validation, removed):
     )
     if removed:
         console.print(f"Removed versions {', '.join(map(str, removed))}")
+
+
+def write_tokenizer(tokenizer, folder: Path) -> list[str]:
+    """Write the files of a tokeniser, if there is one, and return their names.
+
+    Where none of them is a list of pieces, `pieces.json` is: an alignment has to name them.
+    """
+    if tokenizer is None:
+        return []
+    before = set(folder.iterdir())
+    save_tokenizer(tokenizer, folder)
+    if not (folder / VOCABULARY).is_file():
+        write_json(folder / PIECES, tokenizer.vocabulary)
+    return sorted(path.name for path in {*folder.iterdir()} - before)
+
+
+def is_text(path: Path) -> bool:
+    """Say whether a file is UTF-8."""
+    try:
+        path.read_text("utf-8")
+        return True
+    except UnicodeDecodeError:
+        return False

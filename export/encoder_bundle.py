@@ -15,14 +15,19 @@ from rich.table import Table
 
 from keras_transformer.errors import InputError
 from keras_transformer.export import tf_serving
-from keras_transformer.export.bundle import put_in_place, size_of, write_tflite
+from keras_transformer.export.bundle import (
+    is_text,
+    put_in_place,
+    size_of,
+    write_tflite,
+    write_tokenizer,
+)
 from keras_transformer.export.model_card import PACKAGES, ops_of
 from keras_transformer.export.parity import EDGE_CASES
 from keras_transformer.export.runtime import CARD, EXTRA
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import PRECISIONS
 from keras_transformer.servable import SAVED_MODEL, Proof
-from keras_transformer.text import save_tokenizer
 from keras_transformer.training.files import scratch_folder, write_json
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.spoken_english import examples
@@ -67,8 +72,8 @@ def export_encoder(
     texts = [*(run.samples() or [one.spoken for one in examples("test", PROBES)]), *EDGE_CASES]
     wanted = [p for p in PRECISIONS if p in {"float32", *precisions}]
     with scratch_folder(output.parent) as scratch, console.status("Exporting") as status:
-        inside = _write_tokenizer(servable.tokenizer, scratch)
-        readable = [file for file in inside if _is_text(scratch / file)]
+        inside = write_tokenizer(servable.tokenizer, scratch)
+        readable = [file for file in inside if is_text(scratch / file)]
         lite = write_tflite(servable, scratch, name, wanted, status, readable)
         status.update("Writing the SavedModel")
         saved_model = scratch / SAVED_MODEL
@@ -129,23 +134,6 @@ def export_encoder(
         "savedmodel": output / SAVED_MODEL,
         **{key: output / path.name for key, path in lite.items()},
     }
-
-
-def _write_tokenizer(tokenizer, folder):
-    """Write the files of a tokeniser, if there is one, and return their names."""
-    if tokenizer is None:
-        return []
-    before = set(folder.iterdir())
-    save_tokenizer(tokenizer, folder)
-    return sorted(path.name for path in {*folder.iterdir()} - before)
-
-
-def _is_text(path):
-    try:
-        path.read_text("utf-8")
-        return True
-    except UnicodeDecodeError:
-        return False
 
 
 def _kind_of(path):

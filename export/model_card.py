@@ -3,10 +3,12 @@
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_transformer.export.tf_serving import MINIMUM_SERVER
+from keras_transformer.tasks import CAUSAL_LM, SUMMARISATION
 
 PACKAGES = ("keras-transformer", "tensorflow", "tensorflow-text", "keras", "ai-edge-litert")
 
@@ -26,35 +28,66 @@ def model_card(
     Returns:
         Plain values. The paths of the text are left out, its files' names are in.
     """
-    training = run.training_config()
-    sides = training.source, training.target
-    files = [[Path(name).name for name in _as_list(side)] for side in sides]
-    guesses = [_ending(some[0]) for some in files]
-    source, target = (given or guess for given, guess in zip(languages, guesses, strict=True))
-    model = run.model_config()
-    return {
+    training = run.training_config() if run.was_trained_here else None
+    card: dict[str, Any] = {
         "name": name,
         "task": "text-to-text",
-        "languages": {"source": source, "target": target},
-        "description": f"Writes {target} for {source}: text in, text out.",
-        "model": model.to_dict(),
+        **_purpose(run, training, languages),
+    }
+    if training is not None:
+        card |= {
+            "data": _data(run, training),
+            "training": {"steps": run.steps_done(), "precision": training.precision},
+        }
+    return {
+        **card,
+        "model": run.model_config().to_dict(),
         "generation": options,
-        "data": {
-            "source": files[0],
-            "target": files[1],
-            "validation": [Path(training.valid_source).name, Path(training.valid_target).name],
-            "pairs": {
-                part: size["size"]["pairs"]
-                for part, size in run.sizes().items()
-                if "pairs" in size.get("size", {})
-            },
-        },
-        "training": {"steps": run.steps_done(), "precision": training.precision},
         "metrics": _best(run),
         "versions": {package: version(package) for package in PACKAGES},
         "ops": ops_of(saved_model),
         "minimum_server_version": MINIMUM_SERVER,
     }
+
+
+def _purpose(run, training, languages):
+    """Say in a sentence what the model is for, and of a translation from what to what."""
+    task = run.head().task
+    if task == CAUSAL_LM:
+        return {"task": task, "description": "Goes on with a text: text in, text out."}
+    guesses: list[str | None] = [None, None]
+    if training is not None and training.source:
+        sides = training.source, training.target
+        guesses = [_ending(_names(side)[0]) for side in sides]
+    source, target = (given or guess for given, guess in zip(languages, guesses, strict=True))
+    if task == SUMMARISATION:
+        sentence = "Writes what is important in a text: text in, text out."
+    elif source and target:
+        sentence = f"Writes {target} for {source}: text in, text out."
+    else:
+        sentence = "Writes one text for another: text in, text out."
+    return {"languages": {"source": source, "target": target}, "description": sentence}
+
+
+def _data(run, training):
+    """Name the files, and count what was in them."""
+    if training.source:
+        files = {
+            "source": _names(training.source),
+            "target": _names(training.target),
+            "validation": [Path(training.valid_source).name, Path(training.valid_target).name],
+        }
+    else:
+        files = {
+            "examples": [Path(training.data).name],
+            "validation": [Path(training.valid_data).name],
+        }
+    counts = {
+        part: size["size"].get("pairs", size["size"].get("examples"))
+        for part, size in run.sizes().items()
+        if {"pairs", "examples"} & size.get("size", {}).keys()
+    }
+    return {**files, "pairs": counts}
 
 
 def ops_of(saved_model: Path) -> list[str]:
@@ -66,8 +99,8 @@ def ops_of(saved_model: Path) -> list[str]:
     return sorted({node.op for node in nodes} - functions)
 
 
-def _as_list(side):
-    return [side] if isinstance(side, str) else side
+def _names(side):
+    return [Path(name).name for name in ([side] if isinstance(side, str) else side)]
 
 
 def _ending(name):

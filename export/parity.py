@@ -22,6 +22,7 @@ from keras_transformer.translation import translate
 EDGE_CASES = ["", "  \t ", "a", "\N{GRINNING FACE} e\N{COMBINING ACUTE ACCENT}", "word " * 400]
 # Two tokens whose log-probabilities differ by no more than this are a tie: rounding decides.
 TIE = 1e-4
+SCORED_AT_ONCE = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +32,25 @@ class Trial:
     texts: list[str]
     scores: list[float]
     texts_per_second: float  # when all of them are translated a second time
+    scored: tuple[float, int] | None = None  # log-probability and tokens of given continuations
 
 
-def run_in_fresh_process(artefacts: Sequence[Path], texts: list[str]) -> list[Trial]:
+def run_in_fresh_process(
+    artefacts: Sequence[Path], texts: list[str], continuations: list[str] | None = None
+) -> list[Trial]:
     """Translate texts with artefacts, one after the other, in a process of their own.
+
+    Args:
+        artefacts: The SavedModel and `.tflite` files.
+        texts: What they are given.
+        continuations: Of language models, how the first of these texts go on.
 
     Raises:
         InputError: If the process fails; the message holds the end of what it said.
     """
     child = subprocess.run(
         [sys.executable, "-m", "keras_transformer.export.parity", *map(str, artefacts)],
-        input=json.dumps(texts),
+        input=json.dumps({"texts": texts, "continuations": continuations}),
         capture_output=True,
         text=True,
         check=False,
@@ -99,67 +108,87 @@ def _is_greedy_tie(translator, source, target):
     import tensorflow as tf
 
     from keras_transformer.decoding.generate import EXTRA_LENGTH
-    from keras_transformer.models.config import BEGIN_ID, END_ID
-    from keras_transformer.translator import append_end
 
-    tokenizer, length = translator.tokenizer, translator.max_length
-    source_ids = append_end(tokenizer.tokenize([source]).to_tensor(), length)
-    labels = append_end(tokenizer.tokenize([target]).to_tensor(), length)  # (1, T)
-    inputs = tf.concat([[[BEGIN_ID]], labels[:, :-1]], 1)
-    logits = translator.model({"source_ids": source_ids, "target_ids": inputs}, training=False)
+    config = translator.model.config
+    if getattr(translator.model, "continues", False):
+        target = target.removeprefix(source)
+    logits, labels, width = translator.teacher_forced([source], [target])
     chosen = tf.gather(logits, labels, batch_dims=2)  # (1, T)
     gap = tf.reduce_max(logits, axis=-1) - chosen
-    limit = translator.options.max_length or source_ids.shape[1] + EXTRA_LENGTH
-    if labels.shape[1] >= min(limit, length):  # the end may have come by the length limit
-        gap = tf.where(labels == END_ID, 0.0, gap)
+    limit = translator.options.max_length or width + EXTRA_LENGTH
+    if labels.shape[1] >= min(limit, translator.max_length):  # the length limit may have ended it
+        gap = tf.where(labels == config.end_id, 0.0, gap)
     return bool(tf.reduce_all(gap <= TIE))
+
+
+def score_all(artefact, texts: Sequence[str], continuations: Sequence[str]) -> tuple[float, int]:
+    """Return the log-probability of how texts go on, and the number of its tokens."""
+    total, count = 0.0, 0
+    for start in range(0, len(texts), SCORED_AT_ONCE):
+        some = slice(start, start + SCORED_AT_ONCE)
+        scores, tokens, _ = artefact.score(texts[some], continuations[some])
+        total, count = total + float(np.sum(scores)), count + int(np.sum(tokens))
+    return total, count
 
 
 # --- The fresh process ----------------------------------------------------------------------------
 
 
 def _main(artefacts: list[Path]) -> None:
-    texts = json.load(sys.stdin)
-    json.dump([dataclasses.asdict(_try(artefact, texts)) for artefact in artefacts], sys.stdout)
+    asked = json.load(sys.stdin)
+    trials = [_try(artefact, asked["texts"], asked["continuations"]) for artefact in artefacts]
+    json.dump([dataclasses.asdict(trial) for trial in trials], sys.stdout)
 
 
-def _try(artefact, texts):
+def _try(artefact, texts, continuations):
     from keras_transformer.export.runtime import load
 
-    runtime = (IdsModel if artefact.name.endswith(".ids.tflite") else load)(artefact)
+    if artefact.name.endswith(".ids.tflite"):
+        runtime: TextToText = IdsModel(artefact, continuations is not None)
+    else:
+        runtime = load(artefact)
     translate(runtime, texts)  # kernels are made for each new number of rows
     since = time.perf_counter()
     result = translate(runtime, texts)
     seconds = time.perf_counter() - since
-    return Trial(result.texts, result.scores, len(texts) / seconds)
+    scored = None
+    if continuations is not None and not isinstance(runtime, IdsModel):
+        scored = score_all(runtime, texts[: len(continuations)], continuations)
+    return Trial(result.texts, result.scores, len(texts) / seconds, scored)
 
 
 class IdsModel(TextToText):
     """The file from ids to ids, with the text cut and joined outside of it.
 
     Args:
-        path: The file; `vocab.txt` is beside it.
+        path: The file; those of the tokeniser are beside it.
+        continues: Whether what it gives follows what it is given, as a language model's does.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, continues: bool = False):
         from keras_transformer.export.runtime import interpreter
-        from keras_transformer.text import WordPieceTokenizer
+        from keras_transformer.text import load_tokenizer
 
-        self._tokenizer = WordPieceTokenizer.load(path.with_name("vocab.txt"))
+        self._tokenizer = load_tokenizer(path.parent)
+        self._continues = continues
         self._runner = interpreter(path).get_signature_runner("ids")
 
     def run(self, texts, prefixes=None):
         """Translate one batch; see `TextToText.run`."""
-        outputs = self._runner(ids=self.tokenize(texts)[0])
+        given = self.tokenize(texts)[0]
+        outputs = self._runner(ids=given)
         ids, scores = outputs["ids"], outputs["score"]
         if ids.ndim == 3:  # the best of several hypotheses
             ids, scores = ids[:, 0], scores[:, 0]
+        if self._continues:
+            ids = np.concatenate([given, ids], axis=1)  # the padding between is left out
         best = decode(self._tokenizer.detokenize(ids).numpy())
         return [[text] for text in best], [[float(score)] for score in scores]
 
     def tokenize(self, texts):
         """Cut texts into ids; what is too long is for the file to cut."""
-        ids = self._tokenizer.tokenize(texts).to_tensor().numpy()
+        padding = self._tokenizer.padding_id
+        ids = self._tokenizer.tokenize(texts).to_tensor(padding).numpy()
         return ids, np.zeros(len(texts), bool)
 
 

@@ -19,6 +19,7 @@ from keras_transformer.text_to_text import SIGNATURES, STREAMING, TextToText
 THREADS = os.cpu_count() or 1
 EXTRA = "assets.extra"
 CARD = "model_card.json"
+PIECES = "pieces.json"  # the pieces of tokenisers whose files do not list them
 # What an artefact from text to text has at least.
 REQUIRED = frozenset(SIGNATURES) - {"sample", "align", "attention", *STREAMING}
 READS = frozenset({"serving_default", "tokenize"})  # what takes text has these
@@ -199,7 +200,7 @@ class SavedModel(TextToText):
     @functools.cached_property
     def vocabulary(self):
         """The pieces that ids stand for."""
-        return _pieces(self._path, lambda: (self._path / EXTRA / VOCABULARY).read_text("utf-8"))
+        return _pieces(self._path, lambda name: (self._path / EXTRA / name).read_text("utf-8"))
 
 
 class TFLiteModel(TextToText):
@@ -240,7 +241,7 @@ class TFLiteModel(TextToText):
     @functools.cached_property
     def vocabulary(self):
         """The pieces that ids stand for."""
-        return _pieces(self._path, lambda: read_file(self._path, VOCABULARY))
+        return _pieces(self._path, lambda name: read_file(self._path, name))
 
 
 def _lite_specs(details):
@@ -254,8 +255,10 @@ def _lite_specs(details):
 
 
 def _pieces(path, read):
+    with contextlib.suppress(OSError, KeyError):
+        return json.loads(read(PIECES))
     try:
-        return read().removesuffix("\n").split("\n")
+        return read(VOCABULARY).removesuffix("\n").split("\n")
     except (OSError, KeyError):
         raise InputError(
             f"{path} holds no {VOCABULARY}, so its pieces have no names; export it again with this "

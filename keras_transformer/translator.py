@@ -20,6 +20,7 @@ from keras_transformer.decoding import (
     align,
     cross_attention,
     generate,
+    logits_of,
     next_token_probabilities,
     score,
 )
@@ -271,6 +272,11 @@ class Translator(Servable, TextToText):
         """
         ids = self._pieces(text)
         return {"ids": ids, "truncated": self._count(ids) >= self.max_length}
+
+    def teacher_forced(self, texts, targets):
+        """Return the logits `(B, T, V)` of targets, their ids `(B, T)`, and the sources' length."""
+        source, labels = self._pair(tf.constant(texts), tf.constant(targets))
+        return logits_of(self.model, source, labels), labels, source.shape[1]
 
     def _pieces(self, text):
         padding = self.model.config.padding_id

@@ -80,7 +80,7 @@ def trials(monkeypatch, translator, ready_made):
     changed = Changed()
     changed.translator = translator
 
-    def run(artefacts, texts):
+    def run(artefacts, texts, continuations):
         right = translate(translator, texts)
         return [
             parity.Trial(changed.get(path.name, lambda x: x)(list(right.texts)), right.scores, 100)
@@ -88,7 +88,7 @@ def trials(monkeypatch, translator, ready_made):
         ]
 
     monkeypatch.setattr(parity, "run_in_fresh_process", run)
-    monkeypatch.setattr(bundle, "Translator", lambda *_: translator)
-    monkeypatch.setattr(bundle.RunDirectory, "load_model", lambda _: None)
+    monkeypatch.setattr(bundle, "make_servable", lambda *_: translator)
+    monkeypatch.setattr(bundle.RunDirectory, "servable", lambda *_: translator)
     monkeypatch.setattr(type(translator.model), "transpose_output", lambda _: None)
     return changed

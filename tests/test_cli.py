@@ -27,6 +27,8 @@ __all__ = ["bad", "call", "exported", "here", "original", "trained"]
 COMMANDS = [
     *("vocab", "train", "average", "tune", "memory", "flops", "data-service"),
     *("translate", "score", "evaluate", "attention", "export", "demo", "doctor"),
+    *("import", "generate", "embed", "classify", "tag", "answer", "fill-mask"),
+    *("tokenizers", "explain", "params"),
 ]
 
 

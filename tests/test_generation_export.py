@@ -26,7 +26,7 @@ from keras_transformer.decoding import (
 )
 from keras_transformer.decoding.loops import while_loop
 from keras_transformer.errors import InputError
-from keras_transformer.export import bundle, parity, runtime
+from keras_transformer.export import bundle, runtime
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import TF_TEXT_OPS, convert
 from keras_transformer.models.config import BEGIN_ID, END_ID
@@ -142,7 +142,7 @@ def test_options_go_into_every_artefact_and_beside_them(
         path.mkdir(parents=True)
         (path / "saved_model.pb").write_bytes(b"")
 
-    def measure(translator, texts, validation, artefacts, trials, max_quality_loss):
+    def measure(translator, validation, artefacts, max_quality_loss):
         assert translator.options == options
         assert not translator.jit_compile  # what is compiled is compared with what is not
         calls.append([path.name for path in artefacts])
@@ -152,8 +152,7 @@ def test_options_go_into_every_artefact_and_beside_them(
     monkeypatch.setattr(bundle, "convert", lambda *_: calls.append("convert") or b"x")
     monkeypatch.setattr(bundle, "add_metadata", lambda content, *_: content)
     monkeypatch.setattr(bundle, "model_card", lambda *args: {"generation": args[-1]})
-    monkeypatch.setattr(parity, "run_in_fresh_process", lambda artefacts, texts: None)
-    monkeypatch.setattr(bundle, "_compare", measure)
+    monkeypatch.setattr(bundle, "measure", measure)
     bundle.export_run(
         trained.run,
         tmp_path / "new",

@@ -168,15 +168,20 @@ def score(model, source_ids, target_ids):
         row is what greedy search gives as score.
     """
     target_ids = ops.cast(target_ids, "int32")
-    if _continues(model):
-        logits = _logits_of_continuation(model, ops.cast(source_ids, "int32"), target_ids)
-    else:
-        logits = model(_teacher_forced(model, source_ids, target_ids), training=False)
+    logits = logits_of(model, source_ids, target_ids)
     shares = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # (B, T, V)
     numbers = ops.arange(ops.size(target_ids), dtype="int32") * shares.shape[-1]
     places = ops.reshape(target_ids, (-1,)) + numbers
     chosen = ops.reshape(ops.take(ops.reshape(shares, (-1,)), places), ops.shape(target_ids))
     return ops.where(padding_mask(target_ids, model.config.padding_id), chosen, 0.0)
+
+
+def logits_of(model, source_ids, target_ids):
+    """Compute the logits of given targets, `(B, T, V)`; arguments as for `score`."""
+    if _continues(model):
+        source_ids = ops.cast(source_ids, "int32")
+        return _logits_of_continuation(model, source_ids, ops.cast(target_ids, "int32"))
+    return model(_teacher_forced(model, source_ids, target_ids), training=False)
 
 
 def align(model, source_ids, target_ids):
