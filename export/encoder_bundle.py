@@ -1,7 +1,8 @@
 """Exporting what gives labels, vectors and the like: every artefact proven, then put in place."""
 
+import base64
 import dataclasses
-import pickle
+import json
 import shutil
 import subprocess
 import sys
@@ -212,15 +213,47 @@ def run_in_fresh_process(proofs: dict[Path, Proof]) -> list[dict]:
     """
     child = subprocess.run(
         [sys.executable, "-m", "keras_transformer.export.encoder_bundle"],
-        input=pickle.dumps(proofs),
+        input=json.dumps([[str(path), _packed(proof)] for path, proof in proofs.items()]),
         capture_output=True,
+        text=True,
         check=False,
     )
     if child.returncode:
         names = ", ".join(path.name for path in proofs)
-        said = child.stderr.decode("utf-8", "replace")[-2000:]
-        raise InputError(f"{names} do not run in a fresh process:\n{said}")
-    return pickle.loads(child.stdout)
+        raise InputError(f"{names} do not run in a fresh process:\n{child.stderr[-2000:]}")
+    return [_unpacked(trial) for trial in json.loads(child.stdout)]
+
+
+def _packed(value):
+    """Turn arrays, wherever they are in plain values, into something that JSON can hold."""
+    if isinstance(value, Proof):
+        return _packed(dataclasses.asdict(value))
+    if isinstance(value, dict):
+        return {name: _packed(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_packed(one) for one in value]
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.dtype == object:
+        rows = [base64.b64encode(one).decode() for one in value.ravel().tolist()]
+        return {"strings": rows, "shape": value.shape}
+    data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
+    return {"data": data, "dtype": value.dtype.str, "shape": value.shape}
+
+
+def _unpacked(value):
+    """Undo `_packed`."""
+    if isinstance(value, list):
+        return [_unpacked(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"strings", "shape"}:
+        rows = [base64.b64decode(one) for one in value["strings"]]
+        return np.array([*rows, None], object)[:-1].reshape(value["shape"])
+    if value.keys() == {"data", "dtype", "shape"}:
+        data = base64.b64decode(value["data"])
+        return np.frombuffer(data, value["dtype"]).reshape(value["shape"])
+    return {name: _unpacked(one) for name, one in value.items()}
 
 
 def asked(artefact, proof: Proof) -> dict[str, list]:
@@ -266,4 +299,5 @@ def try_out(proofs: dict[Path, Proof]) -> list[dict]:
 
 
 if __name__ == "__main__":
-    pickle.dump(try_out(pickle.load(sys.stdin.buffer)), sys.stdout.buffer)
+    given = {Path(name): Proof(**_unpacked(proof)) for name, proof in json.load(sys.stdin)}
+    json.dump(_packed(try_out(given)), sys.stdout)

@@ -52,9 +52,10 @@ def load(path, options=None, jit_compile: bool = False, gives: str | None = None
     check_model(path)
     check_options(path, options, jit_compile)
     artefact = _load(path, options, jit_compile)
-    given = _outputs(artefact)
-    if gives is not None and (gives not in given or (gives == "text" and not _writes(artefact))):
-        raise InputError(f"{path} gives {' and '.join(sorted(given))}, and no {gives}.")
+    if gives is not None:
+        given = _outputs(artefact)
+        if gives not in given or (gives == "text" and not _writes(artefact)):
+            raise InputError(f"{path} gives {' and '.join(sorted(given))}, and no {gives}.")
     return artefact
 
 

@@ -10,7 +10,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 import numpy as np
 import tensorflow as tf
 
-from keras_transformer.layers.packing import packing_tokens
+from keras_transformer.packing import packing_tokens
 from keras_transformer.servable import (
     PROOF_BATCH,
     SAVED_MODEL,

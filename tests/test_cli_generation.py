@@ -173,7 +173,7 @@ def test_every_option_of_generation_is_in_the_help(call, command):
 
 def test_options_reach_the_model(call, models, trained, monkeypatch):
     seen, lite = [], runtime.load(models["tflite"])
-    monkeypatch.setattr(runtime, "load", lambda *args, gives: seen.append(args) or lite)
+    monkeypatch.setattr(runtime, "load", lambda *args, gives=None: seen.append(args) or lite)
     text = ["--source", trained.valid.source, "--target", trained.valid.target, "--json"]
     some = "--temperature 0.5 --top-k 7 --top-p 0.9 --min-p 0.1 --seed -3 --num-hypotheses 2"
     more = "--min-length 2 --max-length 20 --repetition-penalty 1.5 --no-repeat-ngram 3"

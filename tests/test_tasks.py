@@ -130,7 +130,7 @@ def test_pictures_are_classified(examples, tmp_path):  # M04, M21
     assert not (run.path / "vocab.txt").exists()
 
 
-@pytest.mark.parametrize("tokenizer", ["characters", "byte-pairs"])
+@pytest.mark.parametrize("tokenizer", ["byte-pairs"])
 def test_a_language_model_is_better_than_the_frequencies_of_tokens(  # M23
     examples, tmp_path, tokenizer
 ):

@@ -38,6 +38,7 @@ from keras_transformer.training.optimizers import paper_adam
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
 from keras_transformer.training.schedules import InverseSquareRoot, OneCycle
 from keras_transformer.training.task import SAMPLES_SHOWN
+from keras_transformer.training.tasks import make_task
 
 __all__ = ["trained"]
 
@@ -319,10 +320,11 @@ def test_text_is_measured_again_only_if_it_changed(tmp_path, files, monkeypatch)
 def test_pairs_that_are_left_out_are_told(trained):
     config = dataclasses.replace(trained.run.training_config(), max_length=5)
     size = measure(config.train_files, trained.run.tokenizer(), config.batching)
-    console = quiet()
-    trainer._describe(console, None, "validation", dataclasses.replace(size, empty=3))
-    assert f"left out: {size.too_long} pairs longer than --max-length" in console.file.getvalue()
-    assert "left out: 3 pairs with an empty side" in console.file.getvalue()
+    _, *left_out = make_task(trained.run).describe(dataclasses.replace(size, empty=3))
+    assert left_out == [
+        f"left out: {size.too_long} pairs longer than --max-length tokens",
+        "left out: 3 pairs with an empty side",
+    ]
     assert size.too_long > 0
 
 

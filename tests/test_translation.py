@@ -169,7 +169,7 @@ def test_pairs_are_scored_as_they_are_needed_and_come_in_order():
 def test_an_alignment_is_without_padding():
     weights = np.arange(24, dtype="float32").reshape(2, 3, 4)
     one, two = Alignment.of_batch(
-        np.array([[5, 6, 7, 3], [5, 3, 0, 0]]), np.array([[8, 3, 0], [8, 9, 3]]), weights
+        np.array([[5, 6, 7, 3], [5, 3, -1, -1]]), np.array([[8, 3, -1], [8, 9, 3]]), weights
     )
     assert (one.source_ids, one.target_ids) == ([5, 6, 7, 3], [8, 3])
     assert (two.source_ids, two.target_ids) == ([5, 3], [8, 9, 3])
