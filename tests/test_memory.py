@@ -6,7 +6,7 @@ import re
 import pytest
 from fixtures_run import quiet
 
-from keras_transformer.models import Transformer, TransformerConfig
+from keras_transformer.models import TransformerConfig
 from keras_transformer.training.memory import (
     count_parameters,
     estimate_memory,
@@ -16,26 +16,6 @@ from keras_transformer.training.memory import (
 )
 
 CONFIG = TransformerConfig.preset("tiny", 8000)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"tie_embeddings": False},
-        {"positions": "learned", "max_length": 19},
-        {"norm_first": True},
-        {"num_layers": 3, "num_heads": 1, "d_ff": 7},
-        {"tie_embeddings": False, "positions": "learned", "norm_first": True},
-    ],
-    ids=str,
-)
-def test_parameters_are_counted_without_building_the_model(options):
-    config = TransformerConfig(
-        **{"vocabulary_size": 23, "num_layers": 2, "num_heads": 2, "d_model": 8, "d_ff": 12}
-        | options
-    )
-    assert count_parameters(config) == Transformer(config).count_params()
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])

@@ -39,9 +39,12 @@ CONTROL = {"accumulate": 1, "recompute": False, "policy": "float32", "mean": Tru
 
 
 def is_tried(place, case):
-    """Workers are processes that take their time; they make the first case and the hardest ones."""
+    """Other places take their time; they make the first case of a policy and the hardest one."""
+    first = case["accumulate"] == 1 and not case["recompute"]
     hardest = case["accumulate"] == 4 and case["recompute"]
-    return "worker" not in place or hardest or case == CASES[0] or case == CONTROL
+    if "worker" in place:
+        return (first or hardest) and case["policy"] == "float32"
+    return place == "single" or first or hardest
 
 
 TRIED = [
