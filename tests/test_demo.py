@@ -28,7 +28,9 @@ def test_the_demo_goes_the_whole_way(tmp_path, monkeypatch):  # M19
     monkeypatch.setattr(Translator, "signatures", few)
     monkeypatch.setattr(runtime, "_check_signatures", lambda *_: None)
     monkeypatch.setattr(
-        parity, "run_in_fresh_process", lambda paths, texts: [parity._try(p, texts) for p in paths]
+        parity,
+        "run_in_fresh_process",
+        lambda paths, *asked: [parity._try(path, *asked) for path in paths],
     )
     seen, fewer = [], functools.partial(bundle.export_run, precisions=("int8",))
     monkeypatch.setattr(bundle, "export_run", lambda *a, **k: seen.append(k) or fewer(*a, **k))

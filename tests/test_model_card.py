@@ -11,6 +11,7 @@ from fixtures_run import quiet
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.export import bundle
 from keras_transformer.export.model_card import PACKAGES, model_card, ops_of
+from keras_transformer.tasks import Head
 
 __all__ = ["exported", "ready_made", "trained", "translator", "trials"]
 
@@ -85,6 +86,8 @@ def test_files_go_in_by_name_and_name_the_language(exported, tmp_path, source, l
         precision="float32",
     )
     run = SimpleNamespace(
+        head=Head,
+        was_trained_here=True,
         training_config=lambda: training,
         model_config=lambda: SimpleNamespace(to_dict=lambda: {"d_model": 4}),
         sizes=lambda: {"training": {"size": {"pairs": 3}}, "other": {}},
