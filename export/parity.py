@@ -36,21 +36,21 @@ class Trial:
 
 
 def run_in_fresh_process(
-    artefacts: Sequence[Path], texts: list[str], continuations: list[str] | None = None
+    artefacts: Sequence[Path], texts: list[str], pairs: list[tuple[str, str]] | None = None
 ) -> list[Trial]:
     """Translate texts with artefacts, one after the other, in a process of their own.
 
     Args:
         artefacts: The SavedModel and `.tflite` files.
         texts: What they are given.
-        continuations: Of language models, how the first of these texts go on.
+        pairs: Of language models, prompts and how they go on, to be scored.
 
     Raises:
         InputError: If the process fails; the message holds the end of what it said.
     """
     child = subprocess.run(
         [sys.executable, "-m", "keras_transformer.export.parity", *map(str, artefacts)],
-        input=json.dumps({"texts": texts, "continuations": continuations}),
+        input=json.dumps({"texts": texts, "pairs": pairs}),
         capture_output=True,
         text=True,
         check=False,
@@ -121,12 +121,12 @@ def _is_greedy_tie(translator, source, target):
     return bool(tf.reduce_all(gap <= TIE))
 
 
-def score_all(artefact, texts: Sequence[str], continuations: Sequence[str]) -> tuple[float, int]:
+def score_all(artefact, pairs: Sequence[tuple[str, str]]) -> tuple[float, int]:
     """Return the log-probability of how texts go on, and the number of its tokens."""
     total, count = 0.0, 0
-    for start in range(0, len(texts), SCORED_AT_ONCE):
-        some = slice(start, start + SCORED_AT_ONCE)
-        scores, tokens, _ = artefact.score(texts[some], continuations[some])
+    for start in range(0, len(pairs), SCORED_AT_ONCE):
+        prompts, rests = zip(*pairs[start : start + SCORED_AT_ONCE], strict=True)
+        scores, tokens, _ = artefact.score(prompts, rests)
         total, count = total + float(np.sum(scores)), count + int(np.sum(tokens))
     return total, count
 
@@ -136,15 +136,15 @@ def score_all(artefact, texts: Sequence[str], continuations: Sequence[str]) -> t
 
 def _main(artefacts: list[Path]) -> None:
     asked = json.load(sys.stdin)
-    trials = [_try(artefact, asked["texts"], asked["continuations"]) for artefact in artefacts]
+    trials = [_try(artefact, asked["texts"], asked["pairs"]) for artefact in artefacts]
     json.dump([dataclasses.asdict(trial) for trial in trials], sys.stdout)
 
 
-def _try(artefact, texts, continuations):
+def _try(artefact, texts, pairs):
     from keras_transformer.export.runtime import load
 
     if artefact.name.endswith(".ids.tflite"):
-        runtime: TextToText = IdsModel(artefact, continuations is not None)
+        runtime: TextToText = IdsModel(artefact, pairs is not None)
     else:
         runtime = load(artefact)
     translate(runtime, texts)  # kernels are made for each new number of rows
@@ -152,8 +152,8 @@ def _try(artefact, texts, continuations):
     result = translate(runtime, texts)
     seconds = time.perf_counter() - since
     scored = None
-    if continuations is not None and not isinstance(runtime, IdsModel):
-        scored = score_all(runtime, texts[: len(continuations)], continuations)
+    if pairs is not None and not isinstance(runtime, IdsModel):
+        scored = score_all(runtime, pairs)
     return Trial(result.texts, result.scores, len(texts) / seconds, scored)
 
 

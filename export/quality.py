@@ -132,7 +132,10 @@ def measure(
     if validation.continuations is not None:  # of what is too long only some file sees the end
         cut = servable.tokenize(texts)[1]
         texts = [text for text, is_cut in zip(texts, cut, strict=True) if not is_cut]
-    trials = parity.run_in_fresh_process(artefacts, texts, validation.continuations)
+    pairs = None
+    if validation.continuations is not None:
+        pairs = list(zip(validation.sources, validation.continuations, strict=True))
+    trials = parity.run_in_fresh_process(artefacts, texts, pairs)
     expected = translate(servable, texts)
     count = len(validation.sources)
 
@@ -143,9 +146,7 @@ def measure(
         references = validation.references or expected.texts[:count]
         return score_texts(texts[:count], references).bleu
 
-    own = None
-    if validation.continuations is not None:
-        own = parity.score_all(servable, validation.sources, validation.continuations)
+    own = None if pairs is None else parity.score_all(servable, pairs)
     best = quality_of(expected.texts, own)
     measured: list[Measured] = []
     for path, trial in zip(artefacts, trials, strict=True):

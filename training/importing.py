@@ -6,6 +6,7 @@ from pathlib import Path
 from keras_transformer.errors import InputError
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.checkpoints import read_json
+from keras_transformer.models.gpt import GptConfig
 from keras_transformer.models.heads import MaskedLanguageModel
 from keras_transformer.models.hugging_face import read_checkpoint
 from keras_transformer.models.vision_transformer import VisionTransformer
@@ -62,6 +63,8 @@ def import_checkpoint(
     if isinstance(config, BertConfig):  # the checkpoint does not say which ids are special
         ids = {name: getattr(tokenizer, name) for name in ("begin_id", "end_id", "mask_id")}
         config = dataclasses.replace(config, **ids)
+    elif isinstance(config, GptConfig):  # its padding is what the tokeniser fills rows up with
+        config = dataclasses.replace(config, padding_id=tokenizer.padding_id)
     return RunDirectory.create(
         output,
         config,
