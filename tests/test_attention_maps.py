@@ -34,6 +34,22 @@ def made(rng, **options):
     return model
 
 
+def mixed_by(model, inputs, monkeypatch):
+    """Run a model, and return the weights that its layers mix by, in their order."""
+    seen = []
+    ordinary = attention.scaled_dot_product_attention
+
+    def record(*args, **kwargs):
+        output, weights = ordinary(*args, **kwargs)
+        seen.append(np.array(weights))
+        return output, weights
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attention, "scaled_dot_product_attention", record)
+        model(inputs, training=False)
+    return seen
+
+
 def arrays(maps):
     return {name: np.array(layers) for name, layers in maps.items()}
 
@@ -43,17 +59,7 @@ def test_maps_are_the_weights_that_the_model_itself_mixes_by(
     rng, monkeypatch, norm_first
 ):  # C18, E07
     model = made(rng, norm_first=norm_first)
-    seen = []
-    ordinary = attention.scaled_dot_product_attention
-
-    def record(*args, **kwargs):
-        output, weights = ordinary(*args, **kwargs)
-        seen.append(np.array(weights))
-        return output, weights
-
-    monkeypatch.setattr(attention, "scaled_dot_product_attention", record)
-    model(INPUTS, training=False)
-    of_the_model, seen = seen, []
+    of_the_model = mixed_by(model, INPUTS, monkeypatch)
     maps = arrays(attention_maps(model, INPUTS))
     assert len(of_the_model) == 3 * LAYERS
     for i in range(LAYERS):
@@ -143,17 +149,7 @@ def test_a_stack_alone_has_maps(rng, monkeypatch, kind):  # L44
     make, inputs, hidden = ALONE[kind]
     model = make()
     shake(model, rng)
-    seen = []
-    ordinary = attention.scaled_dot_product_attention
-
-    def record(*args, **kwargs):
-        output, weights = ordinary(*args, **kwargs)
-        seen.append(np.array(weights))
-        return output, weights
-
-    monkeypatch.setattr(attention, "scaled_dot_product_attention", record)
-    model(inputs, training=False)
-    of_the_model, seen = seen, []
+    of_the_model = mixed_by(model, inputs, monkeypatch)
     ((name, layers),) = attention_maps(model, inputs).items()
     assert name == ("decoder" if kind == "decoder" else "encoder")
     assert len(layers) == len(of_the_model) == 2
