@@ -22,7 +22,8 @@ from keras_transformer.cli_language_models import generate
 from keras_transformer.cli_params import params
 from keras_transformer.cli_serving import serve
 from keras_transformer.cli_text import tokenizers
-from keras_transformer.cli_training import average, data_service, memory, train, tune
+from keras_transformer.cli_training import train
+from keras_transformer.cli_training_tools import average, data_service, memory, tune
 from keras_transformer.cli_words import answer, fill_mask, tag
 from keras_transformer.errors import InputError
 

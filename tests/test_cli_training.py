@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.cli_training: train, average, tune, memory and data-service."""
+"""Tests of cli_training and cli_training_tools: train, average, tune, memory, data-service."""
 
 import json
 import os
