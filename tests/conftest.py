@@ -1,9 +1,12 @@
 """What the tests share."""
 
+import gc
 import sys
 
 import numpy as np
 import pytest
+
+gc.set_threshold(5000, 10, 10)  # looking through all of TensorFlow took a tenth of the time
 
 
 @pytest.fixture(autouse=True)

@@ -64,11 +64,14 @@ def free_ports(count):
             one.close()
 
 
-def make_run(path, train, valid, *, model=None, training=None, **options):
-    """Set up a run of a model that is small enough for a test."""
+def make_run(path, train, valid, *, model=None, training=None, samples=False, **options):
+    """Set up a run that is small enough for a test; it translates no samples if not asked.
+
+    They take longer than the few steps that a test trains.
+    """
     from keras_transformer.training.new_run import new_run
 
-    return new_run(
+    run = new_run(
         path,
         train,
         valid,
@@ -77,6 +80,9 @@ def make_run(path, train, valid, *, model=None, training=None, **options):
         training={**TRAINING, **(training or {})},
         console=quiet(),
     )
+    if not samples:
+        run.samples_path.unlink()
+    return run
 
 
 def quiet():
@@ -123,7 +129,7 @@ def _trained(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("trained")
     files = write_text(folder, "train", 800), write_text(folder, "valid", 60)
-    run = make_run(folder / "run", *files)
+    run = make_run(folder / "run", *files, samples=True)
     console = quiet()
     result = train(run, console)
     return SimpleNamespace(

@@ -240,7 +240,7 @@ def test_a_worker_that_is_told_to_stop_comes_back_and_the_other_waits(here, text
             text=True,
         )
 
-    options = f"{TEXT} {SMALL} --output run --steps 400 --vocab-size 90 --validate-every 400"
+    options = f"{TEXT} {SMALL} --output run --steps 200 --vocab-size 90 --validate-every 200"
     first, second = (start(i, options) for i in range(2))
     metrics = Path("run/metrics.jsonl")
     while not metrics.is_file() or not metrics.read_text():
@@ -256,7 +256,7 @@ def test_a_worker_that_is_told_to_stop_comes_back_and_the_other_waits(here, text
     assert (first.returncode, second.returncode) == (0, 0), errors
     assert "Starting again" in errors[0]
     assert "Traceback" not in errors[0]
-    assert "step-00000400" in os.listdir("run/checkpoints")
+    assert "step-00000200" in os.listdir("run/checkpoints")
 
 
 # --- average and tune -----------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import dataclasses
 import re
 
-import keras
 import pytest
 import typer
 from fixtures_families import without_decoding
@@ -117,7 +116,6 @@ def test_the_formula_counts_what_the_model_has(family):  # E04, L34
             config = cls.config_class(**fields)
         except InputError:
             assume(False)
-        keras.backend.clear_session()
         assert count_parameters(config).total == cls(config).count_params()
 
     check()

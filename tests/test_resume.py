@@ -106,8 +106,6 @@ def test_every_way_of_training_can_be_gone_on_with(tmp_path, files, settings):  
         make_run(tmp_path / name, *files, steps=8, training=settings, model={"recompute": True})
         for name in ("whole", "halves")
     ]
-    for run in runs:
-        run.samples_path.unlink()
     trainer.train(runs[0], quiet())
     assert train_and_stop(runs[1], 3, signal.SIGTERM).signal == signal.SIGTERM
     assert runs[1].steps_done() == 3
@@ -128,8 +126,6 @@ def test_a_mixture_is_trained_on_and_gone_on_with(tmp_path, files):
         )
         for name in ("whole", "halves")
     ]
-    for run in runs:
-        run.samples_path.unlink()
     trainer.train(runs[0], quiet())
     for steps in (3, 6):
         trainer.train(asked_for(runs[1], steps=steps), quiet())
@@ -195,7 +191,6 @@ def test_a_process_killed_while_it_saves_leaves_the_old_checkpoint_whole(tmp_pat
     # Determinism can't be switched off again, so that it is tried in the other process.
     settings = {"validate_every": 100, "checkpoint_every": 2, "deterministic": True}
     run = make_run(tmp_path / "run", *files, steps=6, training=settings)
-    run.samples_path.unlink()
     child = subprocess.run(
         [sys.executable, "-c", KILLED, run.path], capture_output=True, text=True, check=False
     )
@@ -209,6 +204,5 @@ def test_a_process_killed_while_it_saves_leaves_the_old_checkpoint_whole(tmp_pat
     undisturbed = make_run(
         tmp_path / "other", *files, steps=6, training={**settings, "deterministic": False}
     )
-    undisturbed.samples_path.unlink()
     trainer.train(undisturbed, quiet())
     assert differences(run, undisturbed) == []

@@ -26,7 +26,7 @@ PLACES = {"single": "1 replica", "mirrored": "2 replicas", "multiworker": "2 wor
 BOUNDS = {
     "float32": 1e-5,  # seen: 1.2e-7
     # Activations have 8 and 11 significant bits, and their sums depend on the order. Seen after
-    # three steps with a rate of 0.5: 4.0e-3 and 1.6e-3.
+    # three steps with a rate of 0.5: 9.6e-3 and 1.6e-3.
     "mixed_bfloat16": 2e-2,
     "mixed_float16": 5e-3,
 }
@@ -39,11 +39,12 @@ CONTROL = {"accumulate": 1, "recompute": False, "policy": "float32", "mean": Tru
 
 
 def is_tried(place, case):
-    """Other places take their time; they make the first case of a policy and the hardest one."""
-    first = case["accumulate"] == 1 and not case["recompute"]
+    """Other places take their time: they make the first case, and the hardest of each policy."""
+    plain = case["policy"] == "float32"
     hardest = case["accumulate"] == 4 and case["recompute"]
+    first = plain and case["accumulate"] == 1 and not case["recompute"]
     if "worker" in place:
-        return (first or hardest) and case["policy"] == "float32"
+        return first or (hardest and plain)
     return place == "single" or first or hardest
 
 
@@ -104,8 +105,8 @@ def _plain(case):
 def test_the_update_does_not_depend_on_the_split(results, place, case):  # T10, T11, T13, C44
     i, bound = CASES.index(case), BOUNDS[case["policy"]]
     assert results[place]["replicas"] == (1 if place == "single" else 2)
-    plain = case["accumulate"] == 1 and not case["recompute"]
-    for name in ("weights", "losses", *(["evaluated"] if plain else [])):
+    first = case == CASES[0]  # evaluation knows neither of what the others change
+    for name in ("weights", "losses", *(["evaluated"] if first else [])):
         expected = results["single"][f"{_plain(case)} {name}"]
         assert largest_difference(results[place][f"{i} {name}"], expected) <= bound, name
     norms = results[place][f"{i} norms"]
@@ -294,7 +295,7 @@ def test_several_steps_an_execution():
     assert int(model.optimizer.iterations) == 7
 
 
-@pytest.mark.parametrize("policy", BOUNDS)
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_with_xla_the_update_is_the_same(policy):
     weights = []
     for jit in (False, True):

@@ -277,7 +277,6 @@ def test_a_gradient_that_is_no_number_stops_and_keeps_the_checkpoint(  # C42, T1
 def test_a_few_infinite_gradients_in_float16_do_not_stop(tmp_path, files, monkeypatch):  # T12
     settings = {"precision": "mixed_float16", "validate_every": 4, "checkpoint_every": 4}
     run = make_run(tmp_path / "run", *files, steps=12, training=settings)
-    run.samples_path.unlink()
     ordinary = trainer.compile_model
 
     def with_a_large_scale(model, config, loss):
@@ -332,11 +331,9 @@ def test_pairs_that_are_left_out_are_told(trained):
 
 
 def quick(path, files, steps=4, **training):
-    """A run that takes a few seconds, for it translates no samples."""
+    """A run of a few seconds, validated once."""
     settings = {"validate_every": steps, "checkpoint_every": steps, **training}
-    run = make_run(path, *files, steps=steps, training=settings)
-    run.samples_path.unlink()
-    return run
+    return make_run(path, *files, steps=steps, training=settings)
 
 
 @pytest.fixture
