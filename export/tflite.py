@@ -57,6 +57,8 @@ def convert(
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     converter.allow_custom_ops = True  # all of them, so that those not allowed can be named
+    # What it tells of the conversion takes it seconds; the model card tells more.
+    converter.exclude_conversion_metadata = True
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":

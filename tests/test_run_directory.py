@@ -217,7 +217,7 @@ def test_weights_that_do_not_fit_are_refused(run, damage):
 
 
 def test_a_new_run_learns_its_vocabulary_from_both_sides(tmp_path, texts):
-    run = make_run(tmp_path / "run", *texts, vocabulary_size=90)
+    run = make_run(tmp_path / "run", *texts, vocabulary_size=90, samples=True)
     assert len(run.tokenizer()) == run.model_config().vocabulary_size == 90
     for side in ("source", "target"):
         line = getattr(texts[0], side).read_text("utf-8").splitlines()[0]

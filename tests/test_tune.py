@@ -112,20 +112,20 @@ def test_what_is_no_grid_is_refused(specs, message):
 def test_same_seed_gives_the_same_table(tmp_path, texts, monkeypatch):  # T25
     monkeypatch.setattr(sequence_to_sequence, "SAMPLES_SHOWN", 0)  # they take long
     consoles = quiet(), quiet()
-    grids = [
-        search(tmp_path / name, texts, ["learning_rate=1e-4,2e-2"], console=console)
-        for name, console in zip("ab", consoles, strict=True)
-    ]
-    one, two = ([dataclasses.replace(r, folder=r.folder.name) for r in grid] for grid in grids)
-    assert one == two
-    assert printed(table(one)) == printed(table(two))
+    one, again = (
+        search(tmp_path / rates, texts, [f"learning_rate={rates}"], console=console)
+        for rates, console in zip(("1e-4,2e-2", "2e-2"), consoles, strict=True)
+    )
+    assert again == [dataclasses.replace(one[0], folder=again[0].folder)]
+    first, second = (line for line in printed(table(one)).splitlines() if "/00" in line)
+    assert "0.02" in first and "0.0001" in second
     # At the lower learning rate nothing is learned in 8 steps, so the order is known.
     assert [r.settings for r in one] == [{"learning_rate": 0.02}, {"learning_rate": 0.0001}]
     assert one[0].best["loss"] < one[1].best["loss"]
-    assert [r.folder for r in one] == ["001", "000"]
+    assert [r.folder.name for r in one] == ["001", "000"]
     text = consoles[0].file.getvalue()
     assert "point 1/2: learning_rate 0.0001" in text and "point 2/2: learning_rate 0.02" in text
-    RunDirectory.open(grids[0][0].folder).load_model()
+    RunDirectory.open(one[0].folder).load_model()
 
 
 def test_every_point_is_a_run_of_its_own_with_one_vocabulary(tmp_path, texts, monkeypatch):

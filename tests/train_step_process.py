@@ -1,10 +1,11 @@
 """One process of tests/test_train_step.py: trains a tiny model on a given number of devices.
 
-    python train_step_process.py PLACE OUTPUT.npz CASES.json
+    python train_step_process.py FOLDER CASES
 
-PLACE is "single", "mirrored" (2 logical CPUs) or "multiworker" (TF_CONFIG is set). Each case has
-`accumulate`, `recompute`, `policy` and optionally `mean`, the negative control: a loss that takes
-the mean in each replica.
+CASES is JSON: lists of cases by place, which is "single", "mirrored" (2 logical CPUs) or
+"multiworker" (TF_CONFIG is set); what is seen in a place is written to FOLDER/PLACE.npz. A case is
+null, for nothing, or has `accumulate`, `recompute`, `policy` and optionally `mean`, the negative
+control: a loss that takes the mean in each replica.
 """
 
 import json
@@ -76,21 +77,23 @@ class MeanOfEach(keras.losses.Loss):
 
 
 def main():
-    """Train every case."""
-    place, output, cases = sys.argv[1:]
-    if place == "mirrored":
+    """Train every case in its place."""
+    folder, cases = sys.argv[1:]
+    places = json.loads(cases)
+    if "mirrored" in places:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2
         )
-    strategy = make_strategy(place)
-    results = {}
-    for i, case in enumerate(json.loads(cases)):
-        if case is None:
-            continue
-        found = train(strategy, **case)
-        results |= {f"{i} {name}": value for name, value in found.items()}
-    np.savez(output, replicas=strategy.num_replicas_in_sync, **results)
+    for place, cases in places.items():
+        strategy = make_strategy(place)
+        results = {}
+        for i, case in enumerate(cases):
+            if case is not None:
+                found = train(strategy, **case)
+                results |= {f"{i} {name}": value for name, value in found.items()}
+        path = os.path.join(folder, f"{place}.npz")
+        np.savez(path, replicas=strategy.num_replicas_in_sync, **results)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,13 @@ class _Stack(keras.layers.Layer):
         if self.final_norm is not None:
             self.final_norm.build(inputs_shape)
 
+    # Keras finds out what a layer returns by running it once for nothing. A stack knows, so that a
+    # model is made in a fraction of the time.
+
+    def _like(self, inputs):
+        """Say what a tensor becomes here: one of its shape."""
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+
     def _device(self, i):
         """Return a scope in which block i lives and computes."""
         if not self.devices:
@@ -152,6 +159,12 @@ class Encoder(_Stack):
         arguments = self._arguments(None, places, places)
         layers = self._run(inputs, training, {"attention_mask": attention_mask, **arguments})
         x = self._finish(layers[-1])
+        return (x, layers) if return_layers else x
+
+    def compute_output_spec(self, inputs, *_, return_layers=False, **__):
+        """Say the shapes without running the blocks."""
+        x = self._like(inputs)
+        layers = [self._like(inputs) for _ in range(self.num_layers + 1)]
         return (x, layers) if return_layers else x
 
     def _packs(self, mask, training):
@@ -251,6 +264,13 @@ class Decoder(_Stack):
                 new_caches.append(cache)
         x = self._finish(x)
         return x if cache_index is None else (x, new_caches)
+
+    def compute_output_spec(self, inputs, *_, caches=None, cache_index=None, **__):
+        """Say the shapes without running the blocks."""
+        x = self._like(inputs)
+        if cache_index is None:
+            return x
+        return x, keras.tree.map_structure(self._like, caches)
 
     def cache_memory(self, memory):
         """Project the memory `(B, S, D)` to the keys and values of every cross-attention.

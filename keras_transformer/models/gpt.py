@@ -26,7 +26,7 @@ from keras_transformer.layers import Decoder, Linear, bias_of
 from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
 from keras_transformer.models.config import END_ID, Positions, StackConfig
 from keras_transformer.models.model import ConfiguredModel
-from keras_transformer.models.transformer import CausalMask
+from keras_transformer.models.transformer import CausalMask, source_spec, step_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,17 +255,8 @@ class ReadPrompt(keras.layers.Layer):
 
     def compute_output_spec(self, token_ids):
         """Say the shapes without knowing the lengths."""
-        decoder = self.shared["decoder"]
-        batch, length = token_ids.shape
-        caches = []
-        for block in decoder.blocks:
-            heads, width = block.self_attention.sublayer.cache_shape
-            shape = (batch, heads, length, width)
-            # Two objects, because a graph tells its tensors apart by identity.
-            caches.append(
-                tuple(keras.KerasTensor(shape, dtype=self.compute_dtype) for _ in range(2))
-            )
-        return keras.KerasTensor((batch, 1, length), dtype="float32"), caches
+        attentions = [block.self_attention for block in self.shared["decoder"].blocks]
+        return source_spec(attentions, token_ids.shape, self.compute_dtype)
 
 
 def _step_graph(config, layers):
@@ -347,3 +338,7 @@ class GptStep(keras.layers.Layer):
             key_positions=ops.concatenate([prompt, written], axis=1),
         )
         return _logits(self.shared, states, self.output_kernel), caches
+
+    def compute_output_spec(self, ids, index, caches, *_):
+        """Say the shapes without running the decoder."""
+        return step_spec(ids, self.config.vocabulary_size, caches, self.compute_dtype)

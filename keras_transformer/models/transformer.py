@@ -225,6 +225,23 @@ class CacheMemory(keras.layers.Layer):
         caches = self.decoder.cache_memory(memory)
         return bias, [(keys, values * ops.cast(real, values.dtype)) for keys, values in caches]
 
+    def compute_output_spec(self, memory, source_mask):
+        """Say the shapes without projecting anything."""
+        attentions = [block.cross_attention for block in self.decoder.blocks]
+        return source_spec(attentions, source_mask.shape, self.compute_dtype)
+
+
+def source_spec(attentions, shape, dtype):
+    """Say what decoding reads at every step: the bias `(B, 1, S)`, and keys and values."""
+    batch, length = shape
+    caches = []
+    for attention in attentions:
+        heads, width = attention.sublayer.cache_shape
+        cache = (batch, heads, length, width)
+        # Two objects, because a graph tells its tensors apart by identity.
+        caches.append(tuple(keras.KerasTensor(cache, dtype=dtype) for _ in range(2)))
+    return keras.KerasTensor((batch, 1, length), dtype="float32"), caches
+
 
 def _decoder_step_graph(config, layers):
     policy = layers["decoder"].dtype_policy
@@ -302,3 +319,15 @@ class DecoderStep(keras.layers.Layer):
             key_positions=slots // width,
         )
         return _logits(self.shared, states, self.output_kernel), caches
+
+    def compute_output_spec(self, ids, index, caches, *_):
+        """Say the shapes without running the decoder."""
+        vocabulary_size = self.shared["embed_target"].table.vocabulary_size
+        return step_spec(ids, vocabulary_size, caches, self.compute_dtype)
+
+
+def step_spec(ids, vocabulary_size, caches, dtype):
+    """Say what a decoding step returns: logits `(B, K, V)`, and caches like those it gets."""
+    shapes = [(*ids.shape, vocabulary_size), *(cache.shape for pair in caches for cache in pair)]
+    logits, *flat = (keras.KerasTensor(shape, dtype=dtype) for shape in shapes)
+    return logits, list(zip(flat[::2], flat[1::2], strict=True))
