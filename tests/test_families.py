@@ -151,8 +151,8 @@ def test_decoding_has_the_shapes_that_are_said(name, dtype):
     read = model.encoder(source)
     assert_as_said(model.encoder.outputs, read)
     bias, memory = read
-    ids, visible = np.array([[2], [2]], "int32"), np.ones((1, 1, 4), bool)
-    step = model.decoder_step([ids, np.int32(0), model.empty_caches(2, 4), visible, bias, memory])
+    ids, index, visible = tf.constant([[2], [2]]), tf.constant(0), tf.ones((1, 1, 4), tf.bool)
+    step = model.decoder_step([ids, index, model.empty_caches(2, 4), visible, bias, memory])
     assert_as_said(model.decoder_step.outputs, step)
 
 
