@@ -10,7 +10,7 @@ import time
 
 from results import Missing
 
-THREADS = 2
+THREADS = int(os.environ.get("THREADS", "2"))  # that each may use
 FAILURES = (Missing, ImportError, OSError, ValueError, RuntimeError)
 
 

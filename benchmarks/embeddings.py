@@ -7,7 +7,9 @@ The model is all-MiniLM-L6-v2, whose files a package brings, so that nothing is 
 engine is a process of its own with the same weights and texts; they take turns, so that what
 disturbs the machine disturbs all of them. Cutting text into pieces, the mean of the tokens and the
 division by its length are part of what is timed. Each has two threads, or one where that is faster;
-TensorFlow, whose threads are chosen once a process, is there with two and with one.
+TensorFlow, whose threads are chosen once a process, is there with two and with one. With THREADS=1
+in the environment each has one, as in a server that answers as many requests at once as there are
+processors.
 
 Before anything is timed vectors are compared with those of transformers on PyTorch: in float32 they
 have to agree within a cosine distance of 1e-4, in int8 within 2e-2.

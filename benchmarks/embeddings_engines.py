@@ -57,7 +57,7 @@ def with_tflite(folder, model, file="model.tflite"):
         ).get_signature_runner("serving_default")
         return lambda texts: runner(text=np.array(texts, object))["embedding"]
 
-    return [on(threads) for threads in (1, THREADS)]
+    return [on(threads) for threads in {1, THREADS}]
 
 
 def with_tflite_int8(folder, model):
@@ -87,7 +87,7 @@ def with_transformers(folder, model):
 
         return call
 
-    return [on(threads) for threads in (1, THREADS)]
+    return [on(threads) for threads in {1, THREADS}]
 
 
 def with_onnxruntime(folder, model, form=forms.ONNX):
@@ -111,7 +111,7 @@ def with_onnxruntime(folder, model, form=forms.ONNX):
 
         return call
 
-    return [on(threads) for threads in (1, THREADS)]
+    return [on(threads) for threads in {1, THREADS}]
 
 
 def with_onnxruntime_int8(folder, model):
@@ -138,7 +138,7 @@ def with_ctranslate2(folder, model, precision="float32"):
 
         return call
 
-    return [on(threads) for threads in (1, THREADS)]
+    return [on(threads) for threads in {1, THREADS}]
 
 
 def with_ctranslate2_int8(folder, model):
