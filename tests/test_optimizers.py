@@ -254,7 +254,7 @@ def test_what_each_optimizer_keeps():
 
 @pytest.mark.parametrize(
     ("name", "policy"),
-    [*((name, "float32") for name in OPTIMIZERS), ("adamw", "mixed_float16")],
+    [("adam", "float32"), ("adamw", "mixed_float16"), ("adafactor", "float32")],
 )
 def test_each_trains_a_transformer(name, policy, rng):
     keras.config.set_dtype_policy(policy)

@@ -157,7 +157,7 @@ def one_fit(model, steps=1):
     return model.fit(data, steps_per_epoch=steps, verbose=0, shuffle=False).history
 
 
-@pytest.mark.parametrize("accumulate", [2, 3, 5, 7])
+@pytest.mark.parametrize("accumulate", [3, 7])
 def test_uneven_and_empty_micro_batches_change_nothing(accumulate):  # T11
     weights = []
     for k in (1, accumulate):
