@@ -61,7 +61,7 @@ def train(strategy, accumulate, recompute, policy, mean=False):
     model.fit(data, steps_per_epoch=STEPS, verbose=0, shuffle=False, callbacks=[notes])
     weights = np.concatenate([w.ravel() for w in model.get_weights()])
     found = {"weights": weights, "losses": np.array(losses), "norms": np.array(norms)}
-    if accumulate == 1 and not recompute and policy == "float32":
+    if accumulate == 1 and not recompute and policy == "float32":  # no other matters to evaluation
         data = distribute_batches(tf.data.Dataset.from_tensors(batch()), strategy)
         values = model.evaluate(data, verbose=0, return_dict=True)
         found["evaluated"] = np.array(values["loss"])
