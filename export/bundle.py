@@ -1,7 +1,8 @@
 """Exporting a run: every artefact proven, its quality measured, and then put in place."""
 
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -22,7 +23,13 @@ from keras_transformer.layers.caches import writing_slices
 from keras_transformer.servable import SAVED_MODEL
 from keras_transformer.tasks import WRITE, make_servable
 from keras_transformer.text import save_tokenizer
-from keras_transformer.training.files import replacing, scratch_folder, write_json
+from keras_transformer.training.files import (
+    naming_problems,
+    replacing,
+    scratch_folder,
+    write_json,
+)
+from keras_transformer.training.locks import locked
 from keras_transformer.training.run_directory import RunDirectory
 
 VOCABULARY = "vocab.txt"
@@ -82,7 +89,8 @@ def export_run(
 
     Raises:
         InputError: If the folder is not free, the run has no weights, an artefact disagrees with
-            the model or loses too much, or would hold an op that its runtime lacks.
+            the model or loses too much, or would hold an op that its runtime lacks; or if another
+            process exports into the folder.
     """
     console = console or Console(stderr=True)
     output = Path(output)
@@ -99,7 +107,10 @@ def export_run(
     translator = run.servable(options)
     tokenizer, validation = translator.tokenizer, validation_of(run, translator)
     wanted = [p for p in PRECISIONS if p in {"float32", *precisions}]
-    with scratch_folder(output.parent) as scratch, console.status("Exporting") as status:
+    with (
+        writing_export(output) as scratch,
+        console.status("Exporting") as status,
+    ):
         values = {**translator.options.to_dict(), "jit_compile": jit_compile}
         inside = write_tokenizer(tokenizer, scratch)
         write_json(scratch / GENERATION, values)
@@ -152,6 +163,21 @@ def check_free(output: Path) -> None:
     if not output.exists() or not any(output.iterdir()) or (output / SAVED_MODEL).is_dir():
         return
     raise InputError(f"{output} exists and is not an export; choose another output folder.")
+
+
+@contextlib.contextmanager
+def writing_export(output: Path) -> Iterator[Path]:
+    """Give a folder beside an export's to prepare it in, while nobody else writes the export.
+
+    Raises:
+        InputError: If another process exports into the folder, or the disk is full.
+    """
+    with (
+        locked(output, "exporting"),
+        naming_problems(output),
+        scratch_folder(output.parent) as scratch,
+    ):
+        yield scratch
 
 
 def write_tflite(servable, folder, name, precisions, status, inside) -> dict[str, Path]:

@@ -263,6 +263,7 @@ class _Rest:
         self._url = address.rstrip("/") + place
         self._local = threading.local()  # a session is for one thread
         self._sessions: list[requests.Session] = []
+        self._outputs: dict[str, str] = {}  # names of only outputs, by signature
 
     def predict(self, signature, inputs, timeout):
         body = {
@@ -270,11 +271,16 @@ class _Rest:
             "inputs": {name: _to_json(values) for name, values in inputs.items()},
         }
         outputs = self._ask("POST", ":predict", timeout, body)["outputs"]
-        return (
-            outputs
-            if isinstance(outputs, dict)
-            else {_ONLY_OUTPUT.get(signature, "output"): outputs}
-        )
+        if not isinstance(outputs, dict):  # a signature with one output answers without its name
+            outputs = {self._only_output(signature, timeout): outputs}
+        return outputs
+
+    def _only_output(self, signature, timeout):
+        if signature not in self._outputs:
+            metadata = self._ask("GET", "/metadata", timeout)["metadata"]
+            signatures = metadata["signature_def"]["signature_def"]
+            (self._outputs[signature],) = signatures[signature]["outputs"]
+        return self._outputs[signature]
 
     def status(self, timeout):
         versions = self._ask("GET", "", timeout)["model_version_status"]
@@ -307,8 +313,6 @@ class _Rest:
         return self._local.session
 
 
-# A signature with one output is answered without its name.
-_ONLY_OUTPUT = {"next_token": "probabilities"}
 _OUTPUTS = {
     "serving_default": ("text", "score"),
     "translate": ("text", "score"),

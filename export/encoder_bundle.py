@@ -22,6 +22,7 @@ from keras_transformer.export.bundle import (
     size_of,
     write_tflite,
     write_tokenizer,
+    writing_export,
 )
 from keras_transformer.export.model_card import PACKAGES, ops_of
 from keras_transformer.export.parity import EDGE_CASES
@@ -29,7 +30,7 @@ from keras_transformer.export.runtime import CARD, EXTRA
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import PRECISIONS
 from keras_transformer.servable import SAVED_MODEL, Proof
-from keras_transformer.training.files import scratch_folder, write_json
+from keras_transformer.training.files import write_json
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.spoken_english import examples
 
@@ -72,7 +73,7 @@ def export_encoder(
     servable = run.servable()
     texts = [*(run.samples() or [one.spoken for one in examples("test", PROBES)]), *EDGE_CASES]
     wanted = [p for p in PRECISIONS if p in {"float32", *precisions}]
-    with scratch_folder(output.parent) as scratch, console.status("Exporting") as status:
+    with writing_export(output) as scratch, console.status("Exporting") as status:
         inside = write_tokenizer(servable.tokenizer, scratch)
         readable = [file for file in inside if is_text(scratch / file)]
         lite = write_tflite(servable, scratch, name, wanted, status, readable)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_transformer._quiet import quiet_stderr
-from keras_transformer.artefact import Spec, as_arrays, specs_of
+from keras_transformer.artefact import Spec, as_arrays, check_arrays, specs_of
 from keras_transformer.errors import InputError
 from keras_transformer.export.tflite_metadata import VOCABULARY, read_file
 from keras_transformer.text_to_text import SIGNATURES, STREAMING, TextToText
@@ -170,9 +170,9 @@ class SavedModel(TextToText):
         """Call a signature; see `TextToText.call`."""
         function = self._model.signatures[signature]
         specs = function.structured_input_signature[1]
-        tensors = {
-            name: self._constant(x, specs[name].dtype) for name, x in as_arrays(inputs).items()
-        }
+        arrays = as_arrays(inputs)
+        check_arrays(arrays, specs_of(specs))
+        tensors = {name: self._constant(x, specs[name].dtype) for name, x in arrays.items()}
         return {name: tensor.numpy() for name, tensor in function(**tensors).items()}
 
     def specs(self, signature):
@@ -231,8 +231,12 @@ class TFLiteModel(TextToText):
         """Call a signature; see `TextToText.call`."""
         with self._lock:
             if signature not in self._runners:
-                self._runners[signature] = self._interpreter.get_signature_runner(signature)
-            return self._runners[signature](**as_arrays(inputs))
+                runner = self._interpreter.get_signature_runner(signature)
+                self._runners[signature] = runner, _lite_specs(runner.get_input_details())
+            runner, specs = self._runners[signature]
+            arrays = as_arrays(inputs)
+            check_arrays(arrays, specs)
+            return runner(**arrays)
 
     def specs(self, signature):
         """Return what a signature takes and gives; see `TextToText.specs`."""

@@ -9,6 +9,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from keras_transformer.errors import InputError
+
+PICTURE = "image"  # the input that takes the bytes of pictures, where others take texts
+# A GIF of one white pixel.
+SMALLEST_PICTURE = bytes.fromhex(
+    "47494638396101000100800000ffffff0000002c00000000010001000002024401003b"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
@@ -44,6 +52,9 @@ class Artefact:
 
         Returns:
             Its outputs by name; strings as `bytes`.
+
+        Raises:
+            InputError: If the inputs are not those of the signature; see `check_arrays`.
         """
         raise NotImplementedError
 
@@ -80,6 +91,69 @@ def as_arrays(inputs: Mapping) -> dict[str, np.ndarray]:
 def _as_array(value):
     if isinstance(value, (np.ndarray, np.generic)):
         return np.asarray(value)
-    # A half of a surrogate pair, which JSON can hold, becomes bytes that make its word unknown.
-    rows = [x.encode("utf-8", "surrogatepass") if isinstance(x, str) else x for x in value]
+    if isinstance(value, (str, bytes)):
+        return np.array(_as_bytes(value), dtype=object)
+    if hasattr(value, "__array__"):
+        return np.asarray(value)
+    if not isinstance(value, (list, tuple)):
+        return np.array(value)
+    rows = [_as_bytes(x) for x in value]
     return np.array(rows, dtype=object if not rows or isinstance(rows[0], bytes) else None)
+
+
+def _as_bytes(value):
+    # A half of a surrogate pair, which JSON can hold, becomes bytes that make its word unknown.
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+
+
+def batched_inputs(specs: Mapping) -> list[str]:
+    """Return the names of inputs that have a row for each row of the batch."""
+    return [name for name, spec in specs.items() if spec.shape[:1] == (None,)]
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray], specs: Mapping[str, Spec]) -> int:
+    """Make sure that arrays fit a signature, and each other.
+
+    Args:
+        arrays: What the signature is to be called with, by name.
+        specs: What it takes.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        InputError: If an input is missing or unknown, has another rank or another size in an axis
+            that has a fixed one, holds strings for numbers or the reverse, or has not as many rows
+            as the others.
+    """
+    if set(arrays) != set(specs):
+        raise InputError(
+            f"The signature takes {names_of(specs)}, the request has {names_of(arrays)}."
+        )
+    for name, spec in specs.items():
+        _check_array(name, arrays[name], spec)
+    counts = {len(arrays[name]) for name in batched_inputs(specs)}
+    if len(counts) > 1:
+        raise InputError(f"All inputs need the same number of rows, got {sorted(counts)}.")
+    return counts.pop() if counts else 1
+
+
+def _check_array(name, array, spec):
+    fits = array.ndim == len(spec.shape) and all(
+        wanted in (None, size) for wanted, size in zip(spec.shape, array.shape, strict=True)
+    )
+    if not fits:
+        shape = "(" + ", ".join("any" if size is None else str(size) for size in spec.shape) + ")"
+        hint = ""
+        if spec.dtype == "string" and array.ndim == 0:
+            hint = "; give a list, also for one text"
+        raise InputError(
+            f"Input {name!r} needs shape {shape}, got {array.shape}, of rank {array.ndim}{hint}."
+        )
+    if array.size and (array.dtype.kind in "OSU") != (spec.dtype == "string"):
+        raise InputError(f"Input {name!r} needs {spec.dtype}, got {array.dtype.name}.")
+
+
+def names_of(some) -> str:
+    """Return names for a message, in quotes and in order."""
+    return ", ".join(repr(name) for name in sorted(some)) or "nothing"

@@ -4,6 +4,8 @@ Each command loads what it needs when it runs, so that `--help` and errors in ar
 once. Bad input is printed without a traceback, and exits with status 2.
 """
 
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -39,11 +41,31 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):  # as files are, whatever the locale says
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # what could not be written is known now, and not after the end
     except InputError as error:
-        _console().print(f"error: {error}", style="red", markup=False, highlight=False)
-        sys.exit(2)
+        _fail(error)
+    except Exception as error:
+        from keras_transformer.training.files import system_problem
+
+        if (problem := system_problem(error)) is None:
+            raise
+        _fail(problem)
+
+
+def _fail(message):
+    _console().print(f"error: {message}", style="red", markup=False, highlight=False)
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try to write what is left once more, at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(2)
 
 
 def _console() -> Console:

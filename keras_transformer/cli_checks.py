@@ -20,6 +20,8 @@ def check_model_exists(path: Path) -> None:
 
 def check_file_free(path: Path, overwrite: bool) -> None:
     """Refuse a name that can't be written, or is taken."""
+    if not path.parent.is_dir():
+        raise InputError(f"There is no folder {path.parent}; make it, or write elsewhere.")
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file.")
     if path.exists() and not path.is_file():  # /dev/null would become an ordinary file

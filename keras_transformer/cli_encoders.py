@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from keras_transformer.cli_checks import check_file_free, check_files_exist, check_model_exists
+from keras_transformer.cli_columns import as_cell
 from keras_transformer.cli_generation import Model, output_file, progress, warn_of_cut
 from keras_transformer.errors import InputError
 
@@ -75,7 +76,7 @@ def classify(
     def lines(outputs, done):
         pairs = zip(outputs["label"].tolist(), outputs["probability"].tolist(), strict=True)
         for label, probability in pairs:
-            yield f"{label.decode('utf-8')}\t{probability:.6f}\n"
+            yield f"{as_cell(label.decode('utf-8'))}\t{probability:.6f}\n"
 
     read_all(model, input, output, batch, "label", "Classifying", lines)
 
@@ -111,11 +112,11 @@ def read_all(
         check_file_free(Path(output), overwrite=True)
     from keras_transformer.export.runtime import load, sees
     from keras_transformer.reading import read_rows_in_order
-    from keras_transformer.training.text_files import read_lines
+    from keras_transformer.training.text_files import count_lines, read_lines
 
     artefact = load(model, gives=gives)
     console = _console()
-    count = None if input == "-" else sum(1 for _ in read_lines(input))
+    count = None if input == "-" else count_lines(input)
     source = read_lines(input) if given is None else given
     truncated: list[int] = []
     done = 0

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from keras_transformer.cli_checks import check_files_exist, check_model_exists
+from keras_transformer.cli_columns import as_cell
 from keras_transformer.cli_generation import (
     BatchTokens,
     JitCompile,
@@ -56,18 +57,24 @@ def evaluate(
             f"There is no tokeniser {tokenize!r}; choose one of {', '.join(TOKENIZERS)}."
         )
     from keras_transformer.export.runtime import load, sees
+    from keras_transformer.training.text_files import spooled
 
-    if is_language_model(model):
-        values = _evaluate_run(model, data)
-    else:
-        artefact = load(model, options, jit_compile)
-        gives = artefact.specs("pixels" if sees(artefact) else "serving_default")[1]
-        if "text" in gives and "tokens" not in gives:
-            _evaluate_text(
-                model, artefact, source, target, data, json_, lowercase, tokenize, batch_tokens
-            )
-            return
-        values = _evaluate_examples(model, artefact, gives, data, batch)
+    with spooled(*(path for path in (source, target, data) if path)) as copies:
+        if data is None:
+            source, target = copies
+        else:
+            (data,) = copies
+        if is_language_model(model):
+            values = _evaluate_run(model, data)
+        else:
+            artefact = load(model, options, jit_compile)
+            gives = artefact.specs("pixels" if sees(artefact) else "serving_default")[1]
+            if "text" in gives and "tokens" not in gives:
+                _evaluate_text(
+                    model, artefact, source, target, data, json_, lowercase, tokenize, batch_tokens
+                )
+                return
+            values = _evaluate_examples(model, artefact, gives, data, batch)
     if json_:
         print(json.dumps(values))
         return
@@ -80,7 +87,7 @@ def evaluate(
         print(f"\n{'label':15}precision  recall      F1   count")
         for label, score in by_label.items():
             shares = (f"{100 * score[name]:7.2f}" for name in ("precision", "recall", "f1"))
-            print(f"{label:15}  {' '.join(shares)} {score['count']:7,}")
+            print(f"{as_cell(label):15}  {' '.join(shares)} {score['count']:7,}")
 
 
 def is_language_model(model: Path) -> bool:

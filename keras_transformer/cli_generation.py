@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from keras_transformer.cli_checks import check_file_free, check_files_exist, check_model_exists
+from keras_transformer.cli_columns import as_cell, as_line
 from keras_transformer.cli_recipes import Recipe
 from keras_transformer.errors import InputError
 from keras_transformer.generation_options import GenerationOptions
@@ -97,7 +98,7 @@ def translate(
     """Translate text line by line.
 
     With several hypotheses, each output line holds the number of the input line, the score and the
-    text, with tabs between.
+    text, with tabs between. A line break in a text is written as a space.
     """
     check_model_exists(model)
     if input != "-":
@@ -111,7 +112,7 @@ def translate(
     if output != "-":
         check_file_free(Path(output), overwrite=True)
     from keras_transformer.export.runtime import load
-    from keras_transformer.training.text_files import read_lines
+    from keras_transformer.training.text_files import count_lines, read_lines, spooled
     from keras_transformer.translation import translate_lines
 
     runtime = load(model, options, jit_compile, gives="text")
@@ -119,12 +120,19 @@ def translate(
     if stream:
         _stream(runtime, read_lines(input))
         return
-    count = None if input == "-" else sum(1 for _ in read_lines(input))
-    if prefix and (prefixes := sum(1 for _ in read_lines(prefix))) != count:
-        raise InputError(f"{prefix} has {prefixes:,} lines, but {input} has {count:,}.")
     truncated: list[int] = []
     done = 0
-    with output_file(output) as file, progress("Translating", console) as show:
+    with contextlib.ExitStack() as stack:
+        count: int | None
+        if prefix:  # both are read twice
+            copies = stack.enter_context(spooled(Path(input), prefix))
+            prefixes, count = (sum(1 for _ in read_lines(path)) for path in reversed(copies))
+            if prefixes != count:
+                raise InputError(f"{prefix} has {prefixes:,} lines, but {input} has {count:,}.")
+            input, prefix = copies
+        count = None if input == "-" else count_lines(input)
+        file = stack.enter_context(output_file(output))
+        show = stack.enter_context(progress("Translating", console))
         task = show.add_task("", total=count)
         lines: list[str] = []  # of the part that is being translated
         for result in translate_lines(
@@ -138,12 +146,12 @@ def translate(
                 file.writelines(_alignments(runtime, lines, result))
             elif result.several:
                 file.writelines(
-                    f"{done + i + 1}\t{score:.6f}\t{text}\n"
+                    f"{done + i + 1}\t{score:.6f}\t{as_cell(text)}\n"
                     for i, some in enumerate(result.hypotheses)
                     for text, score in some
                 )
             else:
-                file.writelines(f"{text}\n" for text in result.texts)
+                file.writelines(f"{as_line(text)}\n" for text in result.texts)
             truncated += [done + i + 1 for i in result.truncated]
             done += len(lines)
             lines.clear()
@@ -197,17 +205,20 @@ def score(
     check_files_exist(source, target)
     if output != "-":
         check_file_free(Path(output), overwrite=True)
-    from keras_transformer.training.text_files import ParallelFiles, read_lines
+    from keras_transformer.training.text_files import ParallelFiles, read_lines, spooled
 
-    count = ParallelFiles(source, target).check()
-    from keras_transformer.export.runtime import load
-    from keras_transformer.translation import score_lines
-
-    runtime = load(model, gives="text")
     console = _console()
     total, tokens, done = 0.0, 0, 0
     truncated: list[int] = []
-    with output_file(output) as file, progress("Scoring", console) as show:
+    with contextlib.ExitStack() as stack:
+        source, target = stack.enter_context(spooled(source, target))
+        count = ParallelFiles(source, target).check()
+        from keras_transformer.export.runtime import load
+        from keras_transformer.translation import score_lines
+
+        runtime = load(model, gives="text")
+        file = stack.enter_context(output_file(output))
+        show = stack.enter_context(progress("Scoring", console))
         task = show.add_task("", total=count)
         pairs = zip(read_lines(source), read_lines(target), strict=True)
         for scores in score_lines(

@@ -1,5 +1,6 @@
 """The command that trains: `train`; those around it are in `cli_training_tools.py`."""
 
+import contextlib
 import glob
 import os
 import sys
@@ -51,8 +52,8 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Examples: a .tsv or .jsonl file, lines of text, or a pattern in quotes; for "
-            "image-classification a folder with one of pictures for each label."
+            help="Examples: a .tsv, .csv or .jsonl file, lines of text, or a pattern in quotes; "
+            "for image-classification a folder with one of pictures for each label."
         ),
     ] = None,
     valid_data: Annotated[str | None, typer.Option(help="Examples to validate on.")] = None,
@@ -357,7 +358,8 @@ def train(
         if not all_agree(devices, problem is None):
             raise problem or InputError("The first worker could not set up the run; see there.")
         run = RunDirectory.open(folder)
-        result = train_run(run, console, devices, steps_recorded)
+        with _saying_how_to_go_on(run):
+            result = train_run(run, console, devices, steps_recorded)
     except workers_lost(devices) as error:
         _start_again(folder, strategy, error, console)
         return
@@ -368,6 +370,24 @@ def train(
         )
         raise typer.Exit(128 + result.signal)
     console.print(f"{run.path}: trained to step {result.step:,}")
+
+
+@contextlib.contextmanager
+def _saying_how_to_go_on(run):
+    """Say where a run stands that could not be written any further."""
+    from keras_transformer.training.files import storage_problem
+
+    try:
+        yield
+    except Exception as error:
+        if storage_problem(error) is None:
+            raise
+        where = str(error).split("\n", maxsplit=1)[0].removesuffix(".")
+        done = run.steps_done()
+        raise InputError(
+            f"{where}. {run.path} is whole up to step {done:,}. Make room, and go on by: "
+            f"keras-transformer train --resume {run.path}"
+        ) from error
 
 
 def _start_again(folder, strategy, error, console) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from keras_transformer.cli_columns import as_cell
 from keras_transformer.cli_encoders import Batch, Input, Output, read_all
 from keras_transformer.cli_generation import Model
 from keras_transformer.errors import InputError
@@ -72,7 +73,7 @@ def answer(
     def lines(outputs, done):
         pairs = zip(outputs["answer"].tolist(), outputs["score"].tolist(), strict=True)
         for text, score in pairs:
-            yield f"{text.decode('utf-8', 'replace')}\t{score:.6f}\n"
+            yield f"{as_cell(text.decode('utf-8', 'replace'))}\t{score:.6f}\n"
 
     given = None if input is not None else [""]
     read_all(model, input or "-", output, batch, "answer", "Answering", lines, row_of, given)
@@ -109,7 +110,7 @@ def fill_mask(
             for place, best in enumerate(zip(*some, strict=True), 1):
                 for token, probability in zip(*best, strict=True):
                     if token:  # the rest is padding
-                        name = token.decode("utf-8")
+                        name = as_cell(token.decode("utf-8", "replace"))
                         yield f"{number}\t{place}\t{name}\t{probability:.6f}\n"
 
     read_all(model, input or "-", output, batch, "tokens", "Filling in", lines, given=text or None)

@@ -115,6 +115,11 @@ class PassageReader(TextEncoder):
             the row, and `score`, float32 `(B,)`; all 0 where there is no passage.
         """
         config = self.model.config
+        same = tf.debugging.assert_equal(
+            tf.shape(segment_ids), tf.shape(ids), "segment_ids has to have the shape of ids."
+        )
+        with tf.control_dependencies([same]):
+            segment_ids = tf.reshape(segment_ids, tf.shape(ids))
         logits = self.run_model(ids, segment_ids)  # (B, 2, S)
         inside = tf.equal(segment_ids, 1)
         for special in (config.padding_id, config.end_id):  # which no text gives

@@ -16,11 +16,18 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 
 import tensorflow as tf
 
-from keras_transformer.artefact import Artefact, as_arrays, specs_of
+from keras_transformer.artefact import (
+    Artefact,
+    as_arrays,
+    batched_inputs,
+    check_arrays,
+    specs_of,
+)
 from keras_transformer.errors import InputError
 
 SAVED_MODEL = "savedmodel"  # the kind of file that has every signature
 PROOF_BATCH = 16
+IDS = frozenset({"ids", "segment_ids"})  # inputs that are looked up in tables
 
 
 def strings(*names: str) -> dict[str, tf.TensorSpec]:
@@ -107,7 +114,9 @@ class Servable(Artefact):
     def call(self, signature: str, **inputs) -> dict[str, np.ndarray]:
         """Call a signature; see `Artefact.call`."""
         function, specs = self.function(signature), self.inputs(signature)
-        tensors = {name: tf.constant(x, specs[name].dtype) for name, x in as_arrays(inputs).items()}
+        arrays = as_arrays(inputs)
+        check_arrays(arrays, specs_of(specs))
+        tensors = {name: tf.constant(x, specs[name].dtype) for name, x in arrays.items()}
         return {name: tensor.numpy() for name, tensor in function(**tensors).items()}
 
     def specs(self, signature: str):
@@ -129,10 +138,53 @@ class Servable(Artefact):
         """Return a signature as a concrete function, which is traced once and taken by name."""
         with self._tracing:
             if signature not in self._functions:
-                graph = tf.function(self._graphs[signature][0])
-                specs = self.inputs(signature)
-                self._functions[signature] = graph.get_concrete_function(**specs)
+                answer, specs = self._graphs[signature][0], self.inputs(signature)
+
+                def graph(**inputs):
+                    return answer(**checked(inputs, specs))
+
+                self._functions[signature] = tf.function(graph).get_concrete_function(**specs)
             return self._functions[signature]
+
+
+def checked(inputs, specs):
+    """Refuse, in the graph, inputs that are not as a signature says.
+
+    A server that is fed by name (TensorFlow Serving, any C++ program) checks no rank, and neither
+    does LiteRT; tf.text's ops read beyond a tensor of another rank, which ends the process.
+
+    Args:
+        inputs: Tensors by name.
+        specs: The `tf.TensorSpec` of each.
+
+    Returns:
+        The same tensors. In TensorFlow the graph fails with INVALID_ARGUMENT where one has another
+        rank, another size in an axis that has a fixed one, or not as many rows as the first. LiteRT
+        refuses another number of elements than the shape has room for. In both, ids that are not
+        in a table fail where they are looked up.
+    """
+    inputs = {name: tf.ensure_shape(x, specs[name].shape) for name, x in inputs.items()}
+    sizes = {name: _sizes(x, specs[name].shape) for name, x in inputs.items()}
+    first, *others = batched_inputs(specs_of(specs))
+    rows = sizes[first][0]
+    same = []
+    for name in others:
+        message = f"{name} has to have as many rows as {first}."
+        same.append(tf.debugging.assert_equal(sizes[name][0], rows, message))
+        sizes[name][0] = rows
+    with tf.control_dependencies(same):
+        for name, x in inputs.items():
+            inputs[name] = tf.reshape(x, tf.stack(sizes[name]) if sizes[name] else [])
+    for name in IDS & inputs.keys():
+        # Keras would count a negative one from the end of the table; this one no table has.
+        inputs[name] = tf.where(inputs[name] < 0, tf.int32.max, inputs[name])
+    return inputs
+
+
+def _sizes(x, shape):
+    """Return the sizes of a tensor's axes; in LiteRT it may have fewer axes than it should."""
+    given = tf.concat([tf.shape(x), tf.ones([shape.rank], tf.int32)], 0)
+    return [given[i] if size is None else size for i, size in enumerate(shape)]
 
 
 def check_labels(labels, model) -> list[str]:

@@ -9,6 +9,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 
 # isort: split
 
+import tensorflow as tf
 from keras import tree
 
 from keras_transformer.decoding.generate import encode, join_rows, make_search
@@ -55,8 +56,9 @@ class Stream:
         state = self._search.start(**arguments)
         # All of the room at once: tensors that grew would have to be copied by the caller.
         state = self._search.grow(state, arguments["max_length"])
+        # Slots are the numbers of the places that there is room for, and go without saying.
+        flat = _by_name(state := _without_slots(state))
         self._structure = tree.map_structure(lambda tensor: None, state)
-        flat = _by_name(state)
         self._names = list(flat)
         # What goes on from a prompt is written behind it.
         return {**flat, "prompt": source_ids} if self._continues else flat
@@ -72,12 +74,33 @@ class Stream:
             far, which may end within a character.
         """
         tensors = [state[name] for name in self._names]
-        new = self._search.advance(tree.pack_sequence_as(self._structure, tensors))
+        before = tree.pack_sequence_as(self._structure, tensors)
+        room = tf.shape(before["rows"]["ids"])[2]
+        with tf.control_dependencies(_check_lengths(before["rows"]["cache"], room)):
+            slots = tf.range(room)
+        new = _without_slots(self._search.advance({**before, "slots": slots}))
         changed = {name: x for name, x in _by_name(new).items() if x is not state[name]}
         ids = new["rows"]["ids"][:, 0]
         if self._continues:
             ids = join_rows(state["prompt"], ids, self._padding_id)
         return {**changed, "text": self._tokenizer.detokenize(ids)}
+
+
+def _check_lengths(cache, room):
+    """Return assertions that keys and values are as many as the masks over them.
+
+    TensorFlow's fused kernels read beyond a mask that is too short.
+    """
+    lengths = {"target": room, "memory": tf.shape(cache["memory_bias"])[2]}
+    return [
+        tf.debugging.assert_equal(tf.shape(x)[2], length, f"The {side} caches do not fit.")
+        for side, length in lengths.items()
+        for x in tree.flatten(cache[side])
+    ]
+
+
+def _without_slots(state):
+    return {name: part for name, part in state.items() if name != "slots"}
 
 
 def _by_name(state):

@@ -1,6 +1,7 @@
 """Averaging the weights of several checkpoints, which often are better than each of them."""
 
 import contextlib
+import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.text import save_tokenizer
 from keras_transformer.training.checkpoints import Checkpoints
 from keras_transformer.training.files import replacing
+from keras_transformer.training.locks import locked
 from keras_transformer.training.run_directory import RunDirectory
 
 
@@ -40,9 +42,9 @@ def average_weights(paths: Sequence[Path], output: Path) -> None:
         last = arrays[-1]
         for path, other in zip(paths, arrays, strict=True):
             _check_same(path, other, paths[-1], last)
-        new = stack.enter_context(replacing(Path(output)))
-        shutil.copyfile(paths[-1], new)
-        result = stack.enter_context(h5py.File(new, "r+"))
+        # In memory, because HDF5's library ends the process where it can't write to a disk.
+        memory = io.BytesIO(Path(paths[-1]).read_bytes())
+        result = stack.enter_context(h5py.File(memory, "r+"))
         for name, array in last.items():
             if array.dtype.kind == "f":
                 # One by one, so that no more than two of them are in memory.
@@ -50,6 +52,9 @@ def average_weights(paths: Sequence[Path], output: Path) -> None:
                 for other in arrays:
                     total += other[name][()]
                 result[name][...] = total / len(arrays)
+        result.flush()
+        with replacing(Path(output)) as new:
+            new.write_bytes(memory.getbuffer())
 
 
 def average_run(run: RunDirectory, output: Path, last: int | None = None) -> RunDirectory:
@@ -77,7 +82,7 @@ def average_run(run: RunDirectory, output: Path, last: int | None = None) -> Run
             f"An average needs at least {wanted} checkpoints, and {run.path} has {len(steps)}. "
             f"Train with --keep-checkpoints {wanted} or more."
         )
-    with replacing(Path(output)) as folder:
+    with locked(output, "averaging"), replacing(Path(output)) as folder:
         folder.mkdir()
         new = RunDirectory(folder)
         shutil.copyfile(run.config_path, new.config_path)

@@ -7,6 +7,7 @@ the training has to remember. A checksum of every file tells a whole checkpoint 
 
 import contextlib
 import hashlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -78,8 +79,7 @@ class Checkpoints:
         path = self.folder / f"step-{step:08d}"
         with replacing(path) as new:
             new.mkdir()
-            with without_optimizer(model):
-                model.save_weights(new / self.WEIGHTS)
+            save_weights(model, new / self.WEIGHTS)
             np.savez(new / self.VARIABLES, *(v.numpy() for v in _variables(model)))
             (new / self.STATE).write_text(json.dumps(state), encoding="utf-8")
             sums = {file.name: _checksum(file) for file in sorted(new.iterdir())}
@@ -114,6 +114,25 @@ class Checkpoints:
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).split("\n", maxsplit=1)[0]
             raise InputError(f"{path} is of another model: {reason}") from None
+
+
+class _FileInMemory(io.BytesIO):
+    """What Keras takes for a file of weights."""
+
+    def __str__(self):
+        return "memory.weights.h5"
+
+
+def save_weights(model, path: Path) -> None:
+    """Write a model's weights, without the optimizer's state.
+
+    The file is made in memory. HDF5's library ends the process with a segmentation fault if it
+    can't write all of a file, because the disk is full; Python raises an error.
+    """
+    file = _FileInMemory()
+    with without_optimizer(model):
+        model.save_weights(file)
+    Path(path).write_bytes(file.getbuffer())
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_transformer.tasks import make_servable
 from keras_transformer.training.language_modelling import encoder_inputs
-from keras_transformer.training.records import check_labels, label_set
+from keras_transformer.training.records import check_labels, count_labels, label_set
 from keras_transformer.training.task import SAMPLES_SHOWN, Task
 
 
@@ -26,6 +26,10 @@ class LabelTask(Task):
         """Refuse damaged examples, and labels that are not in the set."""
         super().check(records)
         check_labels(records, "label", self.head.labels)
+
+    def count_labels(self, records):
+        """Return how often each label occurs."""
+        return count_labels(records, "label")
 
     def is_better(self, values, best):
         """Say whether more labels are right; a model that is sure too early has a high loss."""

@@ -46,6 +46,7 @@ class ExampleSize:
         empty: Examples left out because a column is blank, or has no tokens.
         tokens: Tokens of the examples used, of all inputs that decide the length.
         batches: Batches in one epoch.
+        labels: How often each label occurs, where there are labels.
     """
 
     examples: int
@@ -53,6 +54,7 @@ class ExampleSize:
     empty: int
     tokens: int
     batches: int
+    labels: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def make_example_batches(

@@ -1,6 +1,7 @@
 """Writing files and folders so that a reader never sees half of one."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,11 @@ from typing import Any
 
 from keras_transformer.errors import InputError
 
+# Reasons for which nothing more can be written: no space, a quota or a limit, a read-only disk, a
+# disk that fails.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.ENOTDIR)
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -20,16 +26,17 @@ def replacing(path: Path) -> Iterator[Path]:
     leaves half of one. If the block raises, `path` stays as it was and nothing is left behind.
 
     Args:
-        path: The file or folder to write. Its folder is made if need be.
+        path: The file or folder to write. Its folder is made if need be. What a symbolic link
+            leads to is replaced, and the link stays.
 
     Raises:
-        InputError: If the folder can't be made or written to.
+        InputError: If the folder can't be made or written to, or the disk is full.
 
     Yields:
         A path beside it, with the same ending, that does not exist yet.
     """
-    path = Path(path)
-    with scratch_folder(path.parent) as scratch:
+    named, path = Path(path), _followed(Path(path))
+    with naming_problems(named), scratch_folder(path.parent) as scratch:
         new = scratch / path.name
         yield new
         flush(new)
@@ -38,6 +45,60 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(path, scratch / f"{path.name}.old")
         os.replace(new, path)
         _flush_one(path.parent)
+
+
+def _followed(path):
+    """Return what a symbolic link leads to, whether it is there or not; or the path itself."""
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise InputError(f"{path} can't be written: {error}.") from None
+
+
+@contextlib.contextmanager
+def naming_problems(path: Path) -> Iterator[None]:
+    """Name the path where something could not be stored, and why; see `storage_problem`.
+
+    Raises:
+        InputError: In place of the error.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if (problem := storage_problem(error)) is None:
+            raise
+        raise InputError(f"{path} can't be written: {problem}.") from error
+
+
+def system_problem(error: BaseException) -> str | None:
+    """Say in a line what the system refused, with the path; None if the error is of another kind.
+
+    It may be an OSError, or one of TensorFlow or h5py that quotes what the system says.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        path = f"{error.filename}: " if error.filename is not None else ""
+        return f"{path}{error.strerror}."
+    text = " ".join(str(error).split())
+    said = [os.strerror(number) for number in (*_FULL, *_REFUSED)]
+    return f"{text[:500]}" if any(reason in text for reason in said) else None
+
+
+def storage_problem(error: BaseException | None) -> str | None:
+    """Say why something could not be stored; None if the error is of another kind.
+
+    NumPy raises an OSError that has a number; h5py, Keras and TensorFlow raise errors of their own
+    that quote what the system says.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return os.strerror(error.errno)
+        text = str(error)
+        if found := next((said for said in map(os.strerror, _FULL) if said in text), None):
+            return found
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextlib.contextmanager

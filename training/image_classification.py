@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras_transformer.images import decode_images, prepare_pixels
 from keras_transformer.training.classification import LabelTask
 from keras_transformer.training.records import ImageFolder
+from keras_transformer.training.task import describe_labels
 
 
 class ImageClassification(LabelTask):
@@ -45,7 +46,8 @@ class ImageClassification(LabelTask):
 
     def describe(self, size):
         """Say how many pictures there are."""
-        return [f"{size.examples:,} pictures, {size.batches:,} batches"]
+        lines = [f"{size.examples:,} pictures, {size.batches:,} batches"]
+        return lines + describe_labels(size.labels)
 
     def width(self, inputs):
         """Return the length of the sequence of patches."""

@@ -14,6 +14,7 @@ from keras_transformer.training.framing import frame
 from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.noise import mask_tokens
 from keras_transformer.training.records import JSON_LINES
+from keras_transformer.training.tables import TABLES
 from keras_transformer.training.task import SAMPLES_SHOWN, TRAINING, Task
 from keras_transformer.training.text_files import find_files
 from keras_transformer.training.token_stream import TokenStream, all_windows, windows
@@ -38,8 +39,8 @@ class StreamSize:
 class CausalLanguageModelling(Task):
     """Text, each token of which is predicted from those before it.
 
-    A file of plain text is one text, line feeds and all; of a `.jsonl` or `.tsv` file, each record
-    is one. An end token follows each of them, and then they are one row of tokens, of which
+    A file of plain text is one text, line feeds and all; of a table or a `.jsonl` file, each
+    record is one. An end token follows each of them, and then they are one row of tokens, of which
     windows of `max_length` are cut at random.
     """
 
@@ -180,5 +181,5 @@ def encoder_inputs(ids: tf.RaggedTensor, model: BertConfig, max_length: int) -> 
 
 def is_of_records(path) -> bool:
     """Whether files hold records, each of which is a text; otherwise each file is one."""
-    endings = (".tsv", *JSON_LINES)
+    endings = (*TABLES, *JSON_LINES)
     return all(str(file).removesuffix(".gz").endswith(endings) for file in find_files(Path(path)))

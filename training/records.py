@@ -7,11 +7,13 @@ TensorFlow.
 import dataclasses
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from keras_transformer.errors import InputError
+from keras_transformer.training.tables import TABLES, read_table
 from keras_transformer.training.text_files import ParallelFiles, find_files, read_lines
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
@@ -240,8 +242,8 @@ def read_records(path, columns: Sequence[str]) -> Iterator[Record]:
     - `.jsonl` or `.json`: a JSON object a line, with a key for each column and any others. A number
       or a truth value becomes the text as which it was written. A list of texts becomes one text
       with spaces between them.
-    - `.tsv`: as many fields as columns, with one tab between them and no quotes. A first line that
-      equals the names of the columns is left out.
+    - `.tsv` or `.csv`: a row a line, with one tab between two fields and no quotes, or as RFC 4180
+      says; see `tables.py` for a first line that names the columns.
     - anything else: lines of text, the one column.
 
     Args:
@@ -281,31 +283,38 @@ def read_pairs(source, target) -> Iterator[Record]:
         yield pair
 
 
-def label_set(records: RecordSource, column: str) -> list[str]:
-    """Collect the labels that occur.
+def count_labels(records: RecordSource, column: str) -> dict[str, int]:
+    """Count how often each label occurs; the labels are sorted.
 
     Args:
         records: The examples.
         column: Name of the column with the labels.
 
-    Returns:
-        The labels, sorted.
+    Raises:
+        InputError: If a label is empty, or there is no such column.
+    """
+    index = _index_of(records, column)
+    labels: Counter[str] = Counter()
+    for place, record in records.located():
+        if not record[index].strip():
+            raise InputError(f"{place}: the label in column {column} is empty.")
+        labels[record[index]] += 1
+    return dict(sorted(labels.items()))
+
+
+def label_set(records: RecordSource, column: str) -> list[str]:
+    """Return the labels that occur, sorted; arguments as for `count_labels`.
 
     Raises:
         InputError: If there are fewer than two, a label is empty, or there is no such column.
     """
-    index = _index_of(records, column)
-    labels = set()
-    for place, record in records.located():
-        if not record[index].strip():
-            raise InputError(f"{place}: the label in column {column} is empty.")
-        labels.add(record[index])
+    labels = sorted(count_labels(records, column))
     if len(labels) < 2:
-        found = f"only {min(labels)!r}" if labels else "none"
+        found = f"only {labels[0]!r}" if labels else "none"
         raise InputError(
             f"Column {column} must hold at least two labels to choose from, but there is {found}."
         )
-    return sorted(labels)
+    return labels
 
 
 def check_labels(records: RecordSource, column: str, labels: Sequence[str]) -> None:
@@ -334,21 +343,12 @@ def _numbered(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, Recor
     lines = enumerate(read_lines(path), 1)
     if ending in JSON_LINES:
         yield from ((number, _from_json(path, number, line, columns)) for number, line in lines)
-    elif ending == ".tsv":
-        for number, line in lines:
-            fields = tuple(line.split("\t"))
-            if number == 1 and fields == columns:
-                continue
-            if len(fields) != len(columns):
-                raise InputError(
-                    f"{path}, line {number:,}: {len(fields)} fields, but {len(columns)} are "
-                    f"wanted ({', '.join(columns)}). Put one tab between two fields."
-                )
-            yield number, fields
+    elif ending in TABLES:
+        yield from read_table(path, columns)
     elif len(columns) != 1:
         raise InputError(
             f"{path} is taken for lines of text, which is one column, but {len(columns)} are "
-            f"wanted ({', '.join(columns)}): give a .jsonl or .tsv file."
+            f"wanted ({', '.join(columns)}): give a .jsonl, .tsv or .csv file."
         )
     else:
         yield from ((number, (line,)) for number, line in lines)

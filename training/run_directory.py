@@ -25,9 +25,10 @@ from keras_transformer.servable import Servable
 from keras_transformer.tasks import WITHOUT_TEXT, Head, make_model, make_servable
 from keras_transformer.text import load_tokenizer, save_tokenizer
 from keras_transformer.text.storage import Tokenizer
-from keras_transformer.training.checkpoints import Checkpoints, without_optimizer
+from keras_transformer.training.checkpoints import Checkpoints, save_weights
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.files import replacing, write_json
+from keras_transformer.training.locks import locked
 
 FORMAT = 1
 
@@ -56,7 +57,8 @@ class RunDirectory:
         """Make sure that a new run may be written to `path`.
 
         Raises:
-            InputError: If something is there already, and it is not a run that may be overwritten.
+            InputError: If something is there already, and it is not a run that may be overwritten,
+                or another process writes it.
         """
         path = Path(path)
         if path.is_dir() and not any(path.iterdir()):
@@ -70,6 +72,8 @@ class RunDirectory:
                 f"{path} holds a run already. Go on with it by --resume {path}, replace it by "
                 "--overwrite, or choose another output folder."
             )
+        with locked(path, "looking at it"):
+            pass  # nobody is training it
 
     @classmethod
     def create(
@@ -103,7 +107,7 @@ class RunDirectory:
             InputError: If the folder is not free.
         """
         cls.check_free(path, overwrite)
-        with replacing(Path(path)) as new:
+        with locked(path, "writing a new run"), replacing(Path(path)) as new:
             run = cls(new)
             new.mkdir()
             run.save_config(model, training, head)
@@ -112,7 +116,7 @@ class RunDirectory:
             if weights is not None:
                 run.save_best(weights)
             if initial is not None:
-                initial.save_weights(run.initial_path)
+                save_weights(initial, run.initial_path)
             run.samples_path.write_text("".join(f"{line}\n" for line in samples), "utf-8")
             if sizes:
                 run.save_sizes(sizes)
@@ -294,16 +298,17 @@ class RunDirectory:
         """Ask for another number of steps in all.
 
         Raises:
-            InputError: If the run has been trained that far already.
+            InputError: If the run has been trained that far already, or another process trains it.
         """
         self.check_unfinished(steps)
         config = dataclasses.replace(self.training_config(), steps=steps)
-        self.save_config(self.model_config(), config, self.head())
+        with locked(self.path, "changing its number of steps"):
+            self.save_config(self.model_config(), config, self.head())
 
     def save_best(self, model) -> None:
         """Keep the weights as the best so far."""
-        with replacing(self.best_path) as new, without_optimizer(model):
-            model.save_weights(new)
+        with replacing(self.best_path) as new:
+            save_weights(model, new)
 
 
 def load_weights(model, path) -> None:

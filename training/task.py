@@ -32,6 +32,7 @@ from keras_transformer.training.records import Records, RecordSource
 TRAINING, VALIDATION = "training", "validation"
 SAMPLES = 50  # texts kept in the run
 SAMPLES_SHOWN = 5
+LABELS_SHOWN = 10
 
 
 class Task:
@@ -111,6 +112,10 @@ class Task:
         """
         records.check()
 
+    def count_labels(self, records: RecordSource) -> dict[str, int]:
+        """Return how often each label occurs; nothing where there are no labels."""
+        return {}
+
     def measure(self, known: dict[str, Any], part: str, worker: Worker = ALONE) -> Any:
         """Check and count the data, unless that has been done and nothing has changed since.
 
@@ -136,6 +141,7 @@ class Task:
         size = count_examples(
             records, self.featurize, batching, worker=worker, length_of=self.length_of
         )
+        size = dataclasses.replace(size, labels=self.count_labels(records))
         known[part] = {"of": of, "size": dataclasses.asdict(size)}
         return size
 
@@ -146,7 +152,7 @@ class Task:
             lines.append(f"left out: {size.too_long:,} {self.unit} longer than --max-length tokens")
         if size.empty:
             lines.append(f"left out: {size.empty:,} {self.unit} with nothing in a column")
-        return lines
+        return lines + describe_labels(size.labels)
 
     def training_batches(self, size, first_batch: int, worker: Worker = ALONE) -> tf.data.Dataset:
         """Return batches without end, from one on."""
@@ -219,3 +225,13 @@ class Task:
             samples: The texts.
         """
         return lambda journal, step: None
+
+
+def describe_labels(labels: dict[str, int]) -> list[str]:
+    """Say how often labels occur, the most frequent first: a line, or none if there are none."""
+    if not labels:
+        return []
+    frequent = sorted(labels.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{label} {count:,}" for label, count in frequent[:LABELS_SHOWN])
+    rest = len(frequent) - LABELS_SHOWN
+    return [f"labels: {shown}" + (f" and {rest:,} more" if rest > 0 else "")]

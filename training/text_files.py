@@ -8,7 +8,9 @@ import dataclasses
 import gzip
 import itertools
 import math
+import shutil
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -197,6 +199,43 @@ def read_lines(path) -> Iterator[str]:
         raise InputError(f"{path} can't be read: {error}.") from None
 
 
+def count_lines(path) -> int | None:
+    """Count the lines of a file; None if it can be read only once, as a pipe can.
+
+    Raises:
+        InputError: As `read_lines`.
+    """
+    return sum(1 for _ in read_lines(path)) if Path(path).is_file() else None
+
+
+@contextlib.contextmanager
+def spooled(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Give files that can be read several times: what is a pipe is copied to a file meanwhile.
+
+    Args:
+        *paths: Names of files and of pipes, such as `/dev/stdin`.
+
+    Yields:
+        The same names, or those of the copies.
+
+    Raises:
+        InputError: If a pipe can't be copied.
+    """
+    with tempfile.TemporaryDirectory(prefix="keras-transformer-") as folder:
+        given = []
+        for number, path in enumerate(paths):
+            if path.exists() and not path.is_file() and not path.is_dir():
+                copy = Path(folder) / f"{number}-{path.name}"
+                try:
+                    with path.open("rb") as pipe, copy.open("wb") as file:
+                        shutil.copyfileobj(pipe, file)
+                except OSError as error:
+                    raise InputError(f"{path} can't be copied: {error}.") from None
+                path = copy
+            given.append(path)
+        yield tuple(given)
+
+
 def find_files(pattern: Path) -> list[Path]:
     """Find the files of a pattern, in sorted order.
 
@@ -218,6 +257,12 @@ def find_files(pattern: Path) -> list[Path]:
         raise InputError(f"No file matches {pattern}.")
     if not found:
         raise InputError(f"There is no file {pattern}.")
+    for path in found:
+        if not path.is_file() and not path.is_dir():
+            raise InputError(
+                f"{path} is a pipe or a device, which can be read only once, and this text is read "
+                "several times. Write it to a file first."
+            )
     return sorted(found)
 
 

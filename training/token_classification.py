@@ -1,6 +1,7 @@
 """Training of what labels the words of a text, such as names or parts of speech."""
 
 import re
+from collections import Counter
 
 import tensorflow as tf
 
@@ -58,6 +59,10 @@ class TokenClassification(Task):
                     f"{place}: the label {unknown[0]!r} is unknown; known are "
                     f"{', '.join(self.head.labels)}."
                 )
+
+    def count_labels(self, records):
+        """Return how often each label occurs."""
+        return dict(Counter(label for _, labels in records for label in labels.split()))
 
     def featurize(self, columns):
         """Cut texts, and give each word's label to its first piece."""

@@ -1,5 +1,6 @@
 """A training run: from a run directory to trained weights in it."""
 
+import contextlib
 import dataclasses
 import signal
 
@@ -30,6 +31,7 @@ from keras_transformer.training.distribution import (
 from keras_transformer.training.evaluation import Evaluator
 from keras_transformer.training.files import remove_unfinished
 from keras_transformer.training.journal import Journal
+from keras_transformer.training.locks import locked
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.memory import describe_memory, measured_peak
 from keras_transformer.training.run_directory import RunDirectory, load_weights
@@ -85,11 +87,18 @@ def train(
 
     Raises:
         InputError: If the data is missing or damaged, no checkpoint is whole, the run has been
-            trained that far already, the gradient is no longer finite, or a tf.data service was
-            started anew.
+            trained that far already, another process trains it, the gradient is no longer finite,
+            or a tf.data service was started anew.
         tf.errors.OpError: Of many workers, if another was lost or told to stop by a signal; see
             `workers_lost`.
     """
+    # The first worker is the one that writes.
+    is_first = worker_index(strategy)[0] == 0
+    with locked(run.path, "training") if is_first else contextlib.nullcontext():
+        return _train(run, console, strategy, profile)
+
+
+def _train(run, console, strategy, profile) -> TrainingResult:
     worker = worker_index(strategy)
     is_first = worker[0] == 0
     console = (console or Console(stderr=True)) if is_first else Console(quiet=True)
@@ -129,10 +138,11 @@ def train(
         + (f", of which {trained:,} are trained" if config.freeze else "")
     )
     for part, counted in ((TRAINING, size), (VALIDATION, valid_size)):
-        first, *left_out = task.describe(counted)
+        first, *more = task.describe(counted)
         console.print(f"{part}: {first}")
-        for line in left_out:
-            console.print(f"  {line}", style="yellow")
+        for line in more:
+            style = "yellow" if line.startswith("left out") else None
+            console.print(f"  {line}", style=style, markup=False)
     if isinstance(task.model, TransformerConfig):  # the formula is of encoder and decoder
         describe_memory(console, task.model, config, strategy)
 

@@ -22,6 +22,7 @@ from keras_transformer.training.checkpoints import Checkpoints
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.fields import parse_field
 from keras_transformer.training.files import replacing, write_json
+from keras_transformer.training.locks import locked
 from keras_transformer.training.new_run import new_run
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.text_files import ParallelFiles
@@ -130,10 +131,15 @@ def tune(
 
     Raises:
         InputError: If anything is missing, damaged or out of range, or `output` holds something
-            else. Nothing has been written then.
+            else or another process writes it. Nothing has been written then.
     """
     console = console or Console(stderr=True)
     output = Path(output)
+    with locked(output, "tuning"):
+        return _tune(output, train, valid, points, steps, console, new_run_options)
+
+
+def _tune(output, train, valid, points, steps, console, new_run_options) -> list[TuneResult]:
     plan = _as_json(
         {
             "train": [train.source.resolve(), train.target.resolve()],

@@ -4,11 +4,13 @@ An encoder-decoder writes a target for a source. A language model goes on with a
 the place of the source: it is read once, and every hypothesis of it shares what was read.
 """
 
+import numpy as np
 from keras import ops
 
 from keras_transformer.decoding.loops import compiled
 from keras_transformer.decoding.sampling import row_seeds
 from keras_transformer.decoding.search import Search, power_of_two
+from keras_transformer.errors import InputError
 from keras_transformer.generation_options import GREEDY
 from keras_transformer.layers import padding_mask
 from keras_transformer.models.attention_maps import attention_maps
@@ -29,8 +31,8 @@ def generate(model, source_ids, options=GREEDY, prefix_ids=None, seeds=None, jit
         source_ids: Integer tensor `(B, S)`, each row ended by the end token and padded. For a
             language model: prompts, not ended.
         options: `GenerationOptions`.
-        prefix_ids: Integer tensor `(B, P)`: tokens that each target has to begin with, padded with
-            0; None for none.
+        prefix_ids: Integer tensor `(B, P)`: tokens that each target has to begin with, padded; None
+            for none.
         seeds: Integer tensor `(B,)` in place of the seed of `options`, one a row.
         jit_compile: Whether XLA compiles the encoder and the steps. It takes seconds for every new
             shape, of which there are few: the numbers of rows and source tokens are rounded up to
@@ -41,6 +43,9 @@ def generate(model, source_ids, options=GREEDY, prefix_ids=None, seeds=None, jit
         their scores `(B,)`, float32: the sum of the tokens' log-probabilities, which beam search
         divides by the length penalty. With `num_hypotheses` N > 1 the shapes are `(B, N, T)` and
         `(B, N)`, best first.
+
+    Raises:
+        InputError: If a prompt or prefix is padded elsewhere than at its end; see `check_padding`.
     """
     search = make_search(model, options, jit_compile)
     count, length = ops.shape(source_ids)
@@ -82,6 +87,9 @@ def encode(model, source_ids, options=GREEDY, prefix_ids=None, seeds=None, jit_c
     Returns:
         Dict of the arguments of `Search.run` and `Search.start`.
     """
+    if _continues(model):
+        check_padding(source_ids, model.config.padding_id, "source_ids")
+    check_padding(prefix_ids, model.config.padding_id, "prefix_ids")
     config, source_ids = model.config, ops.cast(source_ids, "int32")
     lengths = ops.sum(ops.cast(padding_mask(source_ids, config.padding_id), "int32"), axis=1)
     first = None  # the begin token
@@ -121,6 +129,32 @@ def encode(model, source_ids, options=GREEDY, prefix_ids=None, seeds=None, jit_c
     }
 
 
+def check_padding(ids, padding_id, name) -> None:
+    """Make sure that rows which a decoder reads are padded at their ends alone.
+
+    Every token sees all before it, so that one behind padding would attend to that too. It is
+    checked where there are numbers to look at, which is not while a graph is traced.
+
+    Args:
+        ids: Integers `(B, T)`, or None.
+        padding_id: The id of padding.
+        name: What the message calls them.
+
+    Raises:
+        InputError: If there is a token behind padding.
+    """
+    if ids is None or not (isinstance(ids, (np.ndarray, list, tuple)) or hasattr(ids, "numpy")):
+        return
+    real = np.asarray(ids) != padding_id
+    wrong = np.argwhere(real[:, 1:] & ~real[:, :-1])
+    if len(wrong):
+        row, column = wrong[0]
+        raise InputError(
+            f"{name} has padding (id {padding_id}) before a token in row {row}, column "
+            f"{column + 1}. Put all padding at the end of a row."
+        )
+
+
 def _continues(model):
     """Say whether what a model writes goes on from what it read."""
     return getattr(model, "continues", False)
@@ -139,6 +173,8 @@ def next_token_probabilities(model, source_ids, target_ids):
     Returns:
         Float32 tensor `(B, V)`; each row sums to 1.
     """
+    # The begin token, which comes first, has the id of padding in some published models.
+    check_padding(target_ids[:, 1:], model.config.padding_id, "target_ids[:, 1:]")
     # Both as tensors: a model refuses a mixture of tensors and arrays.
     source_ids, target_ids = ops.cast(source_ids, "int32"), ops.cast(target_ids, "int32")
     inputs = {"source_ids": source_ids, "target_ids": target_ids}
@@ -167,8 +203,8 @@ def score(model, source_ids, target_ids):
         Float32 tensor `(B, T)`: the log-probability of each token, 0 at padding. Its sum over a
         row is what greedy search gives as score.
     """
-    target_ids = ops.cast(target_ids, "int32")
     logits = logits_of(model, source_ids, target_ids)
+    target_ids = ops.cast(target_ids, "int32")
     shares = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # (B, T, V)
     numbers = ops.arange(ops.size(target_ids), dtype="int32") * shares.shape[-1]
     places = ops.reshape(target_ids, (-1,)) + numbers
@@ -178,7 +214,9 @@ def score(model, source_ids, target_ids):
 
 def logits_of(model, source_ids, target_ids):
     """Compute the logits of given targets, `(B, T, V)`; arguments as for `score`."""
+    check_padding(target_ids, model.config.padding_id, "target_ids")
     if _continues(model):
+        check_padding(source_ids, model.config.padding_id, "source_ids")
         source_ids = ops.cast(source_ids, "int32")
         return _logits_of_continuation(model, source_ids, ops.cast(target_ids, "int32"))
     return model(_teacher_forced(model, source_ids, target_ids), training=False)

@@ -12,7 +12,8 @@ def of_pairs(x, index):
 
     Args:
         x: Float tensor `(B, H, T, C)`, a column for each of C distances.
-        index: Integer tensor `(1, T, S)`, or `(B, T, S)` if rows differ, in [0, C).
+        index: Integer tensor `(1, T, S)`, or `(B, T, S)` if rows differ, in [0, C). Queries at the
+            same place, as the hypotheses of a search, may share a row: `(1, 1, S)`, `(B, 1, S)`.
 
     Returns:
         Float tensor `(B, H, T, S)`.
@@ -21,7 +22,7 @@ def of_pairs(x, index):
     batch, _, keys = ops.shape(index)
     x = ops.reshape(x, (batch, -1, queries, columns))  # rows that share distances are like heads
     lines = ops.reshape(ops.transpose(x, (0, 2, 3, 1)), (batch * queries * columns, -1))
-    taken = ops.take(lines, _lines_of(index, columns), axis=0)
+    taken = ops.take(lines, _lines_of(index, queries, columns), axis=0)
     taken = ops.reshape(taken, (batch, queries, keys, -1))
     return ops.reshape(ops.transpose(taken, (0, 3, 1, 2)), (-1, heads, queries, keys))
 
@@ -31,7 +32,7 @@ def by_distance(weights, index, columns):
 
     Args:
         weights: Float tensor `(B, H, T, S)`.
-        index: Integer tensor `(1, T, S)`, or `(B, T, S)` if rows differ, in [0, C).
+        index: As for `of_pairs`.
         columns: Number of distances C.
 
     Returns:
@@ -42,13 +43,13 @@ def by_distance(weights, index, columns):
     weights = ops.reshape(weights, (batch, -1, queries, keys))
     lines = ops.reshape(ops.transpose(weights, (0, 2, 3, 1)), (batch * queries * keys, -1))
     count = batch * queries * columns
-    sums = ops.segment_sum(lines, _lines_of(index, columns), num_segments=count)
+    sums = ops.segment_sum(lines, _lines_of(index, queries, columns), num_segments=count)
     sums = ops.reshape(sums, (batch, queries, columns, -1))
     return ops.reshape(ops.transpose(sums, (0, 3, 1, 2)), (-1, heads, queries, columns))
 
 
-def _lines_of(index, columns):
+def _lines_of(index, queries, columns):
     """Number the pairs' lines in `(B, T, C)` flattened: one after another for each query."""
-    batch, queries, _ = ops.shape(index)
+    batch = ops.shape(index)[0]
     first = ops.reshape(ops.arange(batch * queries, dtype="int32") * columns, (batch, queries, 1))
     return ops.reshape(first + ops.cast(index, "int32"), (-1,))

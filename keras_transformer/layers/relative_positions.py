@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_transformer.errors import InputError
+
 
 def distances(query_positions, key_positions):
     """Say how far each key is behind its query.
@@ -27,6 +29,23 @@ def distances(query_positions, key_positions):
     return ops.expand_dims(query_positions, 2) - ops.expand_dims(key_positions, 1)
 
 
+def check_buckets(num_buckets, max_distance, bidirectional) -> None:
+    """Make sure that distances have buckets that widen; see `BucketedBias`.
+
+    Raises:
+        InputError: If they don't.
+    """
+    least = 4 if bidirectional else 2
+    if num_buckets < least:
+        raise InputError(f"num_buckets must be at least {least}, got {num_buckets}.")
+    exact = num_buckets // least  # distances with a bucket each, in one direction
+    if max_distance <= exact:
+        raise InputError(
+            f"max_distance must be larger than {exact}, because with num_buckets={num_buckets} "
+            f"each distance below {exact} has a bucket of its own; got {max_distance}."
+        )
+
+
 @keras.saving.register_keras_serializable("keras_transformer")
 class BucketedBias(keras.layers.Layer):
     """A learned bias a head and a range of distances: T5's relative positions.
@@ -37,7 +56,8 @@ class BucketedBias(keras.layers.Layer):
     Args:
         num_heads: Number of heads H.
         num_buckets: Number of biases a head.
-        max_distance: The distance at which the last bucket begins.
+        max_distance: The distance at which the last bucket begins; more than there are distances
+            with a bucket each, which are half of the buckets, in each direction.
         bidirectional: Whether keys to come have buckets of their own, half of them, as in an
             encoder; otherwise they all count as distance 0.
 
@@ -48,11 +68,15 @@ class BucketedBias(keras.layers.Layer):
     Returns:
         Dict with `attention_bias`, float32 `(1, H, T, S)` or `(B, H, T, S)`.
 
+    Raises:
+        InputError: If there are too few buckets, or `max_distance` is too small for them.
+
     Reference: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 2.1.
     """
 
     def __init__(self, num_heads, num_buckets=32, max_distance=128, bidirectional=True, **kwargs):
         super().__init__(**kwargs)
+        check_buckets(num_buckets, max_distance, bidirectional)
         self.num_heads = num_heads
         self.num_buckets = num_buckets
         self.max_distance = max_distance

@@ -25,6 +25,7 @@ class BertConfig(StackConfig):
     """
 
     family = "bert"
+    causal = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "bert-tiny": {"num_layers": 2, "num_heads": 2, "d_model": 128, "d_ff": 512},
         "bert-mini": {"num_layers": 4, "num_heads": 4, "d_model": 256, "d_ff": 1024},

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from keras_transformer.errors import InputError
 from keras_transformer.layers.norms import NORMS
+from keras_transformer.layers.relative_positions import check_buckets
 
 # The ids that every vocabulary learned by this package begins with.
 PADDING_ID, UNKNOWN_ID, BEGIN_ID, END_ID = range(4)
@@ -32,6 +33,7 @@ class StackConfig:
 
     family: ClassVar[str]
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    causal: ClassVar[bool] = True  # whether a stack of the family sees only what came before
 
     vocabulary_size: int  # V
     num_layers: int = 6  # N
@@ -94,6 +96,10 @@ class StackConfig:
             )
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise InputError(f"Sinusoidal positions need an even d_model, got {self.d_model}.")
+        if self.positions == "buckets":
+            check_buckets(self.num_buckets, self.max_distance, bidirectional=True)
+            if self.causal:
+                check_buckets(self.num_buckets, self.max_distance, bidirectional=False)
         if self.positions == "rotary" and self.key_width % 2:
             raise InputError(f"Rotary positions need an even head_width, got {self.key_width}.")
         groups = self.num_kv_heads

@@ -125,8 +125,9 @@ class Gpt(ConfiguredModel):
         **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
 
     Call arguments:
-        inputs: Dict of `token_ids`, integers `(B, T)`. Short rows are padded at their end, where
-            the causal mask keeps the padding from real tokens.
+        inputs: Dict of `token_ids`, integers `(B, T)`. Short rows have to be padded at their end,
+            where the causal mask keeps the padding from real tokens; a token behind padding would
+            attend to it.
 
     Returns:
         Logits `(B, T, V)` in the compute dtype: row t scores the token that follows

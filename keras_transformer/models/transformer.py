@@ -51,7 +51,9 @@ class Transformer(ConfiguredModel):
     Call arguments:
         inputs: Dict of `source_ids`, integers `(B, S)`, and `target_ids`, integers `(B, T)`: the
             target shifted right, beginning with the begin token. Both are padded with 0. The
-            padding is masked inside; no other mask is needed.
+            padding is masked inside; no other mask is needed. Targets have to be padded at their
+            ends: the causal mask hides what comes later, so that a token behind padding would
+            attend to it.
 
     Returns:
         Logits `(B, T, V)` in the compute dtype: row t scores the token that follows

@@ -27,6 +27,7 @@ class VisionTransformerConfig(StackConfig):
     """
 
     family = "vit"
+    causal = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "vit-tiny": {
             "num_layers": 4,

@@ -124,6 +124,12 @@ class Service:
         Raises:
             RequestError: As `predict`.
         """
+        if "translate" not in servable.model.signatures:
+            raise RequestError(
+                "NOT_FOUND",
+                "This model writes no text. Ask it by :predict; its signatures are "
+                f"{', '.join(sorted(servable.model.signatures))}.",
+            )
         inputs = as_arrays({"text": [text]})
         check_inputs(inputs, servable.specs("translate")[0], self.limits)
         if self._streams >= self.limits.streams:

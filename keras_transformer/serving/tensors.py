@@ -5,7 +5,8 @@ import binascii
 
 import numpy as np
 
-from keras_transformer.artefact import Spec, decode
+from keras_transformer.artefact import PICTURE, Spec, check_arrays, decode, names_of
+from keras_transformer.errors import InputError
 from keras_transformer.serving.errors import RequestError
 
 
@@ -23,42 +24,19 @@ def check_inputs(inputs: dict[str, np.ndarray], specs: dict[str, Spec], limits) 
     Raises:
         RequestError: If they don't, or are larger than the server allows.
     """
-    if set(inputs) != set(specs):
-        raise RequestError(
-            "INVALID_ARGUMENT",
-            f"The signature takes {_names(specs)}, the request has {_names(inputs)}.",
-        )
-    rows = 1
-    batched = {name: spec for name, spec in specs.items() if spec.shape[:1] == (None,)}
+    try:
+        rows = check_arrays(inputs, specs)
+    except InputError as error:
+        raise RequestError("INVALID_ARGUMENT", str(error)) from None
     for name, spec in specs.items():
-        _check_shape(name, inputs[name], spec)
-        if spec.dtype == "string":
+        if spec.dtype == "string" and name != PICTURE:  # what a body may have is limited as well
             _check_length(name, inputs[name], limits)
-    counts = {len(inputs[name]) for name in batched}
-    if len(counts) > 1:
-        raise RequestError(
-            "INVALID_ARGUMENT",
-            f"All inputs need the same number of rows, got {sorted(counts)}.",
-        )
-    if counts:
-        rows = counts.pop()
     if rows > limits.request_rows:
         raise RequestError(
             "INVALID_ARGUMENT",
             f"A request may have {limits.request_rows} rows, got {rows}; send several.",
         )
     return rows
-
-
-def _check_shape(name, array, spec):
-    fits = len(array.shape) == len(spec.shape) and all(
-        wanted in (None, size) for wanted, size in zip(spec.shape, array.shape, strict=True)
-    )
-    if not fits:
-        shape = "(" + ", ".join("any" if size is None else str(size) for size in spec.shape) + ")"
-        raise RequestError(
-            "INVALID_ARGUMENT", f"Input {name!r} needs shape {shape}, got {array.shape}."
-        )
 
 
 def _check_length(name, array, limits):
@@ -79,10 +57,6 @@ def _characters(text):
         return len(text.decode("utf-8", "surrogatepass"))
     except UnicodeDecodeError:
         return len(text.decode("utf-8", "replace"))
-
-
-def _names(some):
-    return ", ".join(repr(name) for name in sorted(some)) or "nothing"
 
 
 # --- JSON -----------------------------------------------------------------------------------------
@@ -119,7 +93,7 @@ def inputs_of_json(body, specs: dict[str, Spec]) -> tuple[dict[str, np.ndarray],
     if unknown := set(columns) - set(specs):
         raise RequestError(
             "INVALID_ARGUMENT",
-            f"The signature takes {_names(specs)}, the request has {_names(unknown)}.",
+            f"The signature takes {names_of(specs)}, the request has {names_of(unknown)}.",
         )
     arrays = {name: _to_array(name, value, specs[name]) for name, value in columns.items()}
     return arrays, "instances" in body
@@ -139,7 +113,7 @@ def _columns(instances, specs):
 def _only(specs):
     if len(specs) != 1:
         raise RequestError(
-            "INVALID_ARGUMENT", f"The signature takes several inputs: name {_names(specs)}."
+            "INVALID_ARGUMENT", f"The signature takes several inputs: name {names_of(specs)}."
         )
     return next(iter(specs))
 

@@ -12,12 +12,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from keras_transformer.artefact import Spec
+import numpy as np
+
+from keras_transformer.artefact import PICTURE, SMALLEST_PICTURE, Artefact, Spec
 from keras_transformer.errors import InputError
 from keras_transformer.export.runtime import load, saved_model_versions
 from keras_transformer.serving.errors import RequestError
 from keras_transformer.serving.log import log
-from keras_transformer.text_to_text import TextToText
 
 
 class Servable:
@@ -25,10 +26,10 @@ class Servable:
 
     Args:
         version: Its number.
-        model: The `TextToText`.
+        model: What has signatures.
     """
 
-    def __init__(self, version: int, model: TextToText):
+    def __init__(self, version: int, model: Artefact):
         self.version = version
         self.model = model
         self._specs: dict[str, tuple[dict[str, Spec], dict[str, Spec]]] = {}
@@ -59,13 +60,19 @@ class Servable:
         for signature in sorted(self.model.signatures):
             takes = self.specs(signature)[0]
             if self.is_batched(signature):
-                one = {name: ["a"] if x.dtype == "string" else [0] for name, x in takes.items()}
-                self.model.call(signature, **one)
-        for kind, write in (("stream", self.model.stream), ("draft", self.model.draft)):
+                self.model.call(signature, **{n: _one_row(n, spec) for n, spec in takes.items()})
+        for kind in ("stream", "draft"):  # which what writes text has
             if f"{kind}_start" in self.model.signatures:
-                list(write("a"))
+                list(getattr(self.model, kind)("a"))
         for signature, texts in self.model.warmup():
             self.model.call(signature, text=texts)
+
+
+def _one_row(name, spec):
+    """Return the smallest input that a model can take."""
+    if spec.dtype == "string":
+        return [SMALLEST_PICTURE if name == PICTURE else "a"]
+    return np.zeros([1, *spec.shape[1:]], spec.dtype)
 
 
 @dataclasses.dataclass

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer.text import unicode
+from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import CONTINUATION
 from keras_transformer.text.normalizing import normalizer_model
@@ -117,14 +118,16 @@ class BertTokenizer:
         """Return the number of pieces V."""
         return len(self.vocabulary)
 
+    @takes_texts
     def tokenize(self, text):
         """Cut text into pieces.
 
         Args:
-            text: String tensor `(B,)`, UTF-8.
+            text: String tensor `(B,)`, UTF-8, or one text.
 
         Returns:
             Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
+            One text gives one row, an int32 vector `(S,)`.
         """
         text, _, _ = gen_fast_bert_normalizer.fast_bert_normalize(
             input_values=text, fast_bert_normalizer_model=self._normalizer, get_offsets=False
@@ -160,6 +163,7 @@ class BertTokenizer:
         ends = tf.cumsum(tf.where(marks > 0, tf.ones_like(counts), counts))
         return tf.gather(ids, kept), tf.concat([splits[:1], ends], 0)
 
+    @takes_ids
     def detokenize(self, ids):
         """Join pieces to text: with spaces between words, punctuation among them.
 

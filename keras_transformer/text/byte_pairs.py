@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_transformer.text import unicode
+from keras_transformer.text.batches import as_batch, takes_ids, takes_texts
 from keras_transformer.text.byte_alphabet import BYTES, CHARACTERS
 from keras_transformer.text.byte_pair_files import read_ids, read_merges
 from keras_transformer.text.code_points import (
@@ -118,14 +119,16 @@ class BytePairTokenizer:
         """Return the number of pieces V."""
         return len(self.vocabulary)
 
+    @takes_texts
     def tokenize(self, text):
         """Cut text into pieces.
 
         Args:
-            text: String tensor `(B,)` of any bytes.
+            text: String tensor `(B,)` of any bytes, or one text.
 
         Returns:
             Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
+            One text gives one row, an int32 vector `(S,)`.
         """
         found = characters(text)
         begins = self._word_begins(found)  # (N,), of bytes
@@ -155,7 +158,7 @@ class BytePairTokenizer:
         Returns:
             What `tokenize` returns, and int32 `(N,)` for the pieces of all texts.
         """
-        ids = self.tokenize(text)
+        ids = self.tokenize(as_batch(text))
         return ids, tf.gather(self._sizes, ids.values)
 
     def _word_begins(self, found: Characters):
@@ -256,6 +259,7 @@ class BytePairTokenizer:
         )
         return tokens, counts
 
+    @takes_ids
     def detokenize(self, ids):
         """Join pieces to text: the very bytes that they were cut from.
 

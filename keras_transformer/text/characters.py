@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_transformer.text import unicode
+from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.code_points import BYTE_OPS, CodePointTable, characters
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import SPECIAL_TOKENS
@@ -59,14 +60,16 @@ class CharacterTokenizer:
         """Return the number of pieces V."""
         return len(self.vocabulary)
 
+    @takes_texts
     def tokenize(self, text):
         """Cut text into characters.
 
         Args:
-            text: String tensor `(B,)`, UTF-8.
+            text: String tensor `(B,)`, UTF-8, or one text.
 
         Returns:
             Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
+            One text gives one row, an int32 vector `(S,)`.
         """
         return self.tokenize_with_sizes(text)[0]
 
@@ -93,6 +96,7 @@ class CharacterTokenizer:
         sizes = ends - found.places
         return tf.RaggedTensor.from_row_splits(ids, rows, validate=False), sizes
 
+    @takes_ids
     def detokenize(self, ids):
         """Join characters to text.
 

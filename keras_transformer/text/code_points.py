@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer.text.batches import as_batch
 from keras_transformer.text.unicode import CODE_POINTS
 
 with quiet_stderr():
@@ -42,7 +43,7 @@ class Characters(NamedTuple):
 
 def characters(text) -> Characters:
     """Take a string tensor `(B,)` apart."""
-    split = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=text)
+    split = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=as_batch(text))
     values = tf.cast(split[0], tf.int32)  # (N,)
     rows = tf.cast(split[1], tf.int32)
     first = flags(rows[:-1], tf.shape(values)[0] + 1)[:-1]  # an empty last row begins at N

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer.errors import InputError
+from keras_transformer.text.batches import as_batch
 from keras_transformer.text.byte_pairs import BytePairTokenizer
 from keras_transformer.text.code_points import BYTE_OPS, flags
 from keras_transformer.text.slices import SLICE_OPS, owners
@@ -51,7 +52,7 @@ def tokenize_with_masks(tokenizer, text):
         InputError: If the tokeniser has no mask.
     """
     name = mask_name(tokenizer).encode()
-    split = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=text)
+    split = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=as_batch(text))
     values, rows = tf.cast(split[0], tf.int32), tf.cast(split[1], tf.int32)  # (N,), (B + 1,)
     size, texts = tf.shape(values)[0], tf.shape(rows)[0] - 1
     which = owners(rows[:-1], size)  # the text of each byte

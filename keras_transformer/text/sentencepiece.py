@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.byte_pair_files import read_ids
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 
@@ -103,20 +104,23 @@ class SentencePieceTokenizer:
         """Return the number of pieces V."""
         return len(self.vocabulary)
 
+    @takes_texts
     def tokenize(self, text):
         """Cut text into pieces.
 
         Args:
-            text: String tensor `(B,)`, UTF-8.
+            text: String tensor `(B,)`, UTF-8, or one text.
 
         Returns:
             Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
+            One text gives one row, an int32 vector `(S,)`.
         """
         pieces = self._tokenizer.tokenize(text)
         ids = tf.gather(self._ids, pieces.values) if self._mapped else pieces.values
         rows = tf.cast(pieces.row_splits, tf.int64)
         return tf.RaggedTensor.from_row_splits(ids, rows, validate=False)
 
+    @takes_ids
     def detokenize(self, ids):
         """Join pieces to text.
 

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer.text.batches import as_batch
 from keras_transformer.text.code_points import BYTE_OPS
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 
@@ -48,7 +49,7 @@ def words_between(text, begins, ends):
     Returns:
         String tensor `(B,)`.
     """
-    split = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=text)
+    split = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=as_batch(text))
     values, rows = tf.cast(split[0], tf.int32), tf.cast(split[1], tf.int32)  # (N,), (B + 1,)
     which = owners(rows[:-1], tf.shape(values)[0])
     places = tf.range(tf.shape(values)[0]) - tf.gather(rows, which)

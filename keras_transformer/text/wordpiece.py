@@ -21,13 +21,20 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer.text.batches import as_batch, takes_ids, takes_texts
 from keras_transformer.text.learner import CONTINUATION, SPECIAL_TOKENS
 
 with quiet_stderr():
     import tensorflow_text as tf_text
     from tensorflow_text.python.ops.whitespace_tokenizer import gen_whitespace_tokenizer_v2
 
-split_at_white_space = gen_whitespace_tokenizer_v2.tf_text_whitespace_tokenize_with_offsets_v2
+
+def split_at_white_space(text, white_space):
+    """Return the words of texts `(B,)`, how many are before each text, and their places."""
+    return gen_whitespace_tokenizer_v2.tf_text_whitespace_tokenize_with_offsets_v2(
+        as_batch(text), white_space
+    )
+
 
 PADDING_TOKEN, UNKNOWN_TOKEN, BEGIN_TOKEN, END_TOKEN = SPECIAL_TOKENS
 MASK_TOKEN = "[MASK]"  # special only where it directly follows the others
@@ -84,6 +91,7 @@ class WordPieceTokenizer:
         """Return the number of pieces V."""
         return len(self.vocabulary)
 
+    @takes_texts
     def tokenize(self, text, model=None):
         """Cut text into pieces.
 
@@ -93,6 +101,7 @@ class WordPieceTokenizer:
 
         Returns:
             Ragged int32 tensor `(B, (S))`; empty rows for empty text.
+            One text gives one row, an int32 vector `(S,)`.
         """
         pieces = self._pieces
         if model is not None:
@@ -112,6 +121,7 @@ class WordPieceTokenizer:
         """
         return _fast_tokenizer(self.vocabulary, pieces)._model
 
+    @takes_ids
     def detokenize(self, ids):
         """Join pieces to text.
 

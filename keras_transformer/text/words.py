@@ -6,6 +6,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import SPECIAL_TOKENS, count_words
 from keras_transformer.text.wordpiece import (
@@ -74,19 +75,22 @@ class WordTokenizer:
         """Return the number of pieces V."""
         return len(self.vocabulary)
 
+    @takes_texts
     def tokenize(self, text):
         """Cut text into words.
 
         Args:
-            text: String tensor `(B,)`, UTF-8.
+            text: String tensor `(B,)`, UTF-8, or one text.
 
         Returns:
             Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
+            One text gives one row, an int32 vector `(S,)`.
         """
         words, rows, _, _ = split_at_white_space(text, self._white_space)
         ids = self._pieces.tokenize(words)  # (words, (1))
         return tf.RaggedTensor.from_row_splits(ids.values, rows, validate=False)
 
+    @takes_ids
     def detokenize(self, ids):
         """Join words to text, with spaces between them.
 
