@@ -22,8 +22,9 @@ class Model(keras.Model):
 
     It works under no strategy, MirroredStrategy and MultiWorkerMirroredStrategy, in float32,
     mixed_bfloat16 and mixed_float16. The loss has to be one that counts, with the two methods of
-    `kt.training.CrossEntropy`: `sum_and_count(y_true, y_pred)` and `count(y_true)`. With any other
-    loss Keras's own step is used.
+    `kt.training.CrossEntropy`: `sum_and_count(y_true, y_pred)` and `count(y_true)`, which get
+    `sample_weight` as well where it is given: the loss is the weighted sum over the weighted count.
+    With any other loss Keras's own step is used.
 
     Args:
         *args: As for `keras.Model`: inputs and outputs of a functional graph, or nothing.
@@ -101,14 +102,10 @@ class Model(keras.Model):
         if not _counts(self.loss):
             return super().train_step(data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if sample_weight is not None:
-            raise ValueError(
-                "sample_weight is not supported: the loss gives every real token the same weight. "
-                "Set the labels that are to count for nothing to the loss's ignore_id."
-            )
         context = tf.distribute.get_replica_context()
-        count = context.all_reduce(tf.distribute.ReduceOp.SUM, self.loss.count(y))
-        gradients = self._gradients(x, y, tf.maximum(count, 1.0))
+        weights = () if sample_weight is None else (sample_weight,)
+        count = context.all_reduce(tf.distribute.ReduceOp.SUM, self.loss.count(y, *weights))
+        gradients = self._gradients(x, y, weights, tf.where(count > 0, count, 1.0))
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         norm = tf.linalg.global_norm(gradients) / self.optimizer.scale_loss(1.0)
         self.optimizer.apply(gradients, self.trainable_variables)
@@ -118,9 +115,10 @@ class Model(keras.Model):
         """Evaluate one batch; called in each replica with its part."""
         if not _counts(self.loss):
             return super().test_step(data)
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        weights = () if sample_weight is None else (sample_weight,)
         y_pred = self(x, training=False)
-        self._note(x, y, y_pred, *self.loss.sum_and_count(y, y_pred))
+        self._note(x, y, y_pred, weights, *self.loss.sum_and_count(y, y_pred, *weights))
         return {}
 
     def make_train_function(self, force=False):
@@ -152,14 +150,14 @@ class Model(keras.Model):
             {name: value for name, value in logs.items() if name not in ("gradient_norm", "tokens")}
         )
 
-    def _gradients(self, x, y, global_count):
+    def _gradients(self, x, y, weights, global_count):
         """Return this replica's share of the gradient of the global mean, one tensor a variable."""
         variables = self.trainable_variables
         seeds = _seed_states(self)
         first = [state.value + 0 for state in seeds]  # a copy: the states will be assigned
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
 
-        def backward(i, x, y):
+        def backward(i, x, y, weights):
             # Each replica and micro-batch drops out other units; the first as Keras would.
             for state, value in zip(seeds, first, strict=True):
                 state.assign(value + _other_stream(replica * self.accumulate + i, value.dtype))
@@ -167,25 +165,30 @@ class Model(keras.Model):
                 x = keras.tree.map_structure(tf.stop_gradient, self.prepare_inputs(self, x))
             with tf.GradientTape() as tape:
                 y_pred = self(x, training=True)
-                total, count = self.loss.sum_and_count(y, y_pred)
+                total, count = self.loss.sum_and_count(y, y_pred, *weights)
                 penalty = tf.add_n(self.losses) if self.losses else 0.0  # of regularisers
                 loss = (total + penalty * count) / global_count
                 loss = self.optimizer.scale_loss(loss)
-            self._note(x, y, y_pred, total, count)
+            self._note(x, y, y_pred, weights, total, count)
             return [
                 tf.convert_to_tensor(gradient)
                 for gradient in tape.gradient(loss, variables, unconnected_gradients="zero")
             ]
 
         if self.accumulate == 1:
-            gradients = backward(0, x, y)
+            gradients = backward(0, x, y, weights)
         else:
             # A loop and not K copies of the graph, which would run side by side and save nothing.
             _, gradients = tf.while_loop(
                 lambda i, _: i < self.accumulate,
                 lambda i, sums: (
                     i + 1,
-                    [s + g for s, g in zip(sums, backward(i, *self._part(i, (x, y))), strict=True)],
+                    [
+                        s + g
+                        for s, g in zip(
+                            sums, backward(i, *self._part(i, (x, y, weights))), strict=True
+                        )
+                    ],
                 ),
                 (0, [tf.zeros(v.shape, v.dtype) for v in variables]),
                 parallel_iterations=1,
@@ -214,10 +217,11 @@ class Model(keras.Model):
 
         return keras.tree.map_structure(rows, tensors)
 
-    def _note(self, x, y, y_pred, total, count):
+    def _note(self, x, y, y_pred, weights, total, count):
         """Update the mean loss a token, and the metrics."""
-        self._loss_tracker.update_state(total / tf.maximum(count, 1.0), sample_weight=count)
-        self.compute_metrics(x, y, y_pred)
+        mean = total / tf.where(count > 0, count, 1.0)
+        self._loss_tracker.update_state(mean, sample_weight=count)
+        self.compute_metrics(x, y, y_pred, *weights)
 
 
 def _make_function(model, step):

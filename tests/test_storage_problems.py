@@ -120,9 +120,10 @@ def test_a_full_device_as_standard_output(here, classifier, monkeypatch, capfd):
     Path("text").write_text("two men\n" * 3)
     arguments = ["classify", "--model", str(classifier), "--input", "text"]
     monkeypatch.setattr(sys, "argv", ["keras-transformer", *arguments])
-    monkeypatch.setattr(sys, "stdout", open("/dev/full", "w", encoding="ascii"))  # noqa: SIM115
-    with pytest.raises(SystemExit) as end:
-        cli.main()
+    with open("/dev/full", "w", encoding="ascii") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as end:
+            cli.main()
     assert end.value.code == 2
     assert capfd.readouterr().err == f"error: {FULL}.\n"
 
@@ -166,13 +167,15 @@ def test_a_link_is_written_through(here, call):
         "generate --model {0} --input text --output {1}",
         "fill-mask --model {0} --input text --output {1}",
         "answer --model {0} --input text --output {1}",
-        "attention --model {0} --text a --output {1}",
+        "attention --model {0} --text a --output {1}.png",
         "vocab --input text --output {1}",
     ],
 )
 def test_folders_are_not_made_for_a_file(here, call, command):
     Path("text").write_text("two men\n")
-    status, _, error = call(command.format("text", "nowhere/x"))
+    Path("run").mkdir()
+    Path("run/config.json").touch()
+    status, _, error = call(command.format("run", "nowhere/x"))
     assert (status, error) == (
         2,
         "error: There is no folder nowhere; make it, or write elsewhere.\n",

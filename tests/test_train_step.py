@@ -357,10 +357,3 @@ def test_xla_under_a_strategy_is_refused():
             ValueError, match="jit_compile=True does not work under MirroredStrategy"
         ):
             model.compile("sgd", loss=CrossEntropy(), jit_compile=True)
-
-
-def test_sample_weights_are_refused():
-    model = make()
-    model.compile("sgd", loss=CrossEntropy())
-    with pytest.raises(ValueError, match=r"sample_weight is not supported.*ignore_id"):
-        model.fit(INPUTS, LABELS, sample_weight=np.ones(5), verbose=0)

@@ -1,9 +1,12 @@
-"""Metrics over real tokens: each counts every token of a data set once, however it is batched."""
+"""Metrics over real tokens: each counts every token of a data set once, however it is batched.
+
+Sample weights make each the weighted sum over the weighted count.
+"""
 
 import keras
 from keras import ops
 
-from keras_transformer.training.losses import token_cross_entropy
+from keras_transformer.training.losses import label_weights, token_cross_entropy
 
 
 class _TokenMean(keras.metrics.Metric):
@@ -16,14 +19,20 @@ class _TokenMean(keras.metrics.Metric):
         self.count = self.add_weight(name="count", initializer="zeros", dtype="float32")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Add a batch of labels `(B, T)` and logits `(B, T, V)`."""
-        total, count = self.sum_and_count(ops.cast(y_true, "int32"), y_pred)
+        """Add a batch.
+
+        Args:
+            y_true: Integer labels `(B, T)`.
+            y_pred: Float logits `(B, T, V)`.
+            sample_weight: How much each label counts, `(B, T)` or `(B,)`; None for 1.
+        """
+        total, count = self.sum_and_count(ops.cast(y_true, "int32"), y_pred, sample_weight)
         self.total.assign_add(total)
         self.count.assign_add(count)
 
     def result(self):
         """Return the mean; 0 if no token was seen."""
-        return self.total / ops.maximum(self.count, 1.0)
+        return self.total / ops.where(self.count > 0, self.count, 1.0)
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -43,9 +52,11 @@ class TokenCrossEntropy(_TokenMean):
         super().__init__(name=name, **kwargs)
         self.label_smoothing = label_smoothing
 
-    def sum_and_count(self, labels, logits):
+    def sum_and_count(self, labels, logits, sample_weight=None):
         """Sum the cross-entropy."""
-        return token_cross_entropy(labels, logits, self.label_smoothing, self.ignore_id)
+        return token_cross_entropy(
+            labels, logits, self.label_smoothing, self.ignore_id, sample_weight
+        )
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -65,9 +76,9 @@ class Perplexity(_TokenMean):
     def __init__(self, name="perplexity", **kwargs):
         super().__init__(name=name, **kwargs)
 
-    def sum_and_count(self, labels, logits):
+    def sum_and_count(self, labels, logits, sample_weight=None):
         """Sum the cross-entropy."""
-        return token_cross_entropy(labels, logits, 0.0, self.ignore_id)
+        return token_cross_entropy(labels, logits, 0.0, self.ignore_id, sample_weight)
 
     def result(self):
         """Return the perplexity."""
@@ -85,12 +96,11 @@ class TokenAccuracy(_TokenMean):
     def __init__(self, name="token_accuracy", **kwargs):
         super().__init__(name=name, **kwargs)
 
-    def sum_and_count(self, labels, logits):
+    def sum_and_count(self, labels, logits, sample_weight=None):
         """Count the hits."""
-        real = ops.not_equal(labels, self.ignore_id)
+        weights = label_weights(labels, self.ignore_id, sample_weight)
         hit = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
-        both = ops.logical_and(hit, real)
-        return ops.sum(ops.cast(both, "float32")), ops.sum(ops.cast(real, "float32"))
+        return ops.sum(ops.cast(hit, "float32") * weights), ops.sum(weights)
 
 
 def token_metrics(label_smoothing: float = 0.0, ignore_id: int = 0) -> list:

@@ -66,7 +66,11 @@ class BeamSearch:
             "ended_ids": wanted + ops.full((1, 1, length), self.padding_id, dtype="int32"),
             # A row that is to stay empty has one target, of no token.
             "ended_scores": ops.where(
-                ops.logical_and(ops.expand_dims(done, 1), ops.arange(self.wanted) == 0), 0.0, DEAD
+                ops.logical_and(
+                    ops.expand_dims(done, 1), ops.arange(self.wanted, dtype="int32") == 0
+                ),
+                0.0,
+                DEAD,
             ),
             "visible": ops.zeros((batch, self.width, 0), dtype="bool"),
         }

@@ -110,7 +110,8 @@ def mix(x):
 
 def _shift(x, bits):
     """Shift right, filling with zeros: int32 shifts fill with the sign, and LiteRT has no AND."""
-    return ops.bitwise_right_shift(x, np.int32(bits)) + ops.where(x < 0, 2 ** (32 - bits), 0)
+    fill = ops.cast(ops.where(x < 0, 2 ** (32 - bits), 0), "int32")
+    return ops.bitwise_right_shift(x, np.int32(bits)) + fill
 
 
 def _int32(number):

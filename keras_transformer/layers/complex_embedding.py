@@ -77,7 +77,7 @@ class ComplexEmbedding(keras.layers.Layer):
             ops.reshape(ops.take(table, flat, axis=0), (-1, length, self.d_model // 2))
             for table in (self.amplitudes, self.frequencies, self.phases)
         )
-        positions = ops.cast(ops.arange(length) + start, "float32")
+        positions = ops.cast(ops.arange(length, dtype="int32") + start, "float32")
         angle = frequency * ops.reshape(positions, (1, -1, 1)) + phase
         parts = [amplitude * ops.cos(angle), amplitude * ops.sin(angle)]
         return ops.cast(ops.concatenate(parts, axis=-1), self.compute_dtype)

@@ -36,7 +36,7 @@ def causal_mask(length):
     Returns:
         Boolean tensor `(1, T, T)`, True where key <= query.
     """
-    positions = ops.arange(length)
+    positions = ops.arange(length, dtype="int32")
     return ops.expand_dims(ops.expand_dims(positions, 1) >= ops.expand_dims(positions, 0), 0)
 
 
@@ -50,7 +50,7 @@ def cache_mask(index, length):
     Returns:
         Boolean tensor `(1, 1, S)`, True up to and including `index`: row `index` of `causal_mask`.
     """
-    return ops.reshape(ops.arange(length) <= index, (1, 1, -1))
+    return ops.reshape(ops.arange(length, dtype="int32") <= index, (1, 1, -1))
 
 
 def attend_to(mask):
@@ -64,4 +64,5 @@ def bias_of(mask):
     Adding it hides as well as the mask does, and takes one op. A query that may attend to nothing
     gets the mean of all values, where with a mask it gets zeros.
     """
-    return ops.where(mask, 0.0, LOWEST)
+    # In float32 whatever Keras's default is, as scores are.
+    return ops.cast(ops.where(mask, 0.0, LOWEST), "float32")

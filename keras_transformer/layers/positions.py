@@ -46,7 +46,7 @@ class _AbsolutePositions(keras.layers.Layer):
                 f"sequence needs {start + length}. Shorten it, or build the model with a larger "
                 "max_length."
             )
-        positions = ops.arange(ops.shape(inputs)[1])
+        positions = ops.arange(ops.shape(inputs)[1], dtype="int32")
         if len(getattr(start, "shape", ())) == 1:
             positions = ops.expand_dims(start, 1) + positions  # (B, T)
         else:

@@ -146,7 +146,7 @@ class Encoder(_Stack):
 
     def call(self, inputs, attention_mask=None, training=None, return_layers=False):
         """Run the blocks in order."""
-        places = ops.arange(ops.shape(inputs)[1])
+        places = ops.arange(ops.shape(inputs)[1], dtype="int32")
         if not return_layers and self._packs(attention_mask, training):
             packed = packing.Packing(attention_mask[:, 0])
             # A token sees at least itself, so that a bias hides as well as a mask.
@@ -243,7 +243,7 @@ class Decoder(_Stack):
         x = inputs
         new_caches = []
         if query_positions is None:
-            query_positions = key_positions = ops.arange(ops.shape(inputs)[1])
+            query_positions = key_positions = ops.arange(ops.shape(inputs)[1], dtype="int32")
         arguments = self._arguments(attention_bias, query_positions, key_positions)
         for i, block in enumerate(self.blocks):
             with self._device(i):

@@ -91,7 +91,7 @@ class TransformerXLAttention(MultiHeadAttention):
     def _keys_of_distances(self, last):
         """Project the encodings of the distances -last to last: `(C, H, d_k)`."""
         frequencies = 10000.0 ** (-np.arange(0, self.d_model, 2) / self.d_model)
-        distances = ops.cast(ops.arange(2 * last + 1) - last, "float32")
+        distances = ops.cast(ops.arange(2 * last + 1, dtype="int32") - last, "float32")
         angles = ops.expand_dims(distances, 1) * ops.convert_to_tensor(
             frequencies.astype("float32")
         )

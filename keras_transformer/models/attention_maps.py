@@ -54,7 +54,7 @@ def _run(stack, x, mask, cross=None, **memory):
 
     The weights of cross-attention are put into `cross`.
     """
-    places = ops.arange(ops.shape(x)[1])
+    places = ops.arange(ops.shape(x)[1], dtype="int32")
     arguments = stack._arguments(None, places, places)  # of relative positions
     found = []
     # `call` and not `__call__`, which passes on either tensors or flags, not both.
