@@ -84,16 +84,31 @@ def load_tokenizer(folder) -> Tokenizer:
     return chosen.load(folder / chosen.file, **settings)
 
 
+# What each kind is set by: the types of values that have to be there, and of those that may.
+_TRUTH, _ROLES, _TOKENS = (bool,), (dict,), (list,)
+_REQUIRED: dict[str, dict[str, tuple[type, ...]]] = {
+    BertTokenizer.kind: {"lowercase": _TRUTH},
+    BytePairTokenizer.kind: {"special_tokens": _ROLES},
+    SentencePieceTokenizer.kind: {"mapped": _TRUTH},
+}
+_OPTIONAL: dict[str, dict[str, tuple[type, ...]]] = {
+    BertTokenizer.kind: {
+        "strip_accents": _TRUTH,
+        "chinese_characters": _TRUTH,
+        "special_tokens": _ROLES,
+        "added_tokens": _TOKENS,
+    },
+}
+
+
 def _check(kind: str, settings: dict) -> None:
-    known: dict[str, dict[str, type]] = {
-        BertTokenizer.kind: {"lowercase": bool},
-        BytePairTokenizer.kind: {"special_tokens": dict},
-        SentencePieceTokenizer.kind: {"mapped": bool},
-    }
-    expected = known.get(kind, {})
-    if settings.keys() != expected.keys():
-        given, wanted = (", ".join(sorted(names)) or "none" for names in (settings, expected))
-        raise ValueError(f"its settings are {given}; those of {kind} are {wanted}.")
+    required, optional = _REQUIRED.get(kind, {}), _OPTIONAL.get(kind, {})
+    if not required.keys() <= settings.keys() <= required.keys() | optional.keys():
+        given, wanted = (", ".join(sorted(names)) or "none" for names in (settings, required))
+        more = f", and maybe {', '.join(sorted(optional))}" if optional else ""
+        raise ValueError(f"its settings are {given}; those of {kind} are {wanted}{more}.")
     for name, value in settings.items():
-        if not isinstance(value, expected[name]):
+        if not isinstance(value, (required | optional)[name]):
+            raise ValueError(f"{name} is {value!r}.")
+        if name == "special_tokens" and not all(isinstance(x, str) for x in value.values()):
             raise ValueError(f"{name} is {value!r}.")
