@@ -80,6 +80,15 @@ class AddedToken:
         return cls(**fields)
 
 
+def read_added(tokens) -> list[AddedToken]:
+    """Make tokens of what their `to_dict` returned; of None none.
+
+    Raises:
+        ValueError: If one is something else.
+    """
+    return [AddedToken.from_dict(token) for token in tokens or []]
+
+
 class AddedTokens:
     """Cuts text around added tokens.
 
@@ -107,19 +116,18 @@ class AddedTokens:
                 raise ValueError(f"the added token {token.content!r} is a special one.")
             if token.content in (other.content for other in tokens[:i]):
                 raise ValueError(f"the added token {token.content!r} stands there twice.")
-        self._normalize = normalize
-        numbers = [ids[token.content] for token in tokens]
-        late = [token.normalized and normalize is not None for token in tokens]
-        plain = [(t, i) for t, i, x in zip(tokens, numbers, late, strict=True) if not x]
-        normal = [(t, i) for t, i, x in zip(tokens, numbers, late, strict=True) if x]
+        self._normalize = normalize or tf.identity
+        pairs = [(token, ids[token.content]) for token in tokens]
+        plain = [pair for pair in pairs if not pair[0].normalized]
+        normal = [pair for pair in pairs if pair[0].normalized]
         self._plain = _Finder(*zip(*plain, strict=True)) if plain else None
         self._normal = None
-        if normal and normalize is not None:
-            contents = normalize(tf.constant([token.content for token, _ in normal])).numpy()
-            if b"" in contents.tolist():
-                name = normal[contents.tolist().index(b"")][0].content
+        if normal:
+            contents = self._normalize(tf.constant([t.content for t, _ in normal])).numpy().tolist()
+            if b"" in contents:
+                name = normal[contents.index(b"")][0].content
                 raise ValueError(f"nothing is left of the added token {name!r} when normalised.")
-            self._normal = _Finder(*zip(*normal, strict=True), contents.tolist())
+            self._normal = _Finder(*zip(*normal, strict=True), contents)
 
     def cut(self, text, cut: Callable, entries=None):
         """Find the tokens, and cut what lies between them.
@@ -211,10 +219,9 @@ class _Finder:
         if "lstrip" in self._marks:
             back = tf.gather(solid, tf.gather(solid_before, tf.gather(before, begins))) + 1
             back = tf.maximum(tf.gather(places, back), tf.gather(rows, of))
-            back = tf.maximum(back, tf.concat([[0], ends], 0)[:-1])  # not what was taken already
-            back = tf.minimum(back, begins)
             begins = tf.where(tf.gather(self._marks["lstrip"], found), back, begins)
-        return begins, ends, found
+        begins = tf.maximum(begins, tf.concat([[0], ends], 0)[:-1])  # not what was taken already
+        return begins, tf.maximum(begins, ends), found
 
 
 def _one_after_the_other(begins, ends, size):

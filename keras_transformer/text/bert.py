@@ -1,12 +1,13 @@
 """BERT's WordPiece, for published vocabularies: the ids of its reference, inside the graph."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
-from keras_transformer.text.added_tokens import ADDED_OPS, AddedToken, AddedTokens
+from keras_transformer.text.added_tokens import ADDED_OPS, AddedToken, AddedTokens, read_added
 from keras_transformer.text.bert_characters import Rules, character_map
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import CONTINUATION
@@ -101,17 +102,14 @@ class BertTokenizer:
         strip = lowercase if strip_accents is None else strip_accents
         rules = Rules(lowercase, strip, chinese_characters)
         self._normalizer = tf.constant(normalizer_model(*character_map(known, rules)))
-        self._added = None
-        if self.added_tokens:
-            # Tokens are looked for before punctuation is split off.
+        normalize = None
+        if any(token.normalized for token in self.added_tokens):
+            # They are looked for before punctuation is split off.
             plain = character_map(known, rules, punctuation=False)
-            self._plain_normalizer = tf.constant(normalizer_model(*plain))
-            self._added = AddedTokens(
-                self.added_tokens,
-                ids,
-                list(special.values()),
-                lambda text: _normalized(text, self._plain_normalizer),
-            )
+            model = tf.constant(normalizer_model(*plain))
+            normalize = functools.partial(_normalized, model=model)
+        self._added = AddedTokens(self.added_tokens, ids, list(special.values()), normalize)
+        if self.added_tokens:
             self.custom_ops = self.custom_ops | ADDED_OPS
         # What is no piece of a word has a space in it here, which no word has.
         whole = {*special.values(), *(ids[t.content] for t in self.added_tokens)}
@@ -151,7 +149,7 @@ class BertTokenizer:
         Returns:
             Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
         """
-        return self._cut(text) if self._added is None else self._added.cut(text, self._cut)
+        return self._added.cut(text, self._cut)
 
     def _cut(self, text):
         text = _normalized(text, self._normalizer)
@@ -233,7 +231,7 @@ class BertTokenizer:
             ValueError: If it is not a vocabulary, or does not fit the settings.
         """
         try:
-            added = [AddedToken.from_dict(token) for token in settings.pop("added_tokens", [])]
+            added = read_added(settings.pop("added_tokens", None))
             return cls(read_pieces(path), lowercase, added_tokens=added, **settings)
         except ValueError as error:
             raise ValueError(f"{path} is not a BERT vocabulary: {error}") from None

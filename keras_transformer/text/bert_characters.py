@@ -23,6 +23,9 @@ _LATER_LOWER_CASE = (
     *((0xA7D2, 2, 2, 0xA7D3), (0xA7DA, 1, 1, 0xA7DB), (0xA7DC, 1, 1, 0x19B)),
     *((0x10D50, 22, 1, 0x10D70), (0x16EA0, 25, 1, 0x16EBB)),
 )
+# Signs and letters that stay as they are under all rules: one of each stands for what is unknown.
+_SIGNS = [c for c in map(chr, range(0x2190, 0x2300)) if unicodedata.normalize("NFD", c) == c]
+_LETTERS = [chr(code) for code in range(0x1200, 0x1249)]
 _LATER_COMPOSED = 0x11938  # the reference does not know its parts
 
 
@@ -45,8 +48,9 @@ def character_map(
 ) -> tuple[list[bytes], np.ndarray]:
     """Say what each character becomes: a part of a word, a word of its own, a space, or nothing.
 
-    What holds a character that no piece has becomes one mark, as its word is unknown anyway. This
-    keeps tens of thousands of ideographs and syllables out of the table.
+    What holds a character that no piece has becomes one mark, as its word is unknown anyway: a
+    letter where it may be part of a word, or else a sign. This keeps tens of thousands of
+    ideographs and syllables out of the table.
 
     Args:
         known: The characters of all pieces.
@@ -56,7 +60,9 @@ def character_map(
     Returns:
         What `normalizer_model` takes: strings, and for each character which of them it becomes.
     """
-    mark = next(c for c in map(chr, range(1, 128)) if c not in known and not c.isspace())
+    sign = next(c for c in _SIGNS if c not in known)
+    letter = next(c for c in _LETTERS if c not in known)
+    parts_of_words = unicode.members(unicode.WORD)
     strings = [b""]
     index: dict[str, int] = {}
     choice = np.zeros(unicode.CODE_POINTS, np.int32)
@@ -67,9 +73,11 @@ def character_map(
             strings.append(string.encode())
         choice[where] = index[string]
 
+    _, marks, _ = _sets()
     ideographs = unicode.members(unicode.BERT_IDEOGRAPHS)
     around = " " if rules.chinese_characters else ""
-    put(ideographs, around + mark + around)
+    put(ideographs, around + sign + around)
+    put(ideographs & parts_of_words, around + letter + around)
     for code in map(int, np.flatnonzero(ideographs)):
         parts = unicodedata.normalize("NFD", chr(code)) if rules.strip_accents else chr(code)
         if known.issuperset(parts):
@@ -77,7 +85,11 @@ def character_map(
     for code, parts in _changed(rules):
         words = "".join(_word_of_its_own(c, punctuation) for c in parts)
         unknown = not known.issuperset(words.replace(" ", ""))
-        put(code, mark if unknown and " " not in words else words)
+        splits = not marks.isdisjoint(parts) or " " in words
+        if unknown and not splits:
+            ends = [letter if parts_of_words[ord(c)] else sign for c in (parts[0], parts[-1])]
+            words = "".join(dict.fromkeys(ends))
+        put(code, words)
     put(unicode.members(unicode.BERT_WHITE_SPACE), " ")
     put(unicode.members(unicode.BERT_LEFT_OUT), "")
     return strings, choice

@@ -98,6 +98,12 @@ _OPTIONAL: dict[str, dict[str, tuple[type, ...]]] = {
         "special_tokens": _ROLES,
         "added_tokens": _TOKENS,
     },
+    BytePairTokenizer.kind: {"add_prefix_space": _TRUTH, "added_tokens": _TOKENS},
+    SentencePieceTokenizer.kind: {
+        "special_tokens": _ROLES,
+        "added_tokens": _TOKENS,
+        "spaces": (str,),
+    },
 }
 
 
