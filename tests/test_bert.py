@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_transformer.text import unicode
-from keras_transformer.text.bert import BertTokenizer, gen_fast_bert_normalizer
+from keras_transformer.text.bert import BertTokenizer
 from keras_transformer.text.joining import Joiner
-from keras_transformer.text.normalizing import normalizer_model
+from keras_transformer.text.normalizing import normalized, normalizer_model
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "bert_tokens.json").read_text("utf-8"))
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -206,11 +206,7 @@ def test_a_map_of_characters_replaces_each(mapping, text):
     for i, character in enumerate(mapping):
         choice[ord(character)] = i + 1
     text = "".join(mapping) + text + "".join(mapping)[:3]
-    made, _, _ = gen_fast_bert_normalizer.fast_bert_normalize(
-        input_values=[text],
-        fast_bert_normalizer_model=normalizer_model(strings, choice),
-        get_offsets=False,
-    )
+    made = normalized([text], normalizer_model(strings, choice))
     assert made.numpy()[0].decode() == "".join(mapping.get(c, c) for c in text)
 
 

@@ -117,17 +117,18 @@ class AddedTokens:
             if token.content in (other.content for other in tokens[:i]):
                 raise ValueError(f"the added token {token.content!r} stands there twice.")
         self._normalize = normalize or tf.identity
-        pairs = [(token, ids[token.content]) for token in tokens]
-        plain = [pair for pair in pairs if not pair[0].normalized]
-        normal = [pair for pair in pairs if pair[0].normalized]
-        self._plain = _Finder(*zip(*plain, strict=True)) if plain else None
-        self._normal = None
+        plain = [token for token in tokens if not token.normalized]
+        normal = [token for token in tokens if token.normalized]
+        self._plain = self._normal = None
+        if plain:
+            self._plain = _Finder(plain, ids, [token.content.encode() for token in plain])
         if normal:
-            contents = self._normalize(tf.constant([t.content for t, _ in normal])).numpy().tolist()
+            contents = self._normalize(tf.constant([token.content for token in normal]))
+            contents = contents.numpy().tolist()
             if b"" in contents:
-                name = normal[contents.index(b"")][0].content
+                name = normal[contents.index(b"")].content
                 raise ValueError(f"nothing is left of the added token {name!r} when normalised.")
-            self._normal = _Finder(*zip(*normal, strict=True), contents)
+            self._normal = _Finder(normal, ids, contents)
 
     def cut(self, text, cut: Callable, entries=None):
         """Find the tokens, and cut what lies between them.
@@ -141,21 +142,22 @@ class AddedTokens:
         Returns:
             Ragged int32 tensor, as `cut` returns it.
         """
-        if self._normal is not None:
-            inner = cut
+        plain, normal = self._plain, self._normal
 
-            def cut(stretches):
-                return self._normal.cut(self._normalize(stretches), inner, entries)
+        def cut_normal(stretches):
+            if normal is None:
+                return cut(stretches)
+            return normal.cut(self._normalize(stretches), cut, entries)
 
-        return cut(text) if self._plain is None else self._plain.cut(text, cut, entries)
+        return cut_normal(text) if plain is None else plain.cut(text, cut_normal, entries)
 
 
 class _Finder:
     """Finds some tokens in texts as they are."""
 
-    def __init__(self, tokens, ids, contents=None):
-        self._trie = ByteTrie(contents or [token.content.encode() for token in tokens])
-        self._ids = tf.constant(ids, tf.int32)
+    def __init__(self, tokens, ids, contents):
+        self._trie = ByteTrie(contents)
+        self._ids = tf.constant([ids[token.content] for token in tokens], tf.int32)
         self._marks = {
             name: tf.constant([getattr(token, name) for token in tokens])
             for name in ("lstrip", "rstrip", "single_word", "leading")

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -11,12 +12,11 @@ from keras_transformer.text.added_tokens import ADDED_OPS, AddedToken, AddedToke
 from keras_transformer.text.bert_characters import Rules, character_map
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import CONTINUATION
-from keras_transformer.text.normalizing import normalizer_model
+from keras_transformer.text.normalizing import normalized, normalizer_model
 from keras_transformer.text.wordpiece import read_pieces, split_at_white_space
 
 with quiet_stderr():
     import tensorflow_text as tf_text
-    from tensorflow_text.python.ops.fast_bert_normalizer import gen_fast_bert_normalizer
 
 SPECIAL_TOKENS = {
     "padding": "[PAD]",
@@ -107,7 +107,7 @@ class BertTokenizer:
             # They are looked for before punctuation is split off.
             plain = character_map(known, rules, punctuation=False)
             model = tf.constant(normalizer_model(*plain))
-            normalize = functools.partial(_normalized, model=model)
+            normalize = functools.partial(normalized, model=model)
         self._added = AddedTokens(self.added_tokens, ids, list(special.values()), normalize)
         if self.added_tokens:
             self.custom_ops = self.custom_ops | ADDED_OPS
@@ -152,7 +152,7 @@ class BertTokenizer:
         return self._added.cut(text, self._cut)
 
     def _cut(self, text):
-        text = _normalized(text, self._normalizer)
+        text = normalized(text, self._normalizer)
         words, rows, starts, ends = split_at_white_space(text, self._white_space)
         pieces = self._pieces.tokenize(words)  # (words, (pieces))
         ids, splits = pieces.values, pieces.row_splits
@@ -205,7 +205,7 @@ class BertTokenizer:
             "special_tokens": self.special_tokens,
             "added_tokens": [token.to_dict() for token in self.added_tokens],
         }
-        usual = {
+        usual: dict[str, Any] = {
             "strip_accents": None,
             "chinese_characters": True,
             "special_tokens": SPECIAL_TOKENS,
@@ -235,12 +235,6 @@ class BertTokenizer:
             return cls(read_pieces(path), lowercase, added_tokens=added, **settings)
         except ValueError as error:
             raise ValueError(f"{path} is not a BERT vocabulary: {error}") from None
-
-
-def _normalized(text, model):
-    return gen_fast_bert_normalizer.fast_bert_normalize(
-        input_values=text, fast_bert_normalizer_model=model, get_offsets=False
-    )[0]
 
 
 def _check(vocabulary: list[str], special_tokens: dict[str, str]) -> None:

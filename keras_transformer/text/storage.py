@@ -6,6 +6,7 @@ beside its files, which says what kind it is and how it is set.
 
 import json
 from pathlib import Path
+from typing import Any
 
 from keras_transformer.text.bert import BertTokenizer
 from keras_transformer.text.byte_pairs import BytePairTokenizer
@@ -107,14 +108,15 @@ _OPTIONAL: dict[str, dict[str, tuple[type, ...]]] = {
 }
 
 
-def _check(kind: str, settings: dict) -> None:
+def _check(kind: str, settings: dict[str, Any]) -> None:
     required, optional = _REQUIRED.get(kind, {}), _OPTIONAL.get(kind, {})
     if not required.keys() <= settings.keys() <= required.keys() | optional.keys():
         given, wanted = (", ".join(sorted(names)) or "none" for names in (settings, required))
         more = f", and maybe {', '.join(sorted(optional))}" if optional else ""
         raise ValueError(f"its settings are {given}; those of {kind} are {wanted}{more}.")
     for name, value in settings.items():
-        if not isinstance(value, (required | optional)[name]):
-            raise ValueError(f"{name} is {value!r}.")
-        if name == "special_tokens" and not all(isinstance(x, str) for x in value.values()):
+        good = isinstance(value, (required | optional)[name])
+        if name == "special_tokens" and isinstance(value, dict):
+            good = all(isinstance(token, str) for token in value.values())
+        if not good:
             raise ValueError(f"{name} is {value!r}.")
