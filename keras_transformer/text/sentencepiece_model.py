@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 UNIGRAM = 1
+_UNKNOWN_ID = 40  # a field of how a model was trained
 _LABELS = np.arange(256)
 _LONGEST = 64  # bytes of a key; a damaged tree may have circles
 # Kinds of pieces.
@@ -101,7 +102,8 @@ def write_model(pieces: Sequence[tuple[str, float, int]], table: bytes) -> bytes
     for name, score, kind in pieces:
         piece = _bytes(1, name.encode()) + b"\x15" + struct.pack("<f", score) + _number(3, kind)
         parts.append(_bytes(1, piece))
-    parts.append(_bytes(2, _number(3, UNIGRAM)))
+    unknown = next(i for i, (_, _, kind) in enumerate(pieces) if kind == UNKNOWN)
+    parts.append(_bytes(2, _number(3, UNIGRAM) + _number(_UNKNOWN_ID, unknown)))
     parts.append(_bytes(3, _bytes(2, table) + _number(3, 1) + _number(4, 1) + _number(5, 1)))
     return b"".join(parts)
 
