@@ -21,6 +21,7 @@ from keras_transformer.text.sentencepiece_model import (
     read_model,
     read_table,
 )
+from keras_transformer.text.spacing import SPACING_OPS, Spacing, with_space
 from keras_transformer.text.unicode import CODE_POINTS
 
 with quiet_stderr():
@@ -55,6 +56,8 @@ class SentencePieceTokenizer:
             `mask`. None looks for the usual ones; the unknown piece is the model's.
         added_tokens: Entries of the vocabulary that are found in a text before it is cut.
         spaces: Characters that are spaces, whatever the model makes of them.
+        spacing: What is done with spaces before the model sees a text, and each stretch between
+            added tokens gets one in front, if it has none; None to leave all to the model.
 
     Raises:
         ValueError: If the model is damaged or not a unigram model, uses bytes as pieces, or
@@ -78,9 +81,11 @@ class SentencePieceTokenizer:
         special_tokens: Mapping[str, str] | None = None,
         added_tokens: Sequence[AddedToken] = (),
         spaces: str = "",
+        spacing: Spacing | None = None,
     ):
         self._content = model
         self._spaces = spaces
+        self._spacing = spacing
         self.added_tokens = tuple(added_tokens)
         pieces, strips, begins_words, table = read_model(model)
         names = [name for name, _ in pieces]
@@ -117,16 +122,24 @@ class SentencePieceTokenizer:
         self.end_id = special["end"]
         self.mask_id = special["mask"]
 
-        normalized = [token.content for token in self.added_tokens if token.normalized]
-        normalize = _replacing(_rules_for(normalized, table)) if normalized else None
+        contents = [token.content for token in self.added_tokens if token.normalized]
+        rules = _rules_for(contents, table) if contents else {}
+        if spacing is not None:  # which has to see what becomes a space, or nothing
+            every = read_table(table)
+            rules |= {c: to for c, to in every.items() if len(c) == 1 and (not to or " " in to)}
+        rules |= dict.fromkeys(spaces, " ")
+        self._replace = _replacing(rules) if rules else tf.identity
+        # Where no token is looked for in normalised text, stretches are normalised when cut.
+        self._normal = bool(contents)
         self._added = AddedTokens(
-            self.added_tokens, ids, [*special.values(), self.unknown_id], normalize
+            self.added_tokens, ids, [*special.values(), self.unknown_id], self._normalize
         )
-        if self.added_tokens:
-            self.custom_ops = self.custom_ops | ADDED_OPS
-        self._to_spaces = _replacing(dict.fromkeys(spaces, " ")) if spaces else tf.identity
-        if spaces or normalized:
-            self.custom_ops = self.custom_ops | {"FastBertNormalize"}
+        more = {
+            "FastBertNormalize" if rules else None,
+            *(SPACING_OPS if spacing is not None else ()),
+            *(ADDED_OPS if self.added_tokens else ()),
+        }
+        self.custom_ops = self.custom_ops | (more - {None})
         self._tokenizer = tf_text.FastSentencepieceTokenizer(model)
         self._ids = tf.constant([ids.get(name, self.unknown_id) for name in names])
         # Where names are given, other pieces that the model does not cut text into are text.
@@ -139,7 +152,7 @@ class SentencePieceTokenizer:
             [not text.startswith(_SPACE) for text in texts],
             self.unknown_id,
             left_out,
-            blank=ids.get(_SPACE) if strips else None,
+            blank=ids.get(_SPACE) if strips or spacing is not None else None,
         )
 
     def __len__(self):
@@ -157,8 +170,14 @@ class SentencePieceTokenizer:
         """
         return self._added.cut(text, self._cut)
 
+    def _normalize(self, text):
+        text = self._replace(text)
+        return text if self._spacing is None else self._spacing.tidy(text)
+
     def _cut(self, text):
-        pieces = self._tokenizer.tokenize(self._to_spaces(text))
+        if not self._normal:
+            text = self._normalize(text)
+        pieces = self._tokenizer.tokenize(text if self._spacing is None else with_space(text))
         ids = tf.gather(self._ids, pieces.values) if self._mapped else pieces.values
         rows = tf.cast(pieces.row_splits, tf.int64)
         return tf.RaggedTensor.from_row_splits(ids, rows, validate=False)
@@ -185,6 +204,8 @@ class SentencePieceTokenizer:
             settings["added_tokens"] = [token.to_dict() for token in self.added_tokens]
         if self._spaces:
             settings["spaces"] = self._spaces
+        if self._spacing is not None:
+            settings["spacing"] = self._spacing._asdict()
         return settings
 
     def save(self, folder) -> None:
@@ -205,6 +226,8 @@ class SentencePieceTokenizer:
         """
         folder = Path(folder)
         settings["added_tokens"] = read_added(settings.get("added_tokens"))
+        if "spacing" in settings:
+            settings["spacing"] = Spacing.from_dict(settings["spacing"])
         return cls.from_files(folder / MODEL, folder / VOCABULARY if mapped else None, **settings)
 
     @classmethod

@@ -91,12 +91,15 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
         place += size
 
 
-def write_model(pieces: Sequence[tuple[str, float, int]], table: bytes) -> bytes:
-    """Make a unigram model that puts a space before a text and leaves out extra ones.
+def write_model(
+    pieces: Sequence[tuple[str, float, int]], table: bytes, spaces: bool = True
+) -> bytes:
+    """Make a unigram model.
 
     Args:
         pieces: Names, scores and kinds, in the order of their ids.
         table: What characters become, in SentencePiece's format; empty to leave them as they are.
+        spaces: Whether a space is put before a text, and extra ones are left out.
     """
     parts = []
     for name, score, kind in pieces:
@@ -104,7 +107,9 @@ def write_model(pieces: Sequence[tuple[str, float, int]], table: bytes) -> bytes
         parts.append(_bytes(1, piece))
     unknown = next(i for i, (_, _, kind) in enumerate(pieces) if kind == UNKNOWN)
     parts.append(_bytes(2, _number(3, UNIGRAM) + _number(_UNKNOWN_ID, unknown)))
-    parts.append(_bytes(3, _bytes(2, table) + _number(3, 1) + _number(4, 1) + _number(5, 1)))
+    parts.append(
+        _bytes(3, _bytes(2, table) + _number(3, spaces) + _number(4, spaces) + _number(5, 1))
+    )
     return b"".join(parts)
 
 

@@ -104,6 +104,7 @@ _OPTIONAL: dict[str, dict[str, tuple[type, ...]]] = {
         "special_tokens": _ROLES,
         "added_tokens": _TOKENS,
         "spaces": (str,),
+        "spacing": (dict,),
     },
 }
 

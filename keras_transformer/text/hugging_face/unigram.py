@@ -15,6 +15,7 @@ from keras_transformer.text.sentencepiece_model import (
     read_table,
     write_model,
 )
+from keras_transformer.text.spacing import Spacing
 
 _SPACE = "\u2581"  # how pieces write it
 _PRE_TOKENIZER = "tokenizer.json: pre_tokenizer"
@@ -45,29 +46,32 @@ def read_unigram(model: Fields, fields: Fields, settings: Settings) -> SentenceP
     if _SPACE not in names:
         raise ValueError(f"{model.where}: there is no piece {_SPACE!r}, without which words merge.")
 
-    table, strips = _normalizer(fields)
+    table, spacing = _normalizer(fields)
     words, alone, scheme = _pre_tokenizer(fields)
-    if not words and not strips:
-        raise ValueError(
-            f"{_NORMALIZER} leaves spaces at the end of a text and several in a row as they are, "
-            f"and so does the pre_tokenizer; that is not supported with {model.where}."
-        )
     spaces = _other_spaces(table) if words else ""
 
     vocabulary = settings.extended(names)
     ids = {name: i for i, name in enumerate(vocabulary)}
     roles = roles_of(settings, ids, names[unknown])
     added = settings.found({**roles, "unknown": names[unknown]}, ids)
-    if scheme == "first" and (added or "mask" in roles):
+    if scheme == "first" and (words or spacing.strip_left or added or "mask" in roles):
         raise ValueError(
             f"{_PRE_TOKENIZER}: prepend_scheme is 'first', which is not supported where there are "
-            "added tokens or a mask."
+            "added tokens or a mask, spaces in front are stripped or words are split."
         )
     if normal := [t.content for t in added if t.normalized and len(t.content.split()) > 1]:
         raise ValueError(
             f"tokenizer.json: the added token {normal[0]!r} is normalized and holds white space, "
             "which is not supported here."
         )
+    if words and spacing.collapse and any(token.normalized for token in added):
+        raise ValueError(
+            f"{_NORMALIZER} makes signs for spaces before WhitespaceSplit, which is not supported "
+            "where added tokens are normalized."
+        )
+    # SentencePiece's own way with spaces is the same unless texts may begin or end with one.
+    usual = spacing.strip_right and spacing.collapse and not any(t.normalized for t in added)
+    tidied = None if words or usual else spacing
     never = set(roles.values())
     kinds = [
         UNKNOWN
@@ -79,7 +83,9 @@ def read_unigram(model: Fields, fields: Fields, settings: Settings) -> SentenceP
         for i, name in enumerate(names)
     ]
     content = write_model(
-        [(name, score, kind) for (name, score), kind in zip(pieces, kinds, strict=True)], table
+        [(name, score, kind) for (name, score), kind in zip(pieces, kinds, strict=True)],
+        table,
+        spaces=tidied is None,
     )
     said = settings.fields.take("add_prefix_space", bool, True)
     if not said:
@@ -89,7 +95,7 @@ def read_unigram(model: Fields, fields: Fields, settings: Settings) -> SentenceP
     settings.fields.ignore("extra_ids", "legacy")  # the file says what came of them
     settings.fields.expect("sp_model_kwargs", {}, None)
     more = None if len(vocabulary) == len(names) else vocabulary
-    return SentencePieceTokenizer(content, more, roles, added, spaces)
+    return SentencePieceTokenizer(content, more, roles, added, spaces, tidied)
 
 
 def roles_of(settings: Settings, ids: dict[str, int], unknown: str) -> dict[str, str]:
@@ -123,9 +129,9 @@ def _pieces(model: Fields) -> list[tuple[str, float]]:
     return made
 
 
-def _normalizer(fields: Fields) -> tuple[bytes, bool]:
-    """Return the table of characters, and whether spaces at both ends and extra ones go."""
-    table, ends, several = b"", False, False
+def _normalizer(fields: Fields) -> tuple[bytes, Spacing]:
+    """Return the table of characters, and what is done with spaces."""
+    table, left, right, several = b"", False, False, False
     for i, part in enumerate(parts_of(fields, "normalizer", "normalizers")):
         kind = part.take("type", str)
         if kind == "Precompiled" and i == 0:
@@ -136,9 +142,8 @@ def _normalizer(fields: Fields) -> tuple[bytes, bool]:
             except (binascii.Error, ValueError) as error:
                 raise ValueError(f"{_NORMALIZER}: precompiled_charsmap: {error}") from None
         elif kind == "Strip":
-            part.ignore("strip_left")  # a space before the first word is there in any case
-            part.expect("strip_right", True)
-            ends = True
+            left = left or part.take("strip_left", bool)
+            right = right or part.take("strip_right", bool)
         elif kind == "Replace":
             pattern = part.take("pattern", dict)
             rule = (next(iter(pattern.values()), None), part.take("content", str))
@@ -146,14 +151,15 @@ def _normalizer(fields: Fields) -> tuple[bytes, bool]:
                 raise ValueError(
                     f"{_NORMALIZER}: Replace of {pattern} by {rule[1]!r} is not supported."
                 )
-            ends, several = ends or rule in _STRIP, several or rule in _COLLAPSE
+            left, right = left or rule in _STRIP, right or rule in _STRIP
+            several = several or rule in _COLLAPSE
         else:
             raise ValueError(
                 f"{_NORMALIZER}: the type {kind!r} is not supported here; Precompiled in front, "
                 "Strip and Replace of spaces are."
             )
         part.done()
-    return table, ends and several
+    return table, Spacing(left, right, several)
 
 
 def _pre_tokenizer(fields: Fields) -> tuple[bool, bool, str]:
@@ -180,7 +186,7 @@ def _pre_tokenizer(fields: Fields) -> tuple[bool, bool, str]:
         raise ValueError(
             f"{_PRE_TOKENIZER}: prepend_scheme is {scheme!r}, which is not supported; 'always' is."
         )
-    return words, alone, "always" if words else scheme
+    return words, alone, scheme
 
 
 def _other_spaces(table: bytes) -> str:
