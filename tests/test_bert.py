@@ -61,6 +61,23 @@ def test_every_character_does_what_it_does_in_the_reference(tokenizers, name):
     assert hashlib.sha256(marked.tobytes()).hexdigest() == GOLDEN[f"{name}_characters"]
 
 
+@pytest.mark.parametrize("rules", GOLDEN["rules"])
+def test_case_accents_and_chinese_characters_are_set_apart(rules):
+    tokenizer = BertTokenizer(GOLDEN["vocabulary"], *(mark == "1" for mark in rules.split()))
+    texts = [f"a{chr(c)}b" for c in range(0x3100)]
+    texts += [f"a{chr(c)}b" for c in range(0x3100, 0x30000, 7) if not 0xD800 <= c < 0xE000]
+    ids = tokenizer.tokenize(tf.constant([*GOLDEN["texts"], *texts]))
+    marked = np.insert(ids.values.numpy(), ids.row_splits.numpy()[1:], -1).astype("<i4")
+    assert hashlib.sha256(marked.tobytes()).hexdigest() == GOLDEN["rules"][rules]
+
+
+def test_accents_stay_in_lower_case_if_they_are_to():
+    tokenizer = BertTokenizer([*SPECIAL, "fur", "für", "猫", "##猫"], True, False, False)
+    assert pieces_of(tokenizer, "Für", "猫猫") == [["für"], ["猫", "##猫"]]
+    tokenizer = BertTokenizer([*SPECIAL, "Fur", "fur", "für"], False, True)
+    assert pieces_of(tokenizer, "Für") == [["Fur"]]
+
+
 def test_words_of_the_known_examples(tokenizers):
     uncased, cased = tokenizers["uncased"], tokenizers["cased"]
     assert pieces_of(uncased, "wörld, playing!") == [["wor", "##ld", ",", "play", "##ing", "!"]]
