@@ -123,8 +123,9 @@ class AddedTokens:
         if plain:
             self._plain = _Finder(plain, ids, [token.content.encode() for token in plain])
         if normal:
-            contents = self._normalize(tf.constant([token.content for token in normal]))
-            contents = contents.numpy().tolist()
+            with tf.init_scope():
+                contents = self._normalize(tf.constant([token.content for token in normal]))
+                contents = contents.numpy().tolist()
             if b"" in contents:
                 name = normal[contents.index(b"")].content
                 raise ValueError(f"nothing is left of the added token {name!r} when normalised.")

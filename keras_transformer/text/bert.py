@@ -101,12 +101,11 @@ class BertTokenizer:
         known = frozenset("".join(self.vocabulary))
         strip = lowercase if strip_accents is None else strip_accents
         rules = Rules(lowercase, strip, chinese_characters)
-        self._normalizer = tf.constant(normalizer_model(*character_map(known, rules)))
+        self._normalizer = tf.constant(_table(known, rules, True))
         normalize = None
         if any(token.normalized for token in self.added_tokens):
             # They are looked for before punctuation is split off.
-            plain = character_map(known, rules, punctuation=False)
-            model = tf.constant(normalizer_model(*plain))
+            model = tf.constant(_table(known, rules, False))
             normalize = functools.partial(normalized, model=model)
         self._added = AddedTokens(self.added_tokens, ids, list(special.values()), normalize)
         if self.added_tokens:
@@ -235,6 +234,11 @@ class BertTokenizer:
             return cls(read_pieces(path), lowercase, added_tokens=added, **settings)
         except ValueError as error:
             raise ValueError(f"{path} is not a BERT vocabulary: {error}") from None
+
+
+@functools.lru_cache(maxsize=4)
+def _table(known: frozenset[str], rules: Rules, punctuation: bool):
+    return normalizer_model(*character_map(known, rules, punctuation))
 
 
 def _check(vocabulary: list[str], special_tokens: dict[str, str]) -> None:

@@ -92,9 +92,7 @@ def unigram_parts():
 def t5():
     pieces, table = unigram_parts()
     pieces += [(f"<extra_id_{i}>", 0.0) for i in reversed(range(3))]
-    tokenizer = transformers.T5Tokenizer(
-        vocab=pieces, extra_ids=3, _spm_precompiled_charsmap=table
-    )
+    tokenizer = transformers.T5Tokenizer(vocab=pieces, extra_ids=3, _spm_precompiled_charsmap=table)
     tokenizer.add_tokens(ADDED[:5])
     return case(tokenizer, "t5")
 

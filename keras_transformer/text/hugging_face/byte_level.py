@@ -17,6 +17,7 @@ def read_byte_level(model: Fields, fields: Fields, settings: Settings) -> BytePa
     Raises:
         ValueError: If something is not supported, or files contradict each other.
     """
+    settings.keep_case()
     model.expect("dropout", None, 0.0)
     model.expect("continuing_subword_prefix", None, "")
     model.expect("end_of_word_suffix", None, "")

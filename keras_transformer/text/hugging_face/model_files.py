@@ -64,7 +64,7 @@ def _wordpiece(path: Path, settings: Settings) -> BertTokenizer:
 
 
 def _byte_pairs(folder: Path, settings: Settings) -> BytePairTokenizer:
-    _no_lower_case(settings)
+    settings.keep_case()
     prefix = settings.fields.take("add_prefix_space", bool, False)
     try:
         pieces = settings.extended(read_ids(folder / "vocab.json"))
@@ -114,7 +114,7 @@ def _xlm_roberta(path: Path, settings: Settings) -> SentencePieceTokenizer:
 
 
 def _sentencepiece(path, settings, vocabulary, unknown) -> SentencePieceTokenizer:
-    _no_lower_case(settings)
+    settings.keep_case()
     settings.fields.expect("sp_model_kwargs", {}, None)
     ids = {piece: i for i, piece in enumerate(vocabulary)}
     roles = roles_of(settings, ids, unknown)
@@ -136,8 +136,3 @@ def _names(path: Path) -> tuple[list[str], str]:
     if unknown is None:
         raise ValueError(f"{path.name}: the model has no unknown piece.")
     return [name for name, _ in pieces], unknown
-
-
-def _no_lower_case(settings: Settings) -> None:
-    if settings.lowercase or settings.fields.take("do_lower_case", bool, False):
-        raise ValueError("do_lower_case is true, which is supported with vocab.txt alone.")

@@ -46,6 +46,7 @@ class Settings:
         ids: Their ids, where the files say them.
         fields: What is left of `tokenizer_config.json`, for the kind of tokeniser to take.
         lowercase: What `sentence_bert_config.json` says about lower case.
+        guessed: Names of added tokens of which no file said yet how they are looked for.
     """
 
     roles: dict[str, str]
@@ -54,6 +55,7 @@ class Settings:
     ids: dict[str, int]
     fields: Fields
     lowercase: bool
+    guessed: set[str] = dataclasses.field(default_factory=set)
 
     @classmethod
     def read(cls, folder: Path) -> "Settings":
@@ -100,13 +102,32 @@ class Settings:
         """
         name = token.content
         known = self.added.get(name)
-        if known is not None and known != token and name not in self.special:
+        sure = known is not None and name not in self.guessed and name not in self.special
+        if sure and known != token:
             raise ValueError(f"{where}: {name!r} is {token}, but another file says {known}.")
         if number is not None and self.ids.setdefault(name, number) != number:
             raise ValueError(
                 f"{where}: {name!r} has the id {number}, but {self.ids[name]} in another file."
             )
         self.added[name] = token
+        self.guessed.discard(name)
+
+    def _guess(self, token: AddedToken, number: int | None, where: str) -> None:
+        """Note an added token whose file says nothing but its name."""
+        name = token.content
+        sure = name in self.added and name not in self.guessed
+        self.add(self.added.get(name, token), number, where)
+        if not sure:
+            self.guessed.add(name)
+
+    def keep_case(self) -> None:
+        """Make sure that no file wants lower case.
+
+        Raises:
+            ValueError: If one does.
+        """
+        if self.lowercase or self.fields.take("do_lower_case", bool, False):
+            raise ValueError("do_lower_case is true, which is supported with WordPiece alone.")
 
     def _take_special(self, source: Fields, names: dict[str, str]) -> None:
         for name in _NAMES:
@@ -124,20 +145,15 @@ class Settings:
             for value in more.values() if isinstance(more, dict) else more:
                 where = f"{source.where}: {name}"
                 if isinstance(value, str):
-                    value = {"content": value, "normalized": False}
-                token = read_token(where, value)
-                if token.content not in self.added:
-                    self.add(token, None, where)
+                    self._guess(AddedToken(value), None, where)
+                else:
+                    self.add(read_token(where, value), None, where)
 
     def _take_added_file(self, path: Path) -> None:
         fields = Fields.of_file(path)
         for name in list(fields):
             number = fields.take(name, int)
-            if name in self.added:
-                self.add(self.added[name], number, path.name)
-            else:
-                special = name in self.special
-                self.add(AddedToken(name, normalized=not special), number, path.name)
+            self._guess(AddedToken(name, normalized=name not in self.special), number, path.name)
 
     def found(self, special: Mapping[str, str], ids: Mapping[str, int]) -> list[AddedToken]:
         """Return the added tokens that are to be found in texts, in the order of their ids.

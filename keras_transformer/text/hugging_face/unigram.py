@@ -37,6 +37,7 @@ def read_unigram(model: Fields, fields: Fields, settings: Settings) -> SentenceP
     Raises:
         ValueError: If something is not supported, or files contradict each other.
     """
+    settings.keep_case()
     pieces = _pieces(model)
     unknown = model.take("unk_id", int)
     model.expect("byte_fallback", False, None)
