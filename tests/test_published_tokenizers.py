@@ -1,5 +1,6 @@
 """Tests of keras_transformer.text.hugging_face: ids are the reference's, or a file is refused."""
 
+import functools
 import json
 
 import pytest
@@ -23,22 +24,28 @@ ROLES = ("padding_id", "unknown_id", "begin_id", "end_id", "mask_id")
 ON_A_PHONE = ("bert", "unigram of transformers 4")
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_ids_are_those_of_the_reference(name, tmp_path):
-    case = CASES[name]
-    tokenizer = read_tokenizer(write(name, tmp_path / "there"), config_of(name))
-    assert tokenizer.tokenize(tf.constant(case["texts"])).to_list() == case["ids"]
-    assert [tokenizer.tokenize([text]).to_list()[0] for text in case["texts"][:9]] == (
-        case["ids"][:9]
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Tokenisers of the cases, each read when it is asked for first."""
+    return functools.cache(
+        lambda name: read_tokenizer(write(name, tmp_path_factory.mktemp("made")), config_of(name))
     )
+
+
+def settings_of(tokenizer):
+    return tokenizer.vocabulary, tokenizer.settings, [getattr(tokenizer, role) for role in ROLES]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ids_are_those_of_the_reference(made, name, tmp_path):
+    case, tokenizer = CASES[name], made(name)
+    assert tokenizer.tokenize(tf.constant(case["texts"])).to_list() == case["ids"]
     save_tokenizer(tokenizer, tmp_path / "run")
-    loaded = load_tokenizer(tmp_path / "run")
-    assert loaded.tokenize(case["texts"]).to_list() == case["ids"]
-    assert [getattr(loaded, role) for role in ROLES] == [getattr(tokenizer, r) for r in ROLES]
+    assert settings_of(load_tokenizer(tmp_path / "run")) == settings_of(tokenizer)
     if name in ON_A_PHONE:
         phone = lite(tokenizer, tmp_path)
         assert phone.tokenize(case["texts"]) == case["ids"]
-        assert phone.tokenize([""]) == [[]]
+        assert [phone.tokenize([text])[0] for text in case["texts"]] == case["ids"]
         rows = tf.ragged.constant(case["ids"], dtype=tf.int32)
         assert phone.detokenize(case["ids"]) == tokenizer.detokenize(rows).numpy().tolist()
 
@@ -55,8 +62,8 @@ def test_ids_are_those_of_the_reference(name, tmp_path):
         ("marian", ["<pad>", "<unk>", None, "</s>", None]),
     ],
 )
-def test_special_tokens_are_found_by_role_and_never_in_text(name, names, tmp_path):  # K11
-    tokenizer = read_tokenizer(write(name, tmp_path), config_of(name))
+def test_special_tokens_are_found_by_role_and_never_in_text(made, name, names):  # K11
+    tokenizer = made(name)
     ids = [getattr(tokenizer, role) for role in ROLES]
     assert [None if i is None else tokenizer.vocabulary[i] for i in ids] == names
     text = " ".join(name for name in names if name)
@@ -93,7 +100,7 @@ CHARSMAP = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
         ("bert", "special_tokens_map.json", {"pad_token": "[X]"}, r"pad_token is '\[X\]', but"),
         ("bert", "special_tokens_map.json", {"own": "[X]"}, 'own is "\\[X\\]"'),
         ("bert", "added_tokens.json", {"more": 9999}, "'more' has the id 9999, but there are only"),
-        ("bert", "added_tokens.json", {"word": 3}, "'word' has the id 3, but"),
+        ("bert", "added_tokens.json", {"word": 3}, "'word' has the id 177, but 3 in"),
         ("bert", "added_tokens.json", {"word": "3"}, "word is"),
         ("bert", f"{CONFIG}/extra_special_tokens", ["<gone>"], "'<gone>' has no id"),
         ("bert", f"{CONFIG}/added_tokens_decoder", {"a": {}}, "added_tokens_decoder: a is no id"),
@@ -187,19 +194,18 @@ def test_what_is_not_understood_is_refused_by_name(name, path, value, message, t
         ("marian", f"{CONFIG}/target_lang", "deu"),
     ],
 )
-def test_what_changes_no_ids_is_harmless(name, path, value, tmp_path):
-    case = CASES[name]
+def test_what_changes_no_ids_is_harmless(made, name, path, value, tmp_path):
     tokenizer = read_tokenizer(write(name, tmp_path, put(path, value)), config_of(name))
-    assert tokenizer.tokenize(case["texts"]).to_list() == case["ids"]
+    assert settings_of(tokenizer) == settings_of(made(name))
 
 
-def test_merges_may_be_lists_or_strings(tmp_path):
+def test_merges_may_be_lists_or_strings(made, tmp_path):
     merges = CASES["gpt2"]["files"][FILE]["model"]["merges"]
     other = [" ".join(m) if isinstance(m, list) else m.split(" ") for m in merges]
     tokenizer = read_tokenizer(
         write("gpt2", tmp_path, put(f"{MODEL}/merges", other)), config_of("gpt2")
     )
-    assert tokenizer.tokenize(CASES["gpt2"]["texts"]).to_list() == CASES["gpt2"]["ids"]
+    assert tokenizer.merges == made("gpt2").merges
 
 
 # --- Without tokenizer.json -----------------------------------------------------------------------
@@ -236,12 +242,16 @@ def older(name, folder):
 
 @pytest.mark.parametrize(
     "name",
-    ["bert", "bert with accents", "mpnet", "roberta with a space in front", "gpt2", "t5"],
+    ["bert", "bert with accents", "mpnet", "roberta with a space in front", "gpt2"],
 )
-def test_older_files_say_the_same(name, tmp_path):
-    folder = older(name, tmp_path)
-    tokenizer = read_tokenizer(folder, config_of(name))
-    assert tokenizer.tokenize(CASES[name]["texts"]).to_list() == CASES[name]["ids"]
+def test_older_files_say_the_same(made, name, tmp_path):
+    tokenizer = read_tokenizer(older(name, tmp_path), config_of(name))
+    assert settings_of(tokenizer) == settings_of(made(name))
+
+
+def test_the_older_files_of_t5_give_the_same_ids(tmp_path):
+    tokenizer = read_tokenizer(older("t5", tmp_path), config_of("t5"))
+    assert tokenizer.tokenize(CASES["t5"]["texts"]).to_list() == CASES["t5"]["ids"]
 
 
 def test_added_tokens_of_old_are_found_as_well(tmp_path):
@@ -283,8 +293,8 @@ def test_ids_of_xlm_roberta_are_not_those_of_its_model(tmp_path):
     assert tokenizer.tokenize(whole["texts"][:8]).to_list() == whole["ids"][:8]
 
 
-def test_a_language_is_one_token_where_a_text_begins_with_it(tmp_path):
-    tokenizer = read_tokenizer(write("marian", tmp_path), config_of("marian"))
+def test_a_language_is_one_token_where_a_text_begins_with_it(made):
+    tokenizer = made("marian")
     french = tokenizer.vocabulary.index(">>fra<<")
     rows = tokenizer.tokenize([">>fra<< the", ">>fra<<", "the >>fra<<", ">>fra<<>>fra<< x"])
     first, alone, late, twice = rows.to_list()
@@ -301,8 +311,7 @@ def test_lower_case_before_a_normaliser_that_keeps_case(tmp_path):
     assert tokenizer.lowercase and tokenizer.strip_accents is False
     change = put("sentence_bert_config.json", {"do_lower_case": True})
     other = read_tokenizer(write(name, tmp_path / "b", change), config_of(name))
-    texts = ["FÜR Müller WÖRLD 猫が好き", "İ"]
-    assert other.tokenize(texts).to_list() == tokenizer.tokenize(texts).to_list()
+    assert settings_of(other) == settings_of(tokenizer)
 
 
 def test_a_vocabulary_beside_tokenizer_json_may_lack_added_tokens(tmp_path):

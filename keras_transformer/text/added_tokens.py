@@ -164,10 +164,11 @@ class _Finder:
             for name in ("lstrip", "rstrip", "single_word", "leading")
             if any(getattr(token, name) for token in tokens)
         }
-        self._white, self._word = (
-            CodePointTable(unicode.members(table), 0)
-            for table in (unicode.WHITE_SPACE, unicode.WORD)
-        )
+        if self._marks.keys() - {"leading"}:
+            self._white, self._word = (
+                CodePointTable(unicode.members(table), 0)
+                for table in (unicode.WHITE_SPACE, unicode.WORD)
+            )
 
     def cut(self, text, cut, entries):
         split = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=text)

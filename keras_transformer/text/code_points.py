@@ -141,9 +141,12 @@ class CodePointTable:
 
     def __init__(self, values: np.ndarray, other: int):
         values = np.concatenate([values, np.full(_BLOCK, other)]).astype(np.int32)
-        blocks, which = np.unique(values.reshape(-1, _BLOCK), axis=0, return_inverse=True)
-        self._starts = tf.constant(which.reshape(-1) * _BLOCK, tf.int32)
-        self._values = tf.constant(blocks.reshape(-1), tf.int32)
+        blocks: dict[bytes, int] = {}  # the different ones, in the order in which they come
+        which = [
+            blocks.setdefault(block.tobytes(), len(blocks)) for block in values.reshape(-1, _BLOCK)
+        ]
+        self._starts = tf.constant(np.array(which) * _BLOCK, tf.int32)
+        self._values = tf.constant(np.frombuffer(b"".join(blocks), np.int32))
         self._ascii = tf.constant(values[:_BLOCK])
 
     def look_up(self, codes):
