@@ -89,6 +89,11 @@ def read_added(tokens) -> list[AddedToken]:
     return [AddedToken.from_dict(token) for token in tokens or []]
 
 
+def span_words(tokens: Sequence[AddedToken]) -> bool:
+    """Tell whether words cut on their own may give other tokens than the text that they are of."""
+    return any(token.leading or len(f"_{token.content}_".split()) > 1 for token in tokens)
+
+
 class AddedTokens:
     """Cuts text around added tokens.
 

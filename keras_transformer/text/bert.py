@@ -8,7 +8,13 @@ from typing import Any
 import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
-from keras_transformer.text.added_tokens import ADDED_OPS, AddedToken, AddedTokens, read_added
+from keras_transformer.text.added_tokens import (
+    ADDED_OPS,
+    AddedToken,
+    AddedTokens,
+    read_added,
+    span_words,
+)
 from keras_transformer.text.bert_characters import Rules, character_map
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import CONTINUATION
@@ -110,6 +116,8 @@ class BertTokenizer:
         self._added = AddedTokens(self.added_tokens, ids, list(special.values()), normalize)
         if self.added_tokens:
             self.custom_ops = self.custom_ops | ADDED_OPS
+        # Whether a text's pieces are those of its words, each cut on its own.
+        self.cuts_words_alone = not span_words(self.added_tokens)
         # What is no piece of a word has a space in it here, which no word has.
         whole = {*special.values(), *(ids[t.content] for t in self.added_tokens)}
         whole -= {self.unknown_id}

@@ -10,7 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
-from keras_transformer.text.added_tokens import ADDED_OPS, AddedToken, AddedTokens, read_added
+from keras_transformer.text.added_tokens import (
+    ADDED_OPS,
+    AddedToken,
+    AddedTokens,
+    read_added,
+    span_words,
+)
 from keras_transformer.text.byte_pair_files import read_ids
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.normalizing import normalized, normalizer_model
@@ -93,6 +99,7 @@ class SentencePieceTokenizer:
         self.cuts_words_alone = (
             strips
             and begins_words
+            and not span_words(added_tokens)
             and not any(_SPACE in name[1:] for name, kind in pieces if kind == NORMAL)
         )
         unknown = next((name for name, kind in pieces if kind == UNKNOWN), None)

@@ -75,6 +75,10 @@ def load_tokenizer(folder) -> Tokenizer:
         settings = json.loads(path.read_bytes().decode("utf-8"))
         if not isinstance(settings, dict):
             raise ValueError("it is no JSON object.")
+        if "model" in settings and "kind" not in settings:
+            raise ValueError(
+                "it is Hugging Face's; `keras-transformer import` makes a run of such a folder."
+            )
         kind = settings.pop("kind", None)
         if not isinstance(kind, str) or kind not in _KINDS:
             raise ValueError(f"its kind is {kind!r}; the kinds are {', '.join(_KINDS)}.")
