@@ -147,7 +147,10 @@ class SentencePieceTokenizer:
             *(ADDED_OPS if self.added_tokens else ()),
         }
         self.custom_ops = self.custom_ops | (more - {None})
-        self._tokenizer = tf_text.FastSentencepieceTokenizer(model)
+        try:
+            self._tokenizer = tf_text.FastSentencepieceTokenizer(model)
+        except RuntimeError as error:
+            raise ValueError(f"tf.text can't read the model: {error}") from None
         self._ids = tf.constant([ids.get(name, self.unknown_id) for name in names])
         # Where names are given, other pieces that the model does not cut text into are text.
         left_out = set(special.values())

@@ -1,7 +1,7 @@
 """Byte-level byte pairs as GPT-2 has them, of `tokenizer.json`."""
 
 from keras_transformer.text.byte_pairs import SPECIAL_NAMES, BytePairTokenizer
-from keras_transformer.text.hugging_face.components import component, vocabulary_of
+from keras_transformer.text.hugging_face.components import component, parts_of, vocabulary_of
 from keras_transformer.text.hugging_face.fields import Fields
 from keras_transformer.text.hugging_face.settings import Settings
 
@@ -26,12 +26,12 @@ def read_byte_level(model: Fields, fields: Fields, settings: Settings) -> BytePa
     model.ignore("unk_token", "fuse_unk")  # every byte has a piece
     merges = [_pair(model.where, i, x) for i, x in enumerate(model.take("merges", list))]
     pieces = settings.extended(vocabulary_of(model))
-    if (normalizer := fields.take("normalizer", dict, None)) is not None:
+    if parts := parts_of(fields, "normalizer", "normalizers"):
         raise ValueError(
-            f"tokenizer.json: the normalizer {normalizer.get('type')!r} is not supported with "
-            "byte pairs."
+            f"tokenizer.json: the normalizer {parts[0].peek('type')!r} is not supported with byte "
+            "pairs."
         )
-    splitter = component(fields, "pre_tokenizer", "ByteLevel")
+    splitter = component(fields, "pre_tokenizer", "ByteLevel", "pretokenizers")
     splitter.expect("use_regex", True)
     splitter.ignore("trim_offsets")
     prefix = splitter.take("add_prefix_space", bool, True)
@@ -40,7 +40,7 @@ def read_byte_level(model: Fields, fields: Fields, settings: Settings) -> BytePa
     if said != prefix:
         raise ValueError(
             f"tokenizer.json: the pre_tokenizer has add_prefix_space {prefix}, but "
-            f"tokenizer_config.json says {said}."
+            f"tokenizer_config.json says {said}. Correct the one that is wrong."
         )
     return make_byte_pairs(pieces, merges, settings, prefix)
 
@@ -59,7 +59,7 @@ def make_byte_pairs(
         if name not in ids and role != "unknown":
             raise ValueError(f"the special token {name!r} ({role}) is not in the vocabulary.")
     # Where the unknown token is another one as well, as in GPT-2, that is what it is.
-    if roles.get("unknown") in [roles.get(role) for role in ("padding", "begin", "end", "mask")]:
+    if roles.get("unknown") in [name for role, name in roles.items() if role != "unknown"]:
         del roles["unknown"]
     return BytePairTokenizer(pieces, merges, roles, prefix, settings.found(roles, ids))
 

@@ -3,20 +3,6 @@
 from keras_transformer.text.hugging_face.fields import Fields
 
 
-def component(fields: Fields, name: str, kind: str) -> Fields:
-    """Take a component that must be of one type.
-
-    Raises:
-        ValueError: If it is of another, or not there.
-    """
-    where = f"tokenizer.json: {name}"
-    entry = Fields(where, fields.take(name, dict, None) or {})
-    found = entry.take("type", str, None)
-    if found != kind:
-        raise ValueError(f"{where} is of the type {found!r}, which is not supported; {kind!r} is.")
-    return entry
-
-
 def parts_of(fields: Fields, name: str, inner: str) -> list[Fields]:
     """Take a component, or the components of a sequence, or none.
 
@@ -39,6 +25,26 @@ def parts_of(fields: Fields, name: str, inner: str) -> list[Fields]:
         else:
             found.append(entry)
     return found
+
+
+def component(fields: Fields, name: str, kind: str, inner: str) -> Fields:
+    """Take a component that must be of one type, alone or in a sequence of one.
+
+    Args:
+        fields: The file.
+        name: Name of the component.
+        kind: Its type.
+        inner: Name of the list in a sequence.
+
+    Raises:
+        ValueError: If it is of another type, not there, or not alone.
+    """
+    parts = parts_of(fields, name, inner)
+    kinds = [part.take("type", str, None) for part in parts]
+    if kinds != [kind]:
+        told = " and ".join(map(repr, kinds)) or "nothing"
+        raise ValueError(f"tokenizer.json: {name} is {told}, which is not supported; {kind!r} is.")
+    return parts[0]
 
 
 def vocabulary_of(model: Fields) -> list[str]:

@@ -36,7 +36,10 @@ def check_framing(processor: Any, tokenizer, config: Mapping[str, Any]) -> None:
     names = tokenizer.vocabulary
 
     def told(frame):
-        return " ".join(x if isinstance(x, str) else names[x] for x in frame if x is not None)
+        told = [
+            x if isinstance(x, str) else dict(enumerate(names)).get(x, f"id {x}") for x in frame
+        ]
+        return " ".join(told)
 
     wanted = [*before, "A", *after]
     if single != wanted:
@@ -108,8 +111,9 @@ def _template(parts, tokens, name):
         if kind == "Sequence":
             made.append(of)
         elif kind == "SpecialToken":
-            ids = tokens.get(of, {}).get("ids")
-            if not isinstance(ids, list):
+            token = tokens.get(of)
+            ids = token.get("ids") if isinstance(token, dict) else None
+            if not isinstance(ids, list) or not all(type(number) is int for number in ids):
                 raise ValueError(f"{_WHERE}: special_tokens has no ids of {of!r}.")
             made += ids
         else:

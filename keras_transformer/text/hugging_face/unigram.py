@@ -17,6 +17,7 @@ from keras_transformer.text.sentencepiece_model import (
 )
 from keras_transformer.text.spacing import Spacing
 
+_LARGEST = 1e30  # of scores
 _SPACE = "\u2581"  # how pieces write it
 _PRE_TOKENIZER = "tokenizer.json: pre_tokenizer"
 _NORMALIZER = "tokenizer.json: normalizer"
@@ -126,6 +127,8 @@ def _pieces(model: Fields) -> list[tuple[str, float]]:
         good = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
         if not good or isinstance(entry[1], bool) or not isinstance(entry[1], (int, float)):
             raise ValueError(f"{model.where}: vocab {i} is {entry!r}, and no piece with a score.")
+        if not entry[0] or not abs(entry[1]) < _LARGEST:
+            raise ValueError(f"{model.where}: vocab {i} is {entry!r}, which can't be a piece.")
         made.append((entry[0], float(entry[1])))
     return made
 

@@ -37,7 +37,7 @@ def read_wordpiece(model: Fields, fields: Fields, settings: Settings) -> BertTok
     strip = first.take("strip_accents", bool, None)
     lowercase = first.take("lowercase", bool, True)
     first.done()
-    component(fields, "pre_tokenizer", "BertPreTokenizer").done()
+    component(fields, "pre_tokenizer", "BertPreTokenizer", "pretokenizers").done()
 
     said = {"lowercase": lowercase, "strip_accents": strip, "chinese_characters": chinese}
     for name, value in bert_settings(settings, said).items():
@@ -47,7 +47,7 @@ def read_wordpiece(model: Fields, fields: Fields, settings: Settings) -> BertTok
         if value != mine:
             raise ValueError(
                 f"tokenizer.json: the normalizer has {name} {mine}, but tokenizer_config.json "
-                f"says {value}."
+                f"says {value}. Correct the one that is wrong."
             )
     if lower_first:
         said = _lowered(said)
