@@ -114,13 +114,15 @@ class AddedTokens:
         special: Sequence[int | None] = (),
         normalize: Callable | None = None,
     ):
-        for i, token in enumerate(tokens):
+        seen: set[str] = set()
+        for token in tokens:
             if token.content not in ids:
                 raise ValueError(f"the added token {token.content!r} is not in the vocabulary.")
             if ids[token.content] in special:
                 raise ValueError(f"the added token {token.content!r} is a special one.")
-            if token.content in (other.content for other in tokens[:i]):
+            if token.content in seen:
                 raise ValueError(f"the added token {token.content!r} stands there twice.")
+            seen.add(token.content)
         self._normalize = normalize or tf.identity
         plain = [token for token in tokens if not token.normalized]
         normal = [token for token in tokens if token.normalized]
