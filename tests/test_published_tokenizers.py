@@ -71,6 +71,16 @@ def test_special_tokens_are_found_by_role_and_never_in_text(made, name, names): 
     assert not {i for i in ids if i is not None and i != tokenizer.unknown_id} & set(found)
 
 
+def test_tokens_with_a_name_of_their_own_in_the_files_are_special(made, tmp_path):
+    change = put(f"{CONFIG}/eos_token", "<left>")  # beside sep_token, which ends texts
+    tokenizer = read_tokenizer(write("bert", tmp_path, change), config_of("bert"))
+    gone = {t.content for t in made("bert").added_tokens} - {
+        t.content for t in tokenizer.added_tokens
+    }
+    assert gone == {"<left>"}
+    assert tokenizer.vocabulary.index("<left>") not in tokenizer.tokenize(["<left>"]).values.numpy()
+
+
 # --- What is refused ------------------------------------------------------------------------------
 
 MODEL, NORMALIZER, SPLITTER, FRAME = (
@@ -190,6 +200,7 @@ def test_what_is_not_understood_is_refused_by_name(name, path, value, message, t
         ("bert", f"{CONFIG}/never_split", ["[SEP]"]),
         ("bert", f"{CONFIG}/do_basic_tokenize", True),
         ("bert", f"{CONFIG}/tokenizer_class", "BertTokenizerFast"),
+        ("bert", f"{CONFIG}/tokenizer_class", "TokenizersBackend"),
         ("bert", f"{CONFIG}/strip_accents", True),
         ("bert", f"{CONFIG}/new_field", None),
         ("bert", f"{FILE}/truncation", {"max_length": 128}),

@@ -38,8 +38,9 @@ _HARMLESS = (
     *("chat_template", "tokenizer_type", "transformers_version"),
 )
 _CLASSES = (
-    *("Bert", "DistilBert", "Electra", "MPNet", "MobileBert", "Roberta", "Bart", "GPT2", "T5"),
-    *("XLMRoberta", "Marian", "PreTrained"),
+    *("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer"),
+    *("MPNetTokenizer", "RobertaTokenizer", "BartTokenizer", "GPT2Tokenizer", "T5Tokenizer"),
+    *("XLMRobertaTokenizer", "MarianTokenizer", "PreTrainedTokenizer", "TokenizersBackend"),
 )
 
 
@@ -76,10 +77,10 @@ class Settings:
         """
         fields = Fields.of_file(folder / "tokenizer_config.json")
         name = fields.take("tokenizer_class", str, "")
-        if name and name.removesuffix("Fast").removesuffix("Tokenizer") not in _CLASSES:
+        if name and name.removesuffix("Fast") not in _CLASSES:
             raise ValueError(
                 f"{fields.where}: tokenizer_class is {name!r}, which is not supported; known are "
-                f"{', '.join(f'{c}Tokenizer' for c in _CLASSES)}, and their fast forms."
+                f"{', '.join(_CLASSES)}, and their fast forms."
             )
         fields.ignore(*_HARMLESS)
         fields.expect("split_special_tokens", False)
