@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_transformer.text import unicode
-from keras_transformer.text.bert import BertTokenizer, gen_fast_bert_normalizer
+from keras_transformer.text.bert import BertTokenizer
 from keras_transformer.text.joining import Joiner
-from keras_transformer.text.normalizing import normalizer_model
+from keras_transformer.text.normalizing import normalized, normalizer_model
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "bert_tokens.json").read_text("utf-8"))
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -59,6 +59,23 @@ def test_every_character_does_what_it_does_in_the_reference(tokenizers, name):
     ends = ids.row_splits.numpy()[1:]
     marked = np.insert(ids.values.numpy(), ends, -1).astype("<i4")
     assert hashlib.sha256(marked.tobytes()).hexdigest() == GOLDEN[f"{name}_characters"]
+
+
+@pytest.mark.parametrize("rules", GOLDEN["rules"])
+def test_case_accents_and_chinese_characters_are_set_apart(rules):
+    tokenizer = BertTokenizer(GOLDEN["vocabulary"], *(mark == "1" for mark in rules.split()))
+    texts = [f"a{chr(c)}b" for c in range(0x3100)]
+    texts += [f"a{chr(c)}b" for c in range(0x3100, 0x30000, 7) if not 0xD800 <= c < 0xE000]
+    ids = tokenizer.tokenize(tf.constant([*GOLDEN["texts"], *texts]))
+    marked = np.insert(ids.values.numpy(), ids.row_splits.numpy()[1:], -1).astype("<i4")
+    assert hashlib.sha256(marked.tobytes()).hexdigest() == GOLDEN["rules"][rules]
+
+
+def test_accents_stay_in_lower_case_if_they_are_to():
+    tokenizer = BertTokenizer([*SPECIAL, "fur", "für", "猫", "##猫"], True, False, False)
+    assert pieces_of(tokenizer, "Für", "猫猫") == [["für"], ["猫", "##猫"]]
+    tokenizer = BertTokenizer([*SPECIAL, "Fur", "fur", "für"], False, True)
+    assert pieces_of(tokenizer, "Für") == [["Fur"]]
 
 
 def test_words_of_the_known_examples(tokenizers):
@@ -206,11 +223,7 @@ def test_a_map_of_characters_replaces_each(mapping, text):
     for i, character in enumerate(mapping):
         choice[ord(character)] = i + 1
     text = "".join(mapping) + text + "".join(mapping)[:3]
-    made, _, _ = gen_fast_bert_normalizer.fast_bert_normalize(
-        input_values=[text],
-        fast_bert_normalizer_model=normalizer_model(strings, choice),
-        get_offsets=False,
-    )
+    made = normalized([text], normalizer_model(strings, choice))
     assert made.numpy()[0].decode() == "".join(mapping.get(c, c) for c in text)
 
 

@@ -89,6 +89,33 @@ def test_an_imported_model_writes_what_its_weights_say(name, tmp_path):
     assert found[: len(expected)] == expected and len(expected) > len(text) // 2
 
 
+def test_a_tokeniser_in_one_file_is_imported_with_its_added_tokens(tmp_path):
+    folder = published("gpt2", tmp_path / "there")
+    merges = (folder / "merges.txt").read_text("utf-8").splitlines()[1:]
+    whole = {
+        "version": "1.0",
+        "added_tokens": [{"id": SIZE - 10, "content": "<new>", "lstrip": True}],
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+        "model": {
+            "vocab": json.loads((folder / "vocab.json").read_text("utf-8")),
+            "merges": merges,
+        },
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(whole), "utf-8")
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).unlink()
+    run = import_checkpoint(folder, tmp_path / "run")
+    tokenizer = run.servable().tokenizer
+    assert len(tokenizer) == SIZE - 9
+    (ids,) = tokenizer.tokenize(["the cat <new> sat"]).to_list()
+    (left,), (right,) = (tokenizer.tokenize([part]).to_list() for part in ("the cat", " sat"))
+    assert ids == [*left, SIZE - 10, *right]
+    (folder / "tokenizer_config.json").write_text('{"own": 1}', "utf-8")
+    with pytest.raises(InputError, match="own is 1, and this field is not understood"):
+        import_checkpoint(folder, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_tokeniser_that_is_too_large_is_refused(tmp_path):
     folder = published("gpt2", tmp_path / "there")
     shutil.copy(CHECKPOINTS / "gpt2" / "model.safetensors", folder / "model.safetensors")

@@ -18,6 +18,8 @@ def test_wheel_holds_the_package_and_puts_no_other_name_into_site_packages(tmp_p
     assert {name.split("/")[0] for name in names if "dist-info" not in name} == {
         "keras_transformer"
     }
+    modules = (ROOT / "keras_transformer").rglob("*.py")
+    assert {f"{path.relative_to(ROOT)}" for path in modules} <= set(names)
     recipes = (ROOT / "keras_transformer" / "recipes").glob("*.toml")
     assert {f"{path.relative_to(ROOT)}" for path in recipes} <= set(names)
     page = ROOT / "keras_transformer" / "serving" / "page"

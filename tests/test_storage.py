@@ -22,6 +22,8 @@ from keras_transformer.text import (
     load_tokenizer,
     save_tokenizer,
 )
+from keras_transformer.text.added_tokens import AddedToken
+from keras_transformer.text.spacing import Spacing
 
 LINES = ["the cat sat on the mat", "the cats sat", "猫 é the"]
 WITH_MASK = (*SPECIAL_TOKENS, "[MASK]")
@@ -41,15 +43,37 @@ MAKERS = {
     ),
     "bert": lambda: bert(True),
     "cased bert": lambda: bert(False),
+    "bert with settings": lambda: BertTokenizer(
+        ["<p>", "[UNK]", "<s>", "</s>", *"thecaonms", *(f"##{c}" for c in "thecaonms"), "the cat"],
+        True,
+        False,
+        False,
+        {"padding": "<p>", "unknown": "[UNK]", "begin": "<s>", "end": "</s>"},
+        [AddedToken("the cat", normalized=True, rstrip=True)],
+    ),
     "byte pairs": lambda: BytePairTokenizer(*learn_byte_pairs(LINES, 270)),
     "byte pairs with names": lambda: BytePairTokenizer(
         *learn_byte_pairs(LINES, 270, special_tokens=["<a>", "<b>"]), {"padding": "<b>"}
+    ),
+    "byte pairs with settings": lambda: BytePairTokenizer(
+        *learn_byte_pairs(LINES, 270, special_tokens=["<a>", "<b>"]),
+        {"padding": "<b>"},
+        True,
+        [AddedToken("<a>", lstrip=True)],
     ),
     "characters": lambda: CharacterTokenizer(learn_characters(["\n", *LINES])),
     "words": lambda: WordTokenizer(learn_words(LINES, 60, special_tokens=WITH_MASK)),
     "sentencepiece": lambda: SentencePieceTokenizer.from_files(MODEL),
     "mapped sentencepiece": lambda: SentencePieceTokenizer(
         MODEL.read_bytes(), ["<unk>", "▁the", "<pad>", "t", "e", "▁"]
+    ),
+    "sentencepiece with settings": lambda: SentencePieceTokenizer(
+        MODEL.read_bytes(),
+        None,
+        {"padding": "<pad>"},
+        [AddedToken("st")],
+        "x",
+        Spacing(*[True] * 3),
     ),
 }
 SPECIAL = ("padding_id", "unknown_id", "begin_id", "end_id", "mask_id")
@@ -78,7 +102,7 @@ def test_every_tokeniser_keeps_to_the_protocol(made, name):  # K11
     joined = tokenizer.detokenize(ids)
     assert joined.shape == [3] and joined.dtype == tf.string
     assert tokenizer.detokenize(around).numpy().tolist() == joined.numpy().tolist()
-    if "mapped" not in name and name != "sentencepiece":
+    if "sentencepiece" not in name and name != "byte pairs with settings":
         assert joined.numpy().tolist() == [b"the cat", b"", b"the"]
 
 
@@ -126,6 +150,9 @@ def test_our_wordpiece_is_a_vocabulary_and_nothing_else(made, tmp_path):
         (b'{"kind": ["bert"]}', r"its kind is \['bert'\]"),
         (b'{"kind": "bert"}', "its settings are none; those of bert are lowercase"),
         (b'{"kind": "bert", "lowercase": 1}', "lowercase is 1"),
+        (b'{"model": {}, "version": "1.0"}', "it is Hugging Face's"),
+        (b'{"kind": "bert", "lowercase": true, "strip_accents": 1}', "strip_accents is 1"),
+        (b'{"kind": "bert", "lowercase": true, "spaces": ""}', "and maybe added_tokens, chinese"),
         (b'{"kind": "words", "size": 1}', "its settings are size; those of words are none"),
         (b'{"kind": "sentencepiece", "mapped": "no"}', "mapped is 'no'"),
         (b'{"kind": "byte_pairs", "special_tokens": ["a"]}', "special_tokens is"),
@@ -158,6 +185,30 @@ def test_a_damaged_or_missing_file_is_named(made, tmp_path, name, file):
         load_tokenizer(tmp_path)
     (tmp_path / file).unlink()
     with pytest.raises(FileNotFoundError):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value", "message"),
+    [
+        ("bert with settings", "added_tokens", [{"content": "x"}], "'x' is not in the vocabulary"),
+        ("bert with settings", "added_tokens", [{"content": "<s>"}], "'<s>' is a special one"),
+        ("bert with settings", "added_tokens", ["x"], "'x' is no added token"),
+        ("bert with settings", "added_tokens", [{"content": "a", "lstrip": 1}], "no added token"),
+        ("bert with settings", "added_tokens", [{"content": "a"}] * 2, "'a' stands there twice"),
+        ("bert with settings", "special_tokens", {"start": "a"}, "special_tokens has 'start'"),
+        ("bert with settings", "special_tokens", {"unknown": "a"}, "which token is for padding"),
+        ("byte pairs with settings", "added_tokens", [{}], "{} is no added token"),
+        ("sentencepiece with settings", "spacing", {"collapse": True}, "spacing is"),
+        ("sentencepiece with settings", "special_tokens", {"mask": "<m>"}, "'<m>' is not in"),
+        ("sentencepiece with settings", "special_tokens", {"top": "a"}, "special_tokens has 'top'"),
+    ],
+)
+def test_damaged_settings_of_a_kind_are_named(made, tmp_path, name, setting, value, message):
+    save_tokenizer(made[name], tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), setting: value}), "utf-8")
+    with pytest.raises(ValueError, match=message):
         load_tokenizer(tmp_path)
 
 

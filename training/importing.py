@@ -19,7 +19,7 @@ from keras_transformer.tasks import (
     TRANSLATION,
     Head,
 )
-from keras_transformer.text import BertTokenizer, BytePairTokenizer, SentencePieceTokenizer
+from keras_transformer.text import hugging_face
 from keras_transformer.text.masks import mask_name
 from keras_transformer.training.run_directory import RunDirectory
 
@@ -88,25 +88,9 @@ def read_tokenizer(folder: Path, config: dict):
         InputError: If there is none, or it is damaged.
     """
     try:
-        if (folder / "vocab.txt").is_file():
-            return BertTokenizer.load(folder / "vocab.txt", lowercase=_lowercase(folder))
-        if (folder / "merges.txt").is_file():
-            return BytePairTokenizer.from_files(folder / "vocab.json", folder / "merges.txt")
-        if (folder / "spiece.model").is_file():
-            return SentencePieceTokenizer.from_files(folder / "spiece.model")
-        if (folder / "source.spm").is_file():
-            return SentencePieceTokenizer.from_files(folder / "source.spm", folder / "vocab.json")
+        return hugging_face.read_tokenizer(folder, config)
     except (OSError, ValueError) as error:
         raise InputError(f"The tokeniser in {folder} can't be read: {error}") from None
-    raise InputError(
-        f"{folder} has no tokeniser: neither vocab.txt (WordPiece), merges.txt and vocab.json "
-        "(byte pairs) nor spiece.model (SentencePiece)."
-    )
-
-
-def _lowercase(folder):
-    path = folder / "tokenizer_config.json"
-    return bool(read_json(path).get("do_lower_case", True)) if path.is_file() else True
 
 
 def _head_of(checkpoint, folder):

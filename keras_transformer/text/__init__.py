@@ -1,6 +1,7 @@
 """Text: learning a vocabulary, and tokenising inside the graph."""
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
+from keras_transformer.text.added_tokens import AddedToken
 from keras_transformer.text.bert import BertTokenizer
 from keras_transformer.text.bert_learner import learn_bert_vocabulary
 from keras_transformer.text.byte_pair_learner import learn_byte_pairs
@@ -16,6 +17,7 @@ from keras_transformer.text.words import WordTokenizer, learn_words
 
 __all__ = [
     "SPECIAL_TOKENS",
+    "AddedToken",
     "BertTokenizer",
     "BytePairTokenizer",
     "CharacterTokenizer",

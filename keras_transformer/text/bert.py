@@ -1,58 +1,54 @@
 """BERT's WordPiece, for published vocabularies: the ids of its reference, inside the graph."""
 
 import functools
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
-from keras_transformer.text import unicode
+from keras_transformer.text.added_tokens import (
+    ADDED_OPS,
+    AddedToken,
+    AddedTokens,
+    read_added,
+    span_words,
+)
 from keras_transformer.text.batches import takes_ids, takes_texts
+from keras_transformer.text.bert_characters import Rules, character_map
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import CONTINUATION
-from keras_transformer.text.normalizing import normalizer_model
+from keras_transformer.text.normalizing import normalized, normalizer_model
 from keras_transformer.text.wordpiece import read_pieces, split_at_white_space
 
 with quiet_stderr():
     import tensorflow_text as tf_text
-    from tensorflow_text.python.ops.fast_bert_normalizer import gen_fast_bert_normalizer
 
-PADDING, UNKNOWN, BEGIN, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+SPECIAL_TOKENS = {
+    "padding": "[PAD]",
+    "unknown": "[UNK]",
+    "begin": "[CLS]",
+    "end": "[SEP]",
+    "mask": "[MASK]",
+}
 MAX_CHARACTERS_PER_WORD = 100  # a longer one is unknown
 _MAX_BYTES = 4  # of a character
-# Where characters may have case, accents or parts, ideographs aside.
-_CHANGING = (
-    *range(0x3400),
-    *range(0xA000, 0xD800),
-    *range(0xFB00, 0x20000),
-    *range(0xE0100, 0xE01F0),
-)
-# Characters that have lower case in a later Unicode than Python 3.11's: the first, how many, how
-# far apart, and the lower case of the first.
-_LATER_LOWER_CASE = (
-    *((0x1C89, 1, 1, 0x1C8A), (0xA7CB, 1, 1, 0x264), (0xA7CC, 2, 2, 0xA7CD)),
-    *((0xA7D2, 2, 2, 0xA7D3), (0xA7DA, 1, 1, 0xA7DB), (0xA7DC, 1, 1, 0x19B)),
-    *((0x10D50, 22, 1, 0x10D70), (0x16EA0, 25, 1, 0x16EBB)),
-)
-_LATER_COMPOSED = 0x11938  # the reference does not know its parts
 
 
 class BertTokenizer:
     """Turns text into the ids of a published BERT vocabulary and back, in the graph.
 
-    Control characters are left out, accents and case too if `lowercase`; words are what lies
-    between white space; punctuation and Chinese characters are words of their own. A word is cut
-    by greedy longest match; one that can't be spelled, has more than 100 characters or is not
-    UTF-8 becomes one `[UNK]`.
+    Control characters are left out, case too if `lowercase`, and accents if `strip_accents`; words
+    are what lies between white space; punctuation and Chinese characters are words of their own. A
+    word is cut by greedy longest match; one that can't be spelled, has more than 100 characters or
+    is not UTF-8 becomes one `[UNK]`.
 
     The ids are those of Hugging Face's `BertTokenizerFast`, without the special tokens that it
     adds, but for two things:
 
     - Text never gives a special id. There, a literal `[SEP]` is the special token; here it is
-      spelled, as `[ sep ]`.
+      spelled, as `[ sep ]`. Added tokens that are not special are found.
     - Combining marks that are no accents to the reference (those newer than Unicode 8, and a few
       musical signs), several of them on one letter, stay in the order that they have. There they
       are sorted.
@@ -60,6 +56,11 @@ class BertTokenizer:
     Args:
         vocabulary: The pieces in the order of their ids; continuations begin with `##`.
         lowercase: Whether the vocabulary is an uncased one.
+        strip_accents: Whether accents are left out; None if they are with `lowercase`.
+        chinese_characters: Whether each Chinese character is a word of its own.
+        special_tokens: Names of the special tokens by what they are for: `padding`, `unknown`,
+            `begin`, `end`, and maybe `mask`. None for BERT's own, `[PAD]` and so on.
+        added_tokens: Entries of the vocabulary that are found in a text before it is cut.
 
     Raises:
         ValueError: If a special token is missing, or a piece is empty, repeated, or holds NUL.
@@ -81,28 +82,57 @@ class BertTokenizer:
         "TFText>Utf8Binarize",
     }
 
-    def __init__(self, vocabulary: Sequence[str], lowercase: bool = True):
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        lowercase: bool = True,
+        strip_accents: bool | None = None,
+        chinese_characters: bool = True,
+        special_tokens: Mapping[str, str] | None = None,
+        added_tokens: Sequence[AddedToken] = (),
+    ):
         self.vocabulary = list(vocabulary)
         self.lowercase = lowercase
-        _check(self.vocabulary)
+        self.strip_accents = strip_accents
+        self.chinese_characters = chinese_characters
+        self.special_tokens = dict(SPECIAL_TOKENS if special_tokens is None else special_tokens)
+        self.added_tokens = tuple(added_tokens)
+        _check(self.vocabulary, self.special_tokens)
         ids = {piece: i for i, piece in enumerate(self.vocabulary)}
-        self.padding_id = ids[PADDING]
-        self.unknown_id = ids[UNKNOWN]
-        self.begin_id = ids[BEGIN]
-        self.end_id = ids[END]
-        self.mask_id = ids[MASK]
+        special = {role: ids[name] for role, name in self.special_tokens.items()}
+        self.padding_id = special["padding"]
+        self.unknown_id = special["unknown"]
+        self.begin_id = special["begin"]
+        self.end_id = special["end"]
+        self.mask_id = special.get("mask")
         known = frozenset("".join(self.vocabulary))
-        self._normalizer = tf.constant(normalizer_model(*_character_map(known, lowercase)))
+        strip = lowercase if strip_accents is None else strip_accents
+        rules = Rules(lowercase, strip, chinese_characters)
+        self._normalizer = tf.constant(_table(known, rules, True))
+        normalize = None
+        if any(token.normalized for token in self.added_tokens):
+            # They are looked for before punctuation is split off.
+            model = tf.constant(_table(known, rules, False))
+            normalize = functools.partial(normalized, model=model)
+        self._added = AddedTokens(self.added_tokens, ids, list(special.values()), normalize)
+        if self.added_tokens:
+            self.custom_ops = self.custom_ops | ADDED_OPS
+        # Whether a text's pieces are those of its words, each cut on its own.
+        self.cuts_words_alone = not span_words(self.added_tokens)
+        # What is no piece of a word has a space in it here, which no word has.
+        whole = {*special.values(), *(ids[t.content] for t in self.added_tokens)}
+        whole -= {self.unknown_id}
+        words = [p + " " if i in whole else p for i, p in enumerate(self.vocabulary)]
         self._white_space = tf_text.WhitespaceTokenizer()._config[:16]  # ASCII is all there is now
         self._pieces = tf_text.FastWordpieceTokenizer(
-            vocab=self.vocabulary,
+            vocab=words,
             suffix_indicator=CONTINUATION,
-            unknown_token=UNKNOWN,
+            unknown_token=self.special_tokens["unknown"],
             max_bytes_per_word=MAX_CHARACTERS_PER_WORD * _MAX_BYTES,
             token_out_type=tf.int32,
             no_pretokenization=True,
         )
-        follows = [p.startswith(CONTINUATION) and p != CONTINUATION for p in self.vocabulary]
+        follows = [p.startswith(CONTINUATION) and p != CONTINUATION for p in words]
         self._joiner = Joiner(
             [
                 piece.removeprefix(CONTINUATION if mark else "").encode()
@@ -129,9 +159,10 @@ class BertTokenizer:
             Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
             One text gives one row, an int32 vector `(S,)`.
         """
-        text, _, _ = gen_fast_bert_normalizer.fast_bert_normalize(
-            input_values=text, fast_bert_normalizer_model=self._normalizer, get_offsets=False
-        )
+        return self._added.cut(text, self._cut)
+
+    def _cut(self, text):
+        text = normalized(text, self._normalizer)
         words, rows, starts, ends = split_at_white_space(text, self._white_space)
         pieces = self._pieces.tokenize(words)  # (words, (pieces))
         ids, splits = pieces.values, pieces.row_splits
@@ -179,99 +210,59 @@ class BertTokenizer:
     @property
     def settings(self) -> dict:
         """What `load` needs to know besides the file."""
-        return {"lowercase": self.lowercase}
+        more = {
+            "strip_accents": self.strip_accents,
+            "chinese_characters": self.chinese_characters,
+            "special_tokens": self.special_tokens,
+            "added_tokens": [token.to_dict() for token in self.added_tokens],
+        }
+        usual: dict[str, Any] = {
+            "strip_accents": None,
+            "chinese_characters": True,
+            "special_tokens": SPECIAL_TOKENS,
+            "added_tokens": [],
+        }
+        return {"lowercase": self.lowercase, **{k: v for k, v in more.items() if v != usual[k]}}
 
     def save(self, path) -> None:
         """Write the vocabulary, one piece a line, in the order of ids. The case is not in it."""
         Path(path).write_text("".join(f"{p}\n" for p in self.vocabulary), "utf-8", newline="\n")
 
     @classmethod
-    def load(cls, path, lowercase: bool = True) -> "BertTokenizer":
+    def load(cls, path, lowercase: bool = True, **settings) -> "BertTokenizer":
         """Read a published `vocab.txt`.
+
+        Args:
+            path: Path of the file.
+            lowercase: Whether the vocabulary is an uncased one.
+            **settings: Other arguments of the class; `added_tokens` as `settings` gives them.
 
         Raises:
             OSError: If the file can't be read.
-            ValueError: If it is not a vocabulary.
+            ValueError: If it is not a vocabulary, or does not fit the settings.
         """
         try:
-            return cls(read_pieces(path), lowercase)
+            added = read_added(settings.pop("added_tokens", None))
+            return cls(read_pieces(path), lowercase, added_tokens=added, **settings)
         except ValueError as error:
             raise ValueError(f"{path} is not a BERT vocabulary: {error}") from None
 
 
-def _character_map(known: frozenset[str], lowercase: bool) -> tuple[list[bytes], np.ndarray]:
-    """Say what each character becomes: a part of a word, a word of its own, a space, or nothing.
-
-    What holds a character that no piece has becomes one mark, as its word is unknown anyway. This
-    keeps tens of thousands of ideographs and syllables out of the table.
-    """
-    mark = next(c for c in map(chr, range(1, 128)) if c not in known and not c.isspace())
-    strings = [b""]
-    index: dict[str, int] = {}
-    choice = np.zeros(unicode.CODE_POINTS, np.int32)
-
-    def put(where, string: str) -> None:
-        if string not in index:
-            index[string] = len(strings)
-            strings.append(string.encode())
-        choice[where] = index[string]
-
-    ideographs = unicode.members(unicode.BERT_IDEOGRAPHS)
-    put(ideographs, f" {mark} ")
-    for code in map(int, np.flatnonzero(ideographs)):
-        parts = unicodedata.normalize("NFD", chr(code)) if lowercase else chr(code)
-        if known.issuperset(parts):
-            put(code, f" {parts} ")
-    for code, parts in _changed(lowercase):
-        words = "".join(_word_of_its_own(c) for c in parts)
-        unknown = not known.issuperset(words.replace(" ", ""))
-        put(code, mark if unknown and " " not in words else words)
-    put(unicode.members(unicode.BERT_WHITE_SPACE), " ")
-    put(unicode.members(unicode.BERT_LEFT_OUT), "")
-    return strings, choice
+@functools.lru_cache(maxsize=4)
+def _table(known: frozenset[str], rules: Rules, punctuation: bool):
+    return normalizer_model(*character_map(known, rules, punctuation))
 
 
-@functools.cache
-def _sets():
-    tables = unicode.BERT_WHITE_SPACE, unicode.BERT_PUNCTUATION, unicode.BERT_ACCENTS
-    return [
-        {chr(c) for first, last in unicode.ranges(table) for c in range(first, last + 1)}
-        for table in tables
-    ]
-
-
-def _word_of_its_own(character: str) -> str:
-    white_space, punctuation, _ = _sets()
-    if character in white_space:
-        return " "
-    return f" {character} " if character in punctuation else character
-
-
-def _changed(lowercase: bool) -> Iterator[tuple[int, str]]:
-    """Yield the characters that may not stay as they are, and what they are without accents."""
-    _, punctuation, accents = _sets()
-    if not lowercase:
-        yield from ((ord(c), c) for c in punctuation)
-        return
-    later = {
-        first + i * step: chr(lower + i * step)
-        for first, count, step, lower in _LATER_LOWER_CASE
-        for i in range(count)
-    }
-    for code in _CHANGING:
-        character = chr(code)
-        parts = character
-        if code != _LATER_COMPOSED:
-            parts = unicodedata.normalize("NFD", character)
-        parts = "".join(c.lower() for c in parts if c not in accents)
-        parts = later.get(code, parts)
-        if parts != character or character in punctuation:
-            yield code, parts
-
-
-def _check(vocabulary: list[str]) -> None:
-    for name in (PADDING, UNKNOWN, BEGIN, END, MASK):
-        if name not in vocabulary:
+def _check(vocabulary: list[str], special_tokens: dict[str, str]) -> None:
+    for role in special_tokens:
+        if role not in SPECIAL_TOKENS:
+            raise ValueError(
+                f"special_tokens has {role!r}; the roles are {', '.join(SPECIAL_TOKENS)}."
+            )
+    for role, name in SPECIAL_TOKENS.items():
+        if role not in special_tokens and role != "mask":
+            raise ValueError(f"special_tokens does not say which token is for {role}.")
+        if (name := special_tokens.get(role, name)) not in vocabulary and role in special_tokens:
             raise ValueError(f"it has no {name}.")
     seen: dict[str, int] = {}
     for i, piece in enumerate(vocabulary):

@@ -13,11 +13,13 @@ ops on numbers, so the same graph runs in TensorFlow, in TensorFlow Serving and 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_transformer.text import unicode
+from keras_transformer.text.added_tokens import ADDED_OPS, AddedToken, AddedTokens, read_added
 from keras_transformer.text.batches import as_batch, takes_ids, takes_texts
 from keras_transformer.text.byte_alphabet import BYTES, CHARACTERS
 from keras_transformer.text.byte_pair_files import read_ids, read_merges
@@ -25,12 +27,15 @@ from keras_transformer.text.code_points import (
     BYTE_OPS,
     Characters,
     CodePointTable,
+    begin_with_space,
     characters,
     flags,
     stretches,
 )
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.pair_table import PairTable
+from keras_transformer.text.slices import owners
+from keras_transformer.text.unique_words import unique_words
 
 # The names that a special token goes by, in the order in which they are looked for.
 SPECIAL_NAMES = {
@@ -45,17 +50,14 @@ _WHITE_SPACE, _LETTER, _NUMBER, _OTHER = range(4)
 _APOSTROPHE, _SPACE = ord("'"), ord(" ")
 _SHORT = tuple(map(ord, "stmd"))  # 's 't 'm 'd
 _LONG = tuple((ord(a), ord(b)) for a, b in ("re", "ve", "ll"))
-# A word's hash is its bytes as digits to this base, of which seven fit into 64 bits.
-_BASE = 257
-_EXACT = 7
-_POWERS = 64  # they repeat beyond
 
 
 class BytePairTokenizer:
     """Turns text into byte-level BPE ids and back, in the graph.
 
     The ids are those of Hugging Face's `GPT2TokenizerFast`, with one difference: text never gives
-    a special id. There, a literal `<|endoftext|>` is the special token; here it is spelled.
+    a special id. There, a literal `<|endoftext|>` is the special token; here it is spelled. Added
+    tokens that are not special are found.
 
     Args:
         vocabulary: The pieces in the order of their ids, spelled in GPT-2's alphabet, in which
@@ -64,6 +66,9 @@ class BytePairTokenizer:
         special_tokens: Names of the special tokens by what they are for: `padding`, `unknown`,
             `begin`, `end`, `mask`. None looks for those of GPT-2, of RoBERTa and of
             `learn_byte_pairs`.
+        add_prefix_space: Whether a text, and what lies between added tokens, is cut as if a space
+            were before it, unless it begins with one.
+        added_tokens: Entries of the vocabulary that are found in a text before it is cut.
 
     Raises:
         ValueError: If a byte has no piece, a piece is repeated or not spelled in the alphabet, or
@@ -86,15 +91,23 @@ class BytePairTokenizer:
         vocabulary: Sequence[str],
         merges: Sequence[tuple[str, str]],
         special_tokens: Mapping[str, str] | None = None,
+        add_prefix_space: bool = False,
+        added_tokens: Sequence[AddedToken] = (),
     ):
         self.vocabulary = list(vocabulary)
+        self.add_prefix_space = add_prefix_space
+        self.added_tokens = tuple(added_tokens)
         self.merges = [(left, right) for left, right in merges]
         ids = {piece: i for i, piece in enumerate(self.vocabulary)}
         if special_tokens is None:
             found = {role: [n for n in names if n in ids] for role, names in SPECIAL_NAMES.items()}
             special_tokens = {role: names[0] for role, names in found.items() if names}
         self.special_tokens = dict(special_tokens)
-        _check(self.vocabulary, ids, self.merges, self.special_tokens)
+        # What is not spelled in the alphabet. An added token may be a piece as well.
+        spelled = {*CHARACTERS, *(left + right for left, right in self.merges)}
+        names = {token.content for token in self.added_tokens} - spelled
+        names |= set(self.special_tokens.values())
+        _check(self.vocabulary, ids, self.merges, self.special_tokens, names)
         special = {role: ids[name] for role, name in self.special_tokens.items()}
         self.padding_id = special.get("padding")
         self.unknown_id = special.get("unknown")
@@ -105,7 +118,9 @@ class BytePairTokenizer:
         self._byte_ids = tf.constant([ids[CHARACTERS[byte]] for byte in range(256)])
         self._pairs = PairTable([(ids[a], ids[b], ids[a + b]) for a, b in self.merges], len(ids))
         self._classes = CodePointTable(_classes(), _OTHER)
-        names = set(self.special_tokens.values())
+        if self.added_tokens:
+            self.custom_ops = self.custom_ops | ADDED_OPS
+        self._added = AddedTokens(self.added_tokens, ids, list(special.values()))
         pieces = [p.encode() if p in names else bytes(BYTES[c] for c in p) for p in self.vocabulary]
         self._sizes = tf.constant([len(piece) for piece in pieces])
         self._joiner = Joiner(
@@ -130,7 +145,12 @@ class BytePairTokenizer:
             Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
             One text gives one row, an int32 vector `(S,)`.
         """
+        return self._added.cut(text, self._cut)
+
+    def _cut(self, text):
         found = characters(text)
+        if self.add_prefix_space:
+            found = begin_with_space(found)
         begins = self._word_begins(found)  # (N,), of bytes
         size = tf.shape(found.bytes)[0]
         starts = tf.cast(tf.where(begins)[:, 0], tf.int32)  # (W,)
@@ -138,7 +158,7 @@ class BytePairTokenizer:
         before = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int32))], 0)
         row_words = tf.gather(before, found.rows)  # (B + 1,)
 
-        which, starts, counts = _unique(found.bytes, starts, counts, before[1:] - 1)
+        which, starts, counts = unique_words(found.bytes, starts, counts, before[1:] - 1)
         tokens = tf.gather(self._byte_ids, tf.gather(found.bytes, stretches(starts, counts)))
         tokens, counts = self._merge(tokens, counts)
 
@@ -158,8 +178,25 @@ class BytePairTokenizer:
         Returns:
             What `tokenize` returns, and int32 `(N,)` for the pieces of all texts.
         """
-        ids = self.tokenize(as_batch(text))
-        return ids, tf.gather(self._sizes, ids.values)
+        pairs = self._added.cut(
+            as_batch(text), self._cut_with_sizes, lambda ids, sizes: tf.stack([ids, sizes], axis=1)
+        )
+        ids = tf.RaggedTensor.from_row_splits(pairs.values[:, 0], pairs.row_splits, validate=False)
+        return ids, pairs.values[:, 1]
+
+    def _cut_with_sizes(self, text):
+        ids = self._cut(text)
+        sizes = tf.gather(self._sizes, ids.values)  # (N,)
+        if self.add_prefix_space:
+            # The first piece of a text holds the space that is not in it.
+            found = characters(text)
+            spaced = tf.equal(found.codes, _SPACE)
+            rows = tf.where(tf.logical_and(found.first, tf.logical_not(spaced)))
+            texts = tf.gather(owners(found.rows[:-1], tf.shape(found.bytes)[0]), found.places)
+            firsts = tf.gather(ids.row_splits, tf.gather_nd(texts, rows))
+            sizes -= tf.cast(flags(tf.cast(firsts, tf.int32), tf.shape(sizes)[0]), tf.int32)
+        pairs = tf.stack([ids.values, sizes], axis=1)
+        return tf.RaggedTensor.from_row_splits(pairs, ids.row_splits, validate=False)
 
     def _word_begins(self, found: Characters):
         r"""Cut at the places where GPT-2's pattern does.
@@ -276,7 +313,12 @@ class BytePairTokenizer:
     @property
     def settings(self) -> dict:
         """What `load` needs to know besides the files."""
-        return {"special_tokens": self.special_tokens}
+        settings: dict[str, Any] = {"special_tokens": self.special_tokens}
+        if self.add_prefix_space:
+            settings["add_prefix_space"] = True
+        if self.added_tokens:
+            settings["added_tokens"] = [token.to_dict() for token in self.added_tokens]
+        return settings
 
     def save(self, folder) -> None:
         """Write `vocab.json` and `merges.txt`, as GPT-2's are."""
@@ -288,23 +330,26 @@ class BytePairTokenizer:
         (folder / MERGES).write_text(merges, "utf-8", newline="\n")
 
     @classmethod
-    def load(cls, folder, special_tokens=None) -> "BytePairTokenizer":
-        """Read what `save` wrote.
+    def load(cls, folder, special_tokens=None, **settings) -> "BytePairTokenizer":
+        """Read what `save` wrote; settings are those of `settings`.
 
         Raises:
             OSError: If a file can't be read.
             ValueError: If one is damaged, or the two do not fit.
         """
-        return cls.from_files(Path(folder) / VOCABULARY, Path(folder) / MERGES, special_tokens)
+        folder = Path(folder)
+        settings["added_tokens"] = read_added(settings.get("added_tokens"))
+        return cls.from_files(folder / VOCABULARY, folder / MERGES, special_tokens, **settings)
 
     @classmethod
-    def from_files(cls, vocabulary, merges, special_tokens=None) -> "BytePairTokenizer":
+    def from_files(cls, vocabulary, merges, special_tokens=None, **settings) -> "BytePairTokenizer":
         """Read published files, as those of GPT-2 and RoBERTa.
 
         Args:
             vocabulary: Path of a `vocab.json`: an id for each piece.
             merges: Path of a `merges.txt`: two pieces a line.
             special_tokens: See the class.
+            **settings: Other arguments of the class.
 
         Raises:
             OSError: If a file can't be read.
@@ -319,7 +364,7 @@ class BytePairTokenizer:
         except ValueError as error:
             raise ValueError(f"{merges} is no list of merges: {error}") from None
         try:
-            return cls(pieces, pairs, special_tokens)
+            return cls(pieces, pairs, special_tokens, **settings)
         except ValueError as error:
             raise ValueError(f"{vocabulary} with {merges}: {error}") from None
 
@@ -338,47 +383,6 @@ def _every_other(here, before):
     return tf.logical_and(here, tf.equal(offsets % 2, 0))
 
 
-def _unique(values, starts, counts, words):
-    """Find equal words.
-
-    Args:
-        values: Int32 `(N,)`, the bytes.
-        starts: Int32 `(W,)`, where each word begins.
-        counts: Int32 `(W,)`, how many bytes it has.
-        words: Int32 `(N,)`, the word of each byte.
-
-    Returns:
-        For each word which of the different ones it is, `(W,)`; where these begin, `(U,)`, and how
-        many bytes they have.
-    """
-    offsets = tf.range(tf.shape(values)[0]) - tf.gather(starts, words)
-    powers = tf.gather(_powers(), offsets % _POWERS)
-    sums = tf.cumsum((tf.cast(values, tf.int64) + 1) * powers)  # it wraps, which a hash may
-    sums = tf.concat([tf.zeros([1], tf.int64), sums], 0)
-    hashes = tf.gather(sums, starts + counts) - tf.gather(sums, starts)
-    hashes, which = tf.unique(hashes)
-    every = tf.range(tf.shape(starts)[0])
-    of = tf.math.unsorted_segment_min(every, which, tf.shape(hashes)[0])  # the first of the equal
-    # Different words may have one hash if they are long, above all where somebody means them to.
-    first = tf.gather(of, which)
-    same = tf.reduce_all(tf.equal(tf.gather(counts, first), counts))
-    long = tf.where(counts > _EXACT)[:, 0]
-    lengths = tf.gather(counts, long)
-    here = stretches(tf.gather(starts, long), lengths)
-    there = stretches(tf.gather(starts, tf.gather(first, long)), lengths)
-    there = tf.minimum(there, tf.shape(values)[0] - 1)
-    same = tf.logical_and(
-        same, tf.reduce_all(tf.equal(tf.gather(values, there), tf.gather(values, here)))
-    )
-    which, of = tf.cond(same, lambda: (which, of), lambda: (every, every))
-    return which, tf.gather(starts, of), tf.gather(counts, of)
-
-
-def _powers():
-    powers = [_BASE**i % 2**64 for i in range(_POWERS)]
-    return tf.constant([p - 2**64 if p >= 2**63 else p for p in powers], tf.int64)
-
-
 def _classes() -> np.ndarray:
     classes = np.full(unicode.CODE_POINTS, _OTHER)
     classes[unicode.members(unicode.LETTERS)] = _LETTER
@@ -387,7 +391,7 @@ def _classes() -> np.ndarray:
     return classes
 
 
-def _check(vocabulary, ids, merges, special_tokens):
+def _check(vocabulary, ids, merges, special_tokens, names):
     if len(ids) < len(vocabulary):
         again = next(piece for i, piece in enumerate(vocabulary) if ids[piece] != i)
         raise ValueError(f"the piece {again!r} stands in the vocabulary twice.")
@@ -402,7 +406,6 @@ def _check(vocabulary, ids, merges, special_tokens):
     if missing:
         byte = BYTES[missing[0]]
         raise ValueError(f"byte {byte:#04x} has no piece: there is no {missing[0]!r}.")
-    names = set(special_tokens.values())
     for i, piece in enumerate(vocabulary):
         if piece not in names and not (piece and BYTES.keys() >= set(piece)):
             raise ValueError(

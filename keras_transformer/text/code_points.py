@@ -16,6 +16,7 @@ with quiet_stderr():
     from tensorflow_text.python.ops.byte_splitter import gen_byte_splitter
 
 BYTE_OPS = frozenset({"TFText>ByteSplitWithOffsets"})
+_SPACE = 0x20
 _BLOCK = 128  # code points, of which the first are ASCII
 # Bytes that begin a character of two, three or four: from, to below, which bits belong to the code
 # point, and the least code point that is not to be written with fewer bytes.
@@ -67,6 +68,36 @@ def characters(text) -> Characters:
     return Characters(values, rows, places, codes, tf.gather(first, places))
 
 
+def begin_with_space(found: Characters) -> Characters:
+    """Put a space before each text that is not empty and does not begin with one."""
+    white = tf.equal(found.codes, _SPACE)
+    spaced = tf.logical_and(found.first, tf.logical_not(white))
+    heads = tf.cast(tf.where(spaced)[:, 0], tf.int32)
+    numbers = tf.range(tf.shape(heads)[0])
+    size, count = tf.shape(found.bytes)[0], tf.shape(found.codes)[0]
+    # How many spaces are put in up to each byte, and each character.
+    at = tf.gather(found.places, heads)
+    by_byte = tf.cumsum(tf.cast(flags(at, size + 1), tf.int32))
+    by_char = tf.cumsum(tf.cast(spaced, tf.int32))
+
+    def put(values, places, spaces, new):
+        total = tf.expand_dims(tf.shape(values)[0] + tf.shape(spaces)[0], 0)
+        places = tf.expand_dims(tf.concat([places, spaces], 0), 1)
+        return tf.scatter_nd(places, tf.concat([values, new], 0), total)
+
+    codes = tf.zeros_like(heads) + _SPACE
+    chars, spaces = tf.range(count) + by_char, heads + numbers
+    already = tf.where(tf.logical_and(found.first, white))[:, 0]
+    first = tf.concat([tf.gather(chars, already), spaces], 0)
+    return Characters(
+        put(found.bytes, tf.range(size) + by_byte[:-1], at + numbers, codes),
+        found.rows + tf.gather(tf.concat([[0], by_byte], 0), found.rows),
+        put(found.places + tf.gather(by_byte, found.places), chars, spaces, at + numbers),
+        put(found.codes, chars, spaces, codes),
+        flags(first, count + tf.shape(heads)[0]),
+    )
+
+
 def replace(values, places, new):
     """Put other numbers into an int32 vector.
 
@@ -111,9 +142,12 @@ class CodePointTable:
 
     def __init__(self, values: np.ndarray, other: int):
         values = np.concatenate([values, np.full(_BLOCK, other)]).astype(np.int32)
-        blocks, which = np.unique(values.reshape(-1, _BLOCK), axis=0, return_inverse=True)
-        self._starts = tf.constant(which.reshape(-1) * _BLOCK, tf.int32)
-        self._values = tf.constant(blocks.reshape(-1), tf.int32)
+        blocks: dict[bytes, int] = {}  # the different ones, in the order in which they come
+        which = [
+            blocks.setdefault(block.tobytes(), len(blocks)) for block in values.reshape(-1, _BLOCK)
+        ]
+        self._starts = tf.constant(np.array(which) * _BLOCK, tf.int32)
+        self._values = tf.constant(np.frombuffer(b"".join(blocks), np.int32))
         self._ascii = tf.constant(values[:_BLOCK])
 
     def look_up(self, codes):

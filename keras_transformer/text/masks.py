@@ -10,8 +10,9 @@ import tensorflow as tf
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer.errors import InputError
 from keras_transformer.text.batches import as_batch
+from keras_transformer.text.between import cut_between
 from keras_transformer.text.byte_pairs import BytePairTokenizer
-from keras_transformer.text.code_points import BYTE_OPS, flags
+from keras_transformer.text.code_points import BYTE_OPS
 from keras_transformer.text.slices import SLICE_OPS, owners
 
 with quiet_stderr():
@@ -54,45 +55,17 @@ def tokenize_with_masks(tokenizer, text):
     name = mask_name(tokenizer).encode()
     split = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=as_batch(text))
     values, rows = tf.cast(split[0], tf.int32), tf.cast(split[1], tf.int32)  # (N,), (B + 1,)
-    size, texts = tf.shape(values)[0], tf.shape(rows)[0] - 1
+    size = tf.shape(values)[0]
     which = owners(rows[:-1], size)  # the text of each byte
     masks = _find(values, which, name)  # (K,)
     of = tf.gather(which, masks)
-    # The stretches of all texts: one more in each than it has masks. Each begins where its text
-    # does or behind a mask, and ends at a mask or where its text does.
-    numbers = tf.range(tf.shape(masks)[0])
-    counts = tf.scatter_nd(tf.expand_dims(of, 1), tf.ones_like(of), tf.expand_dims(texts, 0)) + 1
-    splits = tf.concat([[0], tf.cumsum(counts)], 0)  # (B + 1,), of stretches
-    total = tf.expand_dims(splits[-1], 0)
-    starts = masks - tf.gather(rows, of)  # in their texts
-    before = starts
+    begins = masks - tf.gather(rows, of)  # in their texts
+    ends = begins + len(name)
     if tokenizer.kind == BytePairTokenizer.kind:
         spaced = tf.equal(tf.gather(values, tf.maximum(masks - 1, 0)), _SPACE)
-        before -= tf.cast(tf.logical_and(starts > 0, spaced), tf.int32)
-    after_mask = numbers + of + 1  # the stretch behind each mask
-    begins = tf.scatter_nd(tf.expand_dims(after_mask, 1), starts + len(name), total)
-    last = tf.scatter_nd(tf.expand_dims(splits[1:] - 1, 1), rows[1:] - rows[:-1], total)
-    ends = last + tf.scatter_nd(tf.expand_dims(after_mask - 1, 1), before, total)
-    stretches, _ = gen_byte_splitter.tf_text_byte_split_by_offsets(
-        input_values=text,
-        input_start_offsets=begins,
-        input_end_offsets=tf.maximum(ends, begins),  # between two masks there may be one space
-        input_row_splits=tf.cast(splits, tf.int64),
-    )
-    pieces = tokenizer.tokenize(stretches)
-    # A mask is put before each stretch that is not the first of its text.
-    ids, splits_of = pieces.values, tf.cast(pieces.row_splits, tf.int32)
-    first = flags(splits[:-1], total[0] + 1)[:-1]
-    added = tf.cumsum(tf.cast(tf.logical_not(first), tf.int32))  # up to each stretch
-    count = tf.shape(ids)[0]
-    places = tf.range(count) + tf.gather(added, owners(splits_of[:-1], count))
-    whole = tf.expand_dims(count + tf.shape(masks)[0], 0)
-    at = tf.gather(splits_of, after_mask) + numbers
-    ids = tf.scatter_nd(tf.expand_dims(places, 1), ids, whole) + tf.scatter_nd(
-        tf.expand_dims(at, 1), tf.zeros_like(at) + tokenizer.mask_id, whole
-    )
-    ends = tf.gather(splits_of, splits) + tf.concat([[0], tf.cumsum(counts - 1)], 0)
-    return tf.RaggedTensor.from_row_splits(ids, tf.cast(ends, tf.int64), validate=False)
+        begins -= tf.cast(tf.logical_and(begins > 0, spaced), tf.int32)
+    tokens = tf.zeros_like(of) + tokenizer.mask_id
+    return cut_between(text, rows, of, begins, ends, tokens, tokenizer.tokenize)
 
 
 def _find(values, which, name: bytes):

@@ -12,7 +12,11 @@ to find its children. Nodes below which everything is equal are shared.
 import flatbuffers
 import numpy as np
 
+from keras_transformer._quiet import quiet_stderr
 from keras_transformer.text.unicode import CODE_POINTS
+
+with quiet_stderr():
+    from tensorflow_text.python.ops.fast_bert_normalizer import gen_fast_bert_normalizer
 
 _DIFFERENT = 1 << 30  # in a value: the character is replaced
 _LENGTH_BITS = 6
@@ -53,6 +57,13 @@ def normalizer_model(strings: list[bytes], choice: np.ndarray) -> np.ndarray:
     builder.PrependUOffsetTRelativeSlot(3, pool, 0)
     builder.Finish(builder.EndObject())
     return np.frombuffer(bytes(builder.Output()), np.uint8)
+
+
+def normalized(text, model):
+    """Replace each character of strings `(B,)` as a table of `normalizer_model` says."""
+    return gen_fast_bert_normalizer.fast_bert_normalize(
+        input_values=text, fast_bert_normalizer_model=model, get_offsets=False
+    )[0]
 
 
 class _Trie:

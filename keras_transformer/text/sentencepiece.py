@@ -1,16 +1,35 @@
 """Published unigram models of SentencePiece, as those of T5 and Marian, inside the graph."""
 
+import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer.text.added_tokens import (
+    ADDED_OPS,
+    AddedToken,
+    AddedTokens,
+    read_added,
+    span_words,
+)
 from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.byte_pair_files import read_ids
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
+from keras_transformer.text.normalizing import normalized, normalizer_model
+from keras_transformer.text.sentencepiece_model import (
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    read_model,
+    read_table,
+)
+from keras_transformer.text.spacing import SPACING_OPS, Spacing, with_space
+from keras_transformer.text.unicode import CODE_POINTS
 
 with quiet_stderr():
     import tensorflow_text as tf_text
@@ -25,9 +44,6 @@ SPECIAL_NAMES = {
 MODEL, VOCABULARY = "spiece.model", "vocab.json"
 _SPACE = "\u2581"  # how pieces write it
 _UNKNOWN_TEXT = " \u2047 "  # what SentencePiece writes for an unknown piece
-_UNIGRAM = 1
-# Kinds of pieces.
-_UNKNOWN, _CONTROL, _BYTE = 2, 3, 6
 
 
 class SentencePieceTokenizer:
@@ -43,6 +59,12 @@ class SentencePieceTokenizer:
         vocabulary: The pieces in the order of their ids, if these are not the model's. Marian has
             such a list in `vocab.json`, for both of its languages. A piece that it lacks is
             unknown.
+        special_tokens: Names of the special tokens by what they are for: `padding`, `begin`, `end`,
+            `mask`. None looks for the usual ones; the unknown piece is the model's.
+        added_tokens: Entries of the vocabulary that are found in a text before it is cut.
+        spaces: Characters that are spaces, whatever the model makes of them.
+        spacing: What is done with spaces before the model sees a text, and each stretch between
+            added tokens gets one in front, if it has none; None to leave all to the model.
 
     Raises:
         ValueError: If the model is damaged or not a unigram model, uses bytes as pieces, or
@@ -59,15 +81,29 @@ class SentencePieceTokenizer:
     file = ""  # a folder
     custom_ops = DETOKENIZE_OPS | {"TFText>FastSentencepieceTokenize"}
 
-    def __init__(self, model: bytes, vocabulary: Sequence[str] | None = None):
+    def __init__(
+        self,
+        model: bytes,
+        vocabulary: Sequence[str] | None = None,
+        special_tokens: Mapping[str, str] | None = None,
+        added_tokens: Sequence[AddedToken] = (),
+        spaces: str = "",
+        spacing: Spacing | None = None,
+    ):
         self._content = model
-        pieces, strips, begins_words = _parse(model)
+        self._spaces = spaces
+        self._spacing = spacing
+        self.added_tokens = tuple(added_tokens)
+        pieces, strips, begins_words, table = read_model(model)
         names = [name for name, _ in pieces]
         # Whether a text's pieces are those of its words, each cut on its own.
         self.cuts_words_alone = (
-            strips and begins_words and not any(_SPACE in name[1:] for name in names)
+            strips
+            and begins_words
+            and not span_words(added_tokens)
+            and not any(_SPACE in name[1:] for name, kind in pieces if kind == NORMAL)
         )
-        unknown = next((name for name, kind in pieces if kind == _UNKNOWN), None)
+        unknown = next((name for name, kind in pieces if kind == UNKNOWN), None)
         if unknown is None:
             raise ValueError("the model has no unknown piece.")
         self._mapped = vocabulary is not None
@@ -79,25 +115,55 @@ class SentencePieceTokenizer:
         if unknown not in ids:
             raise ValueError(f"the vocabulary has no {unknown!r}, the unknown piece of the model.")
         self.unknown_id = ids[unknown]
-        special = {
-            role: next((ids[name] for name in found if name in ids), None)
-            for role, found in SPECIAL_NAMES.items()
-        }
+        self._named = special_tokens is not None
+        if special_tokens is None:
+            usual = {
+                role: [name for name in names if name in ids]
+                for role, names in SPECIAL_NAMES.items()
+            }
+            special_tokens = {role: names[0] for role, names in usual.items() if names}
+        self.special_tokens = dict(special_tokens)
+        _check(self.special_tokens, ids)
+        special = {role: ids.get(self.special_tokens.get(role, "")) for role in SPECIAL_NAMES}
         self.padding_id = special["padding"]
         self.begin_id = special["begin"]
         self.end_id = special["end"]
         self.mask_id = special["mask"]
 
-        self._tokenizer = tf_text.FastSentencepieceTokenizer(model)
+        contents = [token.content for token in self.added_tokens if token.normalized]
+        rules = _rules_for(contents, table) if contents else {}
+        if spacing is not None:  # which has to see what becomes a space, or nothing
+            every = read_table(table)
+            rules |= {c: to for c, to in every.items() if len(c) == 1 and (not to or " " in to)}
+        rules |= dict.fromkeys(spaces, " ")
+        self._replace = _replacing(rules) if rules else tf.identity
+        # Where no token is looked for in normalised text, stretches are normalised when cut.
+        self._normal = bool(contents)
+        self._added = AddedTokens(
+            self.added_tokens, ids, [*special.values(), self.unknown_id], self._normalize
+        )
+        more = {
+            "FastBertNormalize" if rules else None,
+            *(SPACING_OPS if spacing is not None else ()),
+            *(ADDED_OPS if self.added_tokens else ()),
+        }
+        self.custom_ops = self.custom_ops | (more - {None})
+        try:
+            self._tokenizer = tf_text.FastSentencepieceTokenizer(model)
+        except RuntimeError as error:
+            raise ValueError(f"tf.text can't read the model: {error}") from None
         self._ids = tf.constant([ids.get(name, self.unknown_id) for name in names])
-        control = {ids[name] for name, kind in pieces if kind == _CONTROL and name in ids}
+        # Where names are given, other pieces that the model does not cut text into are text.
+        left_out = set(special.values())
+        if not self._named:
+            left_out |= {ids.get(name) for name, kind in pieces if kind == CONTROL}
         texts = [_UNKNOWN_TEXT if piece == unknown else piece for piece in self.vocabulary]
         self._joiner = Joiner(
             [text.removeprefix(_SPACE).replace(_SPACE, " ").encode() for text in texts],
             [not text.startswith(_SPACE) for text in texts],
             self.unknown_id,
-            {*control, *special.values()},
-            blank=ids.get(_SPACE) if strips else None,
+            left_out,
+            blank=ids.get(_SPACE) if strips or spacing is not None else None,
         )
 
     def __len__(self):
@@ -115,7 +181,16 @@ class SentencePieceTokenizer:
             Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
             One text gives one row, an int32 vector `(S,)`.
         """
-        pieces = self._tokenizer.tokenize(text)
+        return self._added.cut(text, self._cut)
+
+    def _normalize(self, text):
+        text = self._replace(text)
+        return text if self._spacing is None else self._spacing.tidy(text)
+
+    def _cut(self, text):
+        if not self._normal:
+            text = self._normalize(text)
+        pieces = self._tokenizer.tokenize(text if self._spacing is None else with_space(text))
         ids = tf.gather(self._ids, pieces.values) if self._mapped else pieces.values
         rows = tf.cast(pieces.row_splits, tf.int64)
         return tf.RaggedTensor.from_row_splits(ids, rows, validate=False)
@@ -136,7 +211,16 @@ class SentencePieceTokenizer:
     @property
     def settings(self) -> dict:
         """What `load` needs to know besides the files."""
-        return {"mapped": self._mapped}
+        settings: dict[str, Any] = {"mapped": self._mapped}
+        if self._named:
+            settings["special_tokens"] = self.special_tokens
+        if self.added_tokens:
+            settings["added_tokens"] = [token.to_dict() for token in self.added_tokens]
+        if self._spaces:
+            settings["spaces"] = self._spaces
+        if self._spacing is not None:
+            settings["spacing"] = self._spacing._asdict()
+        return settings
 
     def save(self, folder) -> None:
         """Write the model as `spiece.model`, and `vocab.json` if the ids are not the model's."""
@@ -147,23 +231,27 @@ class SentencePieceTokenizer:
             (folder / VOCABULARY).write_text(json.dumps(ids, ensure_ascii=False), "utf-8")
 
     @classmethod
-    def load(cls, folder, mapped: bool = False) -> "SentencePieceTokenizer":
-        """Read what `save` wrote.
+    def load(cls, folder, mapped: bool = False, **settings) -> "SentencePieceTokenizer":
+        """Read what `save` wrote; settings are those of `settings`.
 
         Raises:
             OSError: If a file can't be read.
             ValueError: If one is damaged.
         """
         folder = Path(folder)
-        return cls.from_files(folder / MODEL, folder / VOCABULARY if mapped else None)
+        settings["added_tokens"] = read_added(settings.get("added_tokens"))
+        if "spacing" in settings:
+            settings["spacing"] = Spacing.from_dict(settings["spacing"])
+        return cls.from_files(folder / MODEL, folder / VOCABULARY if mapped else None, **settings)
 
     @classmethod
-    def from_files(cls, model, vocabulary=None) -> "SentencePieceTokenizer":
+    def from_files(cls, model, vocabulary=None, **settings) -> "SentencePieceTokenizer":
         """Read published files.
 
         Args:
             model: Path of the model, such as `spiece.model` or `source.spm`.
             vocabulary: Path of a `vocab.json`, an id for each piece, or None for the model's ids.
+            **settings: Other arguments of the class.
 
         Raises:
             OSError: If a file can't be read.
@@ -171,70 +259,41 @@ class SentencePieceTokenizer:
         """
         content = Path(model).read_bytes()
         try:
-            _parse(content)
+            read_model(content)
         except ValueError as error:
             raise ValueError(f"{model} is no SentencePiece model: {error}") from None
         pieces = None
         try:
             pieces = None if vocabulary is None else read_ids(Path(vocabulary))
-            return cls(content, pieces)
+            return cls(content, pieces, **settings)
         except ValueError as error:
             raise ValueError(f"{vocabulary or model}: {error}") from None
 
 
-def _parse(model: bytes) -> tuple[list[tuple[str, int]], bool, bool]:
-    """Return a model's pieces with their kinds, and what it does with spaces.
+def _check(special_tokens, ids) -> None:
+    for role, name in special_tokens.items():
+        if role not in SPECIAL_NAMES:
+            raise ValueError(
+                f"special_tokens has {role!r}; the roles are {', '.join(SPECIAL_NAMES)}."
+            )
+        if name not in ids:
+            raise ValueError(f"the special token {name!r} is not in the vocabulary.")
 
-    That is whether it leaves out those that are too many, and whether it puts one before a text.
 
-    A model is a protocol buffer: field 1 is a piece (1 its name, 3 its kind), field 2 how it was
-    trained (3 the algorithm), field 3 how text is normalised (3 whether a space is put before it,
-    4 whether extra spaces go).
+def _rules_for(contents: Sequence[str], table: bytes) -> dict[str, str]:
+    """Choose the rules of a table that may make one of some strings out of a text.
+
+    These are the ones for single characters that become characters of the strings, or nothing.
     """
-    pieces, algorithm, strips, begins_words = [], _UNIGRAM, True, True
-    try:
-        for field, content in _fields(model):
-            if field == 1:
-                parts = dict(_fields(content))
-                pieces.append((parts[1].decode("utf-8"), parts.get(3, 1)))
-            elif field == 2:
-                algorithm = dict(_fields(content)).get(3, _UNIGRAM)
-            elif field == 3:
-                settings = dict(_fields(content))
-                begins_words, strips = (bool(settings.get(i, True)) for i in (3, 4))
-    except (IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise ValueError("it is damaged.") from error
-    if not pieces:
-        raise ValueError("it has no pieces.")
-    if algorithm != _UNIGRAM:
-        raise ValueError("it is not a unigram model.")
-    if any(kind == _BYTE for _, kind in pieces):
-        raise ValueError("it spells what is unknown in bytes, which is not supported.")
-    return pieces, strips, begins_words
+    rules = {c: to for c, to in read_table(table).items() if len(c) == 1}
+    wanted = {c for content in contents for c in "".join(rules.get(x, x) for x in content)}
+    return {c: to for c, to in rules.items() if wanted.issuperset(to)}
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield the fields of a protocol buffer by number."""
-    place = 0
-
-    def number() -> int:
-        nonlocal place
-        value = shift = 0
-        while True:
-            byte = data[place]
-            place += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while place < len(data):
-        key = number()
-        if key & 7 == 0:
-            yield key >> 3, number()
-            continue
-        size = {1: 8, 5: 4}.get(key & 7) or number()
-        if key & 7 in (3, 4, 6, 7) or place + size > len(data):
-            raise IndexError
-        yield key >> 3, data[place : place + size]
-        place += size
+def _replacing(rules: Mapping[str, str]):
+    """Make a function that replaces characters of strings `(B,)` in the graph."""
+    choice = np.zeros(CODE_POINTS, np.int32)
+    strings = [b"", *(to.encode() for to in rules.values())]
+    choice[[ord(c) for c in rules]] = range(1, len(strings))
+    model = tf.constant(normalizer_model(strings, choice))
+    return functools.partial(normalized, model=model)

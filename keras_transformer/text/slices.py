@@ -60,7 +60,7 @@ def words_between(text, begins, ends):
     kept = tf.logical_and(inside, tf.logical_not(again))
     before = tf.concat([[0], tf.cumsum(tf.cast(kept, tf.int32))], 0)
     values = tf.where(white, tf.constant(_SPACE), values)
-    return _bytes_joiner().join_rows(
+    return bytes_joiner().join_rows(
         tf.gather(values, tf.where(kept)[:, 0]), tf.cast(tf.gather(before, rows), tf.int64)
     )
 
@@ -82,5 +82,6 @@ def owners(begins, size):
     return tf.cumsum(counts)[:-1] - 1
 
 
-def _bytes_joiner():
+def bytes_joiner() -> Joiner:
+    """Return what joins bytes, as numbers, to strings."""
     return Joiner([bytes([byte]) for byte in range(256)], [True] * 256, None, ())

@@ -6,6 +6,7 @@ beside its files, which says what kind it is and how it is set.
 
 import json
 from pathlib import Path
+from typing import Any
 
 from keras_transformer.text.bert import BertTokenizer
 from keras_transformer.text.byte_pairs import BytePairTokenizer
@@ -74,6 +75,10 @@ def load_tokenizer(folder) -> Tokenizer:
         settings = json.loads(path.read_bytes().decode("utf-8"))
         if not isinstance(settings, dict):
             raise ValueError("it is no JSON object.")
+        if "model" in settings and "kind" not in settings:
+            raise ValueError(
+                "it is Hugging Face's; `keras-transformer import` makes a run of such a folder."
+            )
         kind = settings.pop("kind", None)
         if not isinstance(kind, str) or kind not in _KINDS:
             raise ValueError(f"its kind is {kind!r}; the kinds are {', '.join(_KINDS)}.")
@@ -84,16 +89,39 @@ def load_tokenizer(folder) -> Tokenizer:
     return chosen.load(folder / chosen.file, **settings)
 
 
-def _check(kind: str, settings: dict) -> None:
-    known: dict[str, dict[str, type]] = {
-        BertTokenizer.kind: {"lowercase": bool},
-        BytePairTokenizer.kind: {"special_tokens": dict},
-        SentencePieceTokenizer.kind: {"mapped": bool},
-    }
-    expected = known.get(kind, {})
-    if settings.keys() != expected.keys():
-        given, wanted = (", ".join(sorted(names)) or "none" for names in (settings, expected))
-        raise ValueError(f"its settings are {given}; those of {kind} are {wanted}.")
+# What each kind is set by: the types of values that have to be there, and of those that may.
+_TRUTH, _ROLES, _TOKENS = (bool,), (dict,), (list,)
+_REQUIRED: dict[str, dict[str, tuple[type, ...]]] = {
+    BertTokenizer.kind: {"lowercase": _TRUTH},
+    BytePairTokenizer.kind: {"special_tokens": _ROLES},
+    SentencePieceTokenizer.kind: {"mapped": _TRUTH},
+}
+_OPTIONAL: dict[str, dict[str, tuple[type, ...]]] = {
+    BertTokenizer.kind: {
+        "strip_accents": _TRUTH,
+        "chinese_characters": _TRUTH,
+        "special_tokens": _ROLES,
+        "added_tokens": _TOKENS,
+    },
+    BytePairTokenizer.kind: {"add_prefix_space": _TRUTH, "added_tokens": _TOKENS},
+    SentencePieceTokenizer.kind: {
+        "special_tokens": _ROLES,
+        "added_tokens": _TOKENS,
+        "spaces": (str,),
+        "spacing": (dict,),
+    },
+}
+
+
+def _check(kind: str, settings: dict[str, Any]) -> None:
+    required, optional = _REQUIRED.get(kind, {}), _OPTIONAL.get(kind, {})
+    if not required.keys() <= settings.keys() <= required.keys() | optional.keys():
+        given, wanted = (", ".join(sorted(names)) or "none" for names in (settings, required))
+        more = f", and maybe {', '.join(sorted(optional))}" if optional else ""
+        raise ValueError(f"its settings are {given}; those of {kind} are {wanted}{more}.")
     for name, value in settings.items():
-        if not isinstance(value, expected[name]):
+        good = isinstance(value, (required | optional)[name])
+        if name == "special_tokens" and isinstance(value, dict):
+            good = all(isinstance(token, str) for token in value.values())
+        if not good:
             raise ValueError(f"{name} is {value!r}.")

@@ -1,6 +1,7 @@
 """Make bert_tokens.json: what Hugging Face's BERT tokeniser gives. It needs `tokenizers`."""
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 
@@ -18,7 +19,7 @@ PIECES = [
 ]
 
 
-def reference(vocabulary, lowercase):
+def reference(vocabulary, lowercase, strip_accents=None, chinese=True):
     tokenizer = Tokenizer(
         models.WordPiece(
             {piece: i for i, piece in enumerate(vocabulary)},
@@ -27,7 +28,10 @@ def reference(vocabulary, lowercase):
         )
     )
     tokenizer.normalizer = normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase
+        clean_text=True,
+        handle_chinese_chars=chinese,
+        strip_accents=strip_accents,
+        lowercase=lowercase,
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return lambda rows: [encoding.ids for encoding in tokenizer.encode_batch(rows)]
@@ -46,6 +50,14 @@ def main():
         content[name] = tokenize(rows)
         ids = np.array([i for row in tokenize(every) for i in (*row, -1)], "<i4")
         content[f"{name}_characters"] = hashlib.sha256(ids.tobytes()).hexdigest()
+    # Each character of all kinds, and the texts, under every rule.
+    some = [f"a{chr(c)}b" for c in range(0x3100)]
+    some += [f"a{chr(c)}b" for c in range(0x3100, 0x30000, 7) if not 0xD800 <= c < 0xE000]
+    for rules in itertools.product((True, False), repeat=3):
+        found = reference(vocabulary, *rules)([*rows, *some])
+        ids = np.array([i for row in found for i in (*row, -1)], "<i4")
+        name = " ".join(str(int(rule)) for rule in rules)
+        content.setdefault("rules", {})[name] = hashlib.sha256(ids.tobytes()).hexdigest()
     path = Path(__file__).with_name("bert_tokens.json")
     path.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), "utf-8")
 

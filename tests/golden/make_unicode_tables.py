@@ -3,7 +3,7 @@
 import textwrap
 import unicodedata
 
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 
 def ranges(codes):
@@ -22,6 +22,14 @@ def what_bert_makes(characters, lowercase):
     split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
     rows = {c: " ".join(w for w, _ in split(normalize(f"q{c}q")))[1:-1] for c in characters}
     return lambda kind: {ord(c) for c in characters if rows[c] == kind(c)}
+
+
+def part_of_words(characters):
+    """Tell beside which characters a token that counts as a single word is not found."""
+    tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.add_tokens([AddedToken("<x>", single_word=True, normalized=False)])
+    found = tokenizer.encode_batch([f"{c}<x>" for c in characters])
+    return [ord(c) for c, row in zip(characters, found, strict=True) if 1 not in row.ids]
 
 
 def main():
@@ -43,6 +51,7 @@ def main():
         "WHITE_SPACE": map(ord, set(characters) - letters - numbers - others),
         "LETTERS": map(ord, letters),
         "NUMBERS": map(ord, numbers),
+        "WORD": part_of_words(characters),
     }
     for name, codes in tables.items():
         print(f'{name} = """\n{ranges(codes)}\n"""\n')
