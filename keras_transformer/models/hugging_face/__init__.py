@@ -75,6 +75,11 @@ def read_checkpoint(folder, head: str | None = None, dtype=None) -> Checkpoint:
             f"{folder / 'config.json'} is of the unknown type {kind!r}; known are "
             f"{', '.join(READERS)}."
         )
+    if package is not None and kind not in encoders.FIELDS:
+        raise InputError(
+            f"{folder} holds a sentence encoder of the type {kind!r}, which is not built; built "
+            f"are {', '.join(encoders.FIELDS)}."
+        )
     FIELDS[kind].check(published, folder / "config.json")
     tensors = _named_as_now(read_tensors(folder), folder)
     tensors |= {} if package is None else package.tensors

@@ -189,6 +189,8 @@ def read_encoder(published, tensors, package, head, dtype):
         or (name.startswith(f"{prefix}pooler.") and pooler != f"{prefix}pooler.dense")
         or (backbone and is_of_another_head(name, names.outer))
     }
+    if package is not None and cls is not SentenceEncoder:
+        ignored |= set(package.tensors)
     return model, weights, ignored
 
 
