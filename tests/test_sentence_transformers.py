@@ -247,9 +247,9 @@ def test_a_prompt_stands_before_each_text(sentences, tmp_path):
 
 
 def test_a_classifier_has_no_prompts(tmp_path):
+    folder = CHECKPOINTS / "bert-classifier"
     with pytest.raises(InputError, match="no sentence encoder"):
-        shutil.copytree(CHECKPOINTS / "bert-classifier", tmp_path / "there")
-        import_checkpoint(tmp_path / "there", tmp_path / "run", prompt="query")
+        import_checkpoint(folder, tmp_path / "run", prompt="query")
 
 
 @pytest.mark.parametrize("text", ["größe: ", "x", "\0 \n"])

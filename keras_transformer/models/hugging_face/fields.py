@@ -66,7 +66,7 @@ class Fields:
                         f"{place} says {name}={value!r}, which {rule.changes}; only {built} is "
                         "built, so the numbers would be wrong."
                     )
-            elif name not in self.understood and name not in self.harmless and not _unset(value):
+            elif name not in self.understood and name not in self.harmless and not is_unset(value):
                 raise InputError(
                     f"{place} says {name}={value!r}, which {CHANGES.get(name, UNKNOWN)}. "
                     "It is not built. If you are sure that it changes nothing, take it out of the "
@@ -90,7 +90,8 @@ CHANGES = {
 }
 
 
-def _unset(value):
+def is_unset(value: Any) -> bool:
+    """Say whether a field has no value: nothing, false (not 0, which may be an id), or empty."""
     return value is None or value is False or (isinstance(value, (str, list, dict)) and not value)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.checkpoints import read_json
-from keras_transformer.models.hugging_face.fields import GENERATION, Fields
+from keras_transformer.models.hugging_face.fields import GENERATION, Fields, is_unset
 
 FILE = "generation_config.json"
 FIELDS = Fields(
@@ -92,7 +92,7 @@ def notes_of_generation(folder: Path, published: dict[str, Any], config) -> list
     said = {
         name: value
         for name, value in fields.items()
-        if value not in (None, False, [], {}, "") and value != DEFAULTS.get(name)
+        if not is_unset(value) and value != DEFAULTS.get(name)
     }
     _leave_out_what_holds(said, config)
     notes = []
