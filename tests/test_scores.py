@@ -11,6 +11,7 @@ from fixtures_encoders import PIECES
 from keras_transformer.errors import InputError
 from keras_transformer.models import BertConfig, SequenceClassifier
 from keras_transformer.models.hugging_face import read_checkpoint
+from keras_transformer.models.hugging_face.scores import scores_of
 from keras_transformer.text import BertTokenizer
 from keras_transformer.text_encoders import TextClassifier
 from keras_transformer.training.importing import import_checkpoint
@@ -25,10 +26,6 @@ def sigmoid(x):
 
 def softmax(x):
     return np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
-
-
-def same(x):
-    return x
 
 
 @pytest.fixture
@@ -58,26 +55,41 @@ def logits_of(servable, texts):
     return np.array(found)
 
 
-CASES = [
-    (3, {}, softmax),
-    (3, {"problem_type": "single_label_classification"}, softmax),
-    (3, {"problem_type": "multi_label_classification"}, sigmoid),
-    (3, {"problem_type": "regression"}, same),
-    (3, {"sentence_transformers": {"activation_fn": IDENTITY, "version": "4"}}, softmax),
-    (3, {"sentence_transformers": {"activation_fn": SIGMOID}}, sigmoid),
-    (1, {}, sigmoid),
-    (1, {"problem_type": "single_label_classification"}, sigmoid),
-    (1, {"problem_type": "regression"}, same),
-    (1, {"sbert_ce_default_activation_function": IDENTITY}, same),
-    (1, {"sbert_ce_default_activation_function": SIGMOID}, sigmoid),
-    (1, {"sentence_transformers": {"activation_fn": IDENTITY}}, same),
+SAID = [
+    (3, {}, None),
+    (3, {"problem_type": "single_label_classification"}, None),
+    (3, {"problem_type": "multi_label_classification"}, "sigmoid"),
+    (3, {"problem_type": "regression"}, "none"),
+    (3, {"sentence_transformers": {"activation_fn": IDENTITY, "version": "4"}}, None),
+    (3, {"sentence_transformers": {"activation_fn": SIGMOID}}, "sigmoid"),
+    (1, {}, None),
+    (1, {"problem_type": "single_label_classification"}, None),
+    (1, {"problem_type": "multi_label_classification"}, "sigmoid"),
+    (1, {"problem_type": "regression"}, "none"),
+    (1, {"sbert_ce_default_activation_function": IDENTITY}, "none"),
+    (1, {"sbert_ce_default_activation_function": SIGMOID}, "sigmoid"),
+    (1, {"sentence_transformers": {"activation_fn": IDENTITY}}, "none"),
 ]
 
 
-@pytest.mark.parametrize(("count", "fields", "become"), CASES, ids=str)
-def test_logits_become_what_the_file_says(folder, tmp_path, count, fields, become):
+@pytest.mark.parametrize(("count", "fields", "scores"), SAID, ids=str)
+def test_files_say_what_logits_become(count, fields, scores):
+    assert scores_of(fields, None, count) == scores
+
+
+@pytest.mark.parametrize(
+    ("count", "problem", "become"),
+    [
+        (3, None, softmax),
+        (3, "multi_label_classification", sigmoid),
+        (1, None, sigmoid),
+        (1, "regression", lambda x: x),
+    ],
+    ids=["one of several", "several", "score", "number"],
+)
+def test_logits_become_what_the_file_says(folder, tmp_path, count, problem, become):
     with_labels(folder, count)
-    change(folder, **fields)
+    change(folder, problem_type=problem)
     servable = import_checkpoint(folder, tmp_path / "run").servable()
     logits = logits_of(servable, TEXTS)
     found = servable.call("serving_default", text=TEXTS)

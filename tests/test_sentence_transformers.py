@@ -12,7 +12,9 @@ from fixtures_encoders import PIECES
 
 from keras_transformer.errors import InputError
 from keras_transformer.models import from_hugging_face
+from keras_transformer.models.hugging_face.sentence_transformers import read_package
 from keras_transformer.text.prefix import prefixed
+from keras_transformer.text_encoders import SentenceEmbedder
 from keras_transformer.training.importing import import_checkpoint
 
 __all__ = ["copy"]
@@ -228,20 +230,29 @@ TEXTS = ["c d e", "", "bed"]
 
 
 def test_a_prompt_stands_before_each_text(sentences, tmp_path):
-    runs = {
-        name: import_checkpoint(sentences, tmp_path / f"run{name}", prompt=name).servable()
-        for name in (None, "passage", "")
-    }
-    for name, text in ((None, "a b "), ("passage", "c ")):
-        found = runs[name].call("serving_default", text=TEXTS)["embedding"]
-        by_hand = [f"{text}{one}" for one in TEXTS]
-        wanted = runs[""].call("serving_default", text=by_hand)["embedding"]
-        np.testing.assert_allclose(found, wanted, atol=1e-6)
-        plain = runs[""].call("serving_default", text=TEXTS)["embedding"]
-        assert np.abs(found - plain).max() > 1e-3
-        ids = runs[name].call("tokenize", text=TEXTS)["ids"]
-        assert ids.tolist() == runs[""].call("tokenize", text=by_hand)["ids"].tolist()
-        assert runs[name].prompts == {"query": "a b ", "passage": "c "}
+    run = import_checkpoint(sentences, tmp_path / "run", prompt="passage")
+    servable = run.servable()
+    plain = SentenceEmbedder(servable.model, servable.tokenizer, 10)
+    found = servable.call("serving_default", text=TEXTS)["embedding"]
+    by_hand = [f"c {one}" for one in TEXTS]
+    wanted = plain.call("serving_default", text=by_hand)["embedding"]
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    without = plain.call("serving_default", text=TEXTS)["embedding"]
+    assert np.abs(found - without).max() > 1e-3
+    ids = servable.call("tokenize", text=TEXTS)["ids"]
+    assert ids.tolist() == plain.call("tokenize", text=by_hand)["ids"].tolist()
+    assert servable.max_length == 10
+    assert servable.prompts == {"query": "a b ", "passage": "c "}
+
+
+def test_a_prompt_is_chosen_by_its_name(sentences, tmp_path):
+    prompts = {"query": "a b ", "passage": "c "}
+    for name, wanted in ((None, {"prompt": "a b "}), ("", {})):
+        head = import_checkpoint(sentences, tmp_path / "run", None, True, prompt=name).head()
+        assert {k: head.settings[k] for k in head.settings if "prompt" in k} == {
+            **wanted,
+            "prompts": prompts,
+        }
     with pytest.raises(InputError, match="no prompt 'other'; the checkpoint has passage, query"):
         import_checkpoint(sentences, tmp_path / "other", prompt="other")
 
@@ -273,12 +284,10 @@ def test_texts_are_joined_byte_by_byte(text):
     ],
     ids=str,
 )
-def test_the_greatest_length_is_found(sentences, tmp_path, own, tokenizer, wanted):
+def test_the_greatest_length_is_found(sentences, own, tokenizer, wanted):
     path = sentences / "sentence_bert_config.json"
     path.unlink()
     if own is not None:
         write(path, own)
     write(sentences / "tokenizer_config.json", tokenizer)
-    run = import_checkpoint(sentences, tmp_path / "run")
-    assert run.head().max_length == wanted
-    assert run.servable().max_length == (wanted or 12)
+    assert read_package(sentences).max_length == wanted

@@ -47,6 +47,11 @@ _BOTH = COMMON | Fields(
         "encoder_layerdrop",
         "init_std",
         "num_hidden_layers",  # another name of encoder_layers
+        # Of how smaller models were made of larger ones.
+        "replacing_rate",
+        "save_step",
+        "student_decoder_layers",
+        "student_encoder_layers",
     },
     only={
         "add_final_layer_norm": Only((False,), "adds a norm behind the blocks, as in mBART"),

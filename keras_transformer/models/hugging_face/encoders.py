@@ -85,7 +85,9 @@ _ENCODERS = COMMON | Fields(
 FIELDS = {
     "bert": _ENCODERS
     | Fields(
-        harmless={  # of a head that was never published, in Google's own files
+        harmless={
+            "emb_size",  # what other programs call hidden_size
+            # Of a head that was never published, in Google's own files.
             "pooler_fc_size",
             "pooler_num_attention_heads",
             "pooler_num_fc_layers",

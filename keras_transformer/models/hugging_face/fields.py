@@ -92,7 +92,9 @@ CHANGES = {
 
 def is_unset(value: Any) -> bool:
     """Say whether a field has no value: nothing, false (not 0, which may be an id), or empty."""
-    return value is None or value is False or (isinstance(value, (str, list, dict)) and not value)
+    if isinstance(value, dict):
+        return all(map(is_unset, value.values()))
+    return value is None or value is False or (isinstance(value, (str, list)) and not value)
 
 
 def _same(value, other):
@@ -194,10 +196,13 @@ COMMON = Fields(
         "dtype",
         "eos_token_id",
         "eos_token_ids",
+        "export_model_type",
         "finetuning_task",
         "gradient_checkpointing",
         "initializer_range",
+        "language",
         "mask_token_id",
+        "name",
         "output_attentions",
         "output_hidden_states",
         "output_past",
@@ -209,6 +214,7 @@ COMMON = Fields(
         "tokenizer_class",
         "torch_dtype",
         "torchscript",
+        "transformers.js_config",
         "transformers_version",
         "unk_token_id",
         "use_bfloat16",

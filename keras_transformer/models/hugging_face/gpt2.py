@@ -34,6 +34,7 @@ FIELDS = {
             "vocab_size",
         },
         harmless={
+            "n_special",
             "n_ctx",  # the older name of n_positions, which is there too
             "predict_special_tokens",
             "reorder_and_upcast_attn",  # the order of operations, against overflow in 16 bits
