@@ -3,11 +3,12 @@
 Shapes: B batch, S length, D width, C labels.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 
 # isort: split
-
-from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -189,9 +190,10 @@ class SentenceEmbedder(TextEncoder):
     @property
     def description(self):
         """What the model is for, in a sentence."""
-        return (
+        what = (
             "Gives a text a vector, so that texts of like meaning have vectors of like direction."
         )
+        return f"{what} Before each text stands {self.prompt!r}." if self.prompt else what
 
     def answer(self, outputs):
         """Name the vector.
@@ -222,6 +224,12 @@ class TextClassifier(TextEncoder):
     """
 
     answers = ("label", "label")
+    tensors: ClassVar[dict[str, str]] = {
+        "score": "The number of the only label.",
+        "text_pair": "The second text of a pair, UTF-8.",
+        "probability": "Probability of that label, or its number where labels have numbers.",
+        "probabilities": "That of each label.",
+    }
 
     def __init__(
         self, model, tokenizer, labels, max_length=None, scores: str | None = None, pairs=False
@@ -279,5 +287,5 @@ class TextClassifier(TextEncoder):
             As `answer`.
         """
         first, second = map(self.tokenizer.tokenize, (text, text_pair))
-        pair = join_pairs(first, second, self.model.config, self.max_length)
+        pair = join_pairs(first, second, self.model.config, self.max_length, odd_to_longer=True)
         return self.answer(self.run_model(pair["ids"], pair["segment_ids"]))

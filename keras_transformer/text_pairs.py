@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_transformer.text.word_pieces import padded
 
 
-def join_pairs(question_ids, passage_ids, config, max_length: int):
+def join_pairs(question_ids, passage_ids, config, max_length: int, odd_to_longer: bool = False):
     """Put pairs of texts, such as questions and passages, into rows of tokens.
 
     A model with one segment has a second [SEP] between them, as RoBERTa's was trained.
@@ -21,7 +21,9 @@ def join_pairs(question_ids, passage_ids, config, max_length: int):
         question_ids: Ragged int32 tensor `(B, (Q))`, without special tokens.
         passage_ids: Ragged int32 tensor `(B, (P))`, likewise.
         config: A `BertConfig`.
-        max_length: Most tokens of a row.
+        max_length: Most tokens of a row. Where both texts are too long, each has half of the room.
+        odd_to_longer: Whether a token that is left over then is the longer text's, as published
+            models of pairs read them; otherwise it is the second's, which holds an answer.
 
     Returns:
         Dict of `ids`, int32 `(B, S)`, padded; `segment_ids`, int32 `(B, S)`, 1 in the passage and
@@ -32,7 +34,10 @@ def join_pairs(question_ids, passage_ids, config, max_length: int):
     between = 1 if config.num_segments > 1 else 2
     room = max_length - 2 - between
     whole = [tf.cast(ids.row_lengths(), tf.int32) for ids in (question_ids, passage_ids)]
-    questions = tf.minimum(whole[0], tf.maximum(room // 2, room - whole[1]))
+    half = room // 2  # for each where both are too long, and a token may be left over
+    if odd_to_longer:
+        half += room % 2 * tf.cast(whole[0] > whole[1], tf.int32)
+    questions = tf.minimum(whole[0], tf.maximum(half, room - whole[1]))
     passages = tf.minimum(whole[1], room - questions)
     begins = 1 + questions + between
     width = tf.reduce_max(tf.concat([begins + passages + 1, [1]], 0))

@@ -110,11 +110,20 @@ def test_pairs_of_texts_are_scored_as_the_encoder_reads_them(folder, name):
         model = SequenceClassifier(fields, num_labels=1)
     tokenizer = BertTokenizer.load(folder / "vocab.txt")
     servable = TextClassifier(model, tokenizer, ["fits"], pairs=True)
-    found = servable.call("pair", text=["a cab", "b"], text_pair=["bed", "a b c d e f g h i j a b"])
+    firsts = ["a cab", "b", "a b c d e f g h i", "a b c d e f"]
+    seconds = ["bed", "a b c d e f g h i j a b", "j i h g f e", "j i h g f e d c b a"]
+    found = servable.call("pair", text=firsts, text_pair=seconds)
     ids = {piece: i for i, piece in enumerate(PIECES)}
     ends = ["[SEP]"] if name.startswith("bert") else ["[SEP]", "[SEP]"]
-    long = [*"abcdefghij"][: 8 if name.startswith("bert") else 7]  # cut to 12 tokens
-    rows = [(["a", "cab"], ["b", "##e", "##d"]), (["b"], long)]
+    room = 11 - len(ends) - 1  # of 12 tokens
+    down = "jihgfedcba"  # of two that are too long the longer has one more, if one is left over
+    half, rest = room // 2, room - room // 2
+    rows = [
+        (["a", "cab"], ["b", "##e", "##d"]),
+        (["b"], [*"abcdefghij"][: room - 1]),
+        ([*"abcdefghi"][:rest], [*down][:half]),
+        ([*"abcdef"][:half], [*down][:rest]),
+    ]
     for score, (first, second) in zip(found["score"], rows, strict=True):
         row = ["[CLS]", *first, *ends, *second, "[SEP]"]
         inputs = {"token_ids": np.array([[ids[piece] for piece in row]], "int32")}
