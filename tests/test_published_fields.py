@@ -93,6 +93,7 @@ def test_a_field_that_changes_the_model_is_refused_by_name(copy, kind, name, val
         ("bert", "JinaBertModel"),
         ("roberta", "RobertaForCausalLM"),
         ("electra", "ElectraForMultipleChoice"),
+        ("electra", "ElectraModel"),
         ("gpt2", "GPT2ForSequenceClassification"),
         ("t5", "T5ForSequenceClassification"),
         ("t5", "T5EncoderModel"),

@@ -12,9 +12,11 @@ from keras_transformer.errors import InputError
 from keras_transformer.models import BertConfig, SequenceClassifier
 from keras_transformer.models.hugging_face import read_checkpoint
 from keras_transformer.models.hugging_face.scores import scores_of
+from keras_transformer.tasks import Head
 from keras_transformer.text import BertTokenizer
 from keras_transformer.text_encoders import TextClassifier
 from keras_transformer.training.importing import import_checkpoint
+from keras_transformer.training.new_run import _Start
 
 TEXTS = ["a cab", "", "bed, fig. j"]
 IDENTITY, SIGMOID = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"
@@ -191,3 +193,10 @@ def test_a_single_number_is_learned_as_any_logits_are():
     assert model.output.shape == (None, 1)
     with pytest.raises(InputError, match="num_labels must be at least 1, got 0"):
         SequenceClassifier(BertConfig(vocabulary_size=12, **tiny), num_labels=0)
+
+
+def test_training_goes_on_with_one_label_of_several():
+    settings = {"pooling": "mean", "scores": "sigmoid", "pairs": True}
+    head = Head("classification", ("a", "b"), settings)
+    start = _Start(None, None, None, head)  # type: ignore[arg-type]
+    assert start.settings_for("classification") == {"pooling": "mean"}

@@ -11,6 +11,10 @@ from fixtures_checkpoints import CHECKPOINTS, copy, refused, rewrite, tensors_of
 from fixtures_encoders import PIECES
 
 from keras_transformer.errors import InputError
+from keras_transformer.export import load
+from keras_transformer.export.saved_model import export_saved_model
+from keras_transformer.export.tflite import TF_TEXT_OPS, convert
+from keras_transformer.layers.caches import writing_slices
 from keras_transformer.models import from_hugging_face
 from keras_transformer.models.hugging_face.sentence_transformers import read_package
 from keras_transformer.text.prefix import prefixed
@@ -243,6 +247,21 @@ def test_a_prompt_stands_before_each_text(sentences, tmp_path):
     assert ids.tolist() == plain.call("tokenize", text=by_hand)["ids"].tolist()
     assert servable.max_length == 10
     assert servable.prompts == {"query": "a b ", "passage": "c "}
+
+
+def test_prompts_and_poolings_are_in_the_tflite_too(sentences, tmp_path):
+    servable = import_checkpoint(sentences, tmp_path / "run").servable()
+    file = servable.lite_files[""]
+    with writing_slices():
+        export_saved_model(servable, tmp_path / "graph", file.signatures)
+    ops = file.custom_ops | TF_TEXT_OPS
+    content = convert(tmp_path / "graph", file.signatures, ops, "float32")
+    (tmp_path / "model.tflite").write_bytes(content)
+    lite = load(tmp_path / "model.tflite")
+    for texts in (TEXTS, TEXTS[:1], ["a b c d e f g h i j a b c", "größe", ""]):
+        found = lite.call("serving_default", text=np.array(texts, object))["embedding"]
+        wanted = servable.call("serving_default", text=texts)["embedding"]
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_a_prompt_is_chosen_by_its_name(sentences, tmp_path):

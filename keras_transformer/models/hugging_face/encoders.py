@@ -210,6 +210,11 @@ def _class_of(published, package, head):
         if ending in HEADS:
             if kind == "electra" and ending == "ForPreTraining":
                 return Electra
+            if kind == "electra" and ending == "Model":
+                raise InputError(
+                    f"config.json says architectures={[architecture]!r}, which has no head; choose "
+                    "one to make of it, such as SentenceEncoder."
+                )
             return HEADS[ending] or BACKBONES[kind]
     return BACKBONES[kind]
 
