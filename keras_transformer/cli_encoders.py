@@ -37,7 +37,7 @@ def import_(
     overwrite: Annotated[bool, typer.Option(help="Replace a run in --output.")] = False,
     prompt: Annotated[
         str | None,
-        typer.Option(help="Prompt to put before each text, by name; the checkpoint's own if not given."),
+        typer.Option(help="Name of the prompt before each text; the checkpoint's if not given."),
     ] = None,
 ) -> None:
     """Make a run folder of a published checkpoint, so that `export` takes it."""
