@@ -36,15 +36,24 @@ def import_(
         typer.Option(help="Make another model of it, such as SentenceEncoder."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a run in --output.")] = False,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="Name of the prompt before each text; the checkpoint's if not given."),
+    ] = None,
 ) -> None:
     """Make a run folder of a published checkpoint, so that `export` takes it."""
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.")
     from keras_transformer.training.importing import import_checkpoint
 
-    run = import_checkpoint(folder, output, head, overwrite)
+    console = _console()
+
+    def tell(note):
+        console.print(note, markup=False)
+
+    run = import_checkpoint(folder, output, head, overwrite, prompt, tell)
     kind = run.head().task
-    _console().print(f"{run.path}: a model for {kind}; export takes it", markup=False)
+    console.print(f"{run.path}: a model for {kind}; export takes it", markup=False)
 
 
 def embed(

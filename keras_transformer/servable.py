@@ -201,7 +201,7 @@ def check_labels(labels, model) -> list[str]:
     return names
 
 
-def likeliest(logits, labels: list[str], real=None):
+def likeliest(logits, labels: list[str], real=None, activation=tf.nn.softmax):
     """Take the likeliest label.
 
     Args:
@@ -209,12 +209,13 @@ def likeliest(logits, labels: list[str], real=None):
         labels: Names of the C labels.
         real: Bool tensor `(...)`: where there is something to label. Elsewhere the label is "" and
             its probability 0.
+        activation: Function from logits to probabilities.
 
     Returns:
         Strings `(...)`, the labels; float32 `(...)`, their probabilities; and float32 `(..., C)`,
         the probabilities of all of them.
     """
-    probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+    probabilities = activation(tf.cast(logits, tf.float32))
     best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
     probability = tf.reduce_max(probabilities, axis=-1)
     if real is not None:

@@ -60,8 +60,9 @@ class Head:
     Args:
         task: One of `TASKS`.
         labels: Names of the labels, in the order of the logits; empty where there are none.
-        settings: Arguments of the head, such as `pooling`; of what classifies images those of
-            `images.prepare_pixels`, `image_mean` and `image_std`.
+        settings: Arguments of the head, such as `pooling`, and of what answers with it, such as
+            the `scores` of `TextClassifier` and the `prompt` of `SentenceEmbedder`; of what
+            classifies images those of `images.prepare_pixels`, `image_mean` and `image_std`.
         max_length: Most tokens of a text, if fewer than the model takes.
     """
 
@@ -105,7 +106,8 @@ def make_model(config: StackConfig, head: Head, dtype=None):
     """
     check_family(config, head.task)
     if head.task in HEADS:
-        settings = dict(head.settings)
+        known = HEADS[head.task].settings
+        settings = {name: value for name, value in head.settings.items() if name in known}
         if head.task in LABEL:
             settings["num_labels"] = len(head.labels)
         return HEADS[head.task](config, dtype=dtype, **settings)
@@ -131,12 +133,16 @@ def make_servable(
         return TextGenerator(model, tokenizer, options, jit_compile)
     if options is not None or jit_compile:
         raise InputError(f"A model for {head.task} writes no text: options of generation are not.")
+    of_model = HEADS[head.task].settings if head.task in HEADS else ()
+    more = {name: value for name, value in head.settings.items() if name not in of_model}
     make: dict[str, Callable[[], Servable]] = {
         MASKED_LM: lambda: MaskFiller(model, tokenizer, head.max_length),
-        CLASSIFICATION: lambda: TextClassifier(model, tokenizer, head.labels, head.max_length),
+        CLASSIFICATION: lambda: TextClassifier(
+            model, tokenizer, head.labels, head.max_length, **more
+        ),
         TOKEN_CLASSIFICATION: lambda: TokenLabeller(model, tokenizer, head.labels, head.max_length),
         QUESTION_ANSWERING: lambda: PassageReader(model, tokenizer, head.max_length),
-        EMBEDDING: lambda: SentenceEmbedder(model, tokenizer, head.max_length),
-        IMAGE_CLASSIFICATION: lambda: ImageClassifier(model, head.labels, **head.settings),
+        EMBEDDING: lambda: SentenceEmbedder(model, tokenizer, head.max_length, **more),
+        IMAGE_CLASSIFICATION: lambda: ImageClassifier(model, head.labels, **more),
     }
     return make[head.task]()

@@ -38,6 +38,14 @@ CLASSES = {
     "bart": "Bart",
     "marian": "Bart",
     "vit": "VisionTransformer",
+    "bert-masked-lm-untied": "MaskedLanguageModel",
+    "roberta-masked-lm-untied": "MaskedLanguageModel",
+    "electra-masked-lm-untied": "MaskedLanguageModel",
+    "electra-classifier": "SequenceClassifier",
+    "gpt2-untied": "Gpt",
+    "gpt2-unscaled": "Gpt",
+    "bart-untied": "Bart",
+    "bert-sentences": "SentenceEncoder",
 }
 
 
@@ -46,7 +54,8 @@ def reference(name):
         sides: tuple[dict, dict] = ({}, {})
         for key in file.files:
             side, _, field = key.partition("_")
-            sides[side == "output"][field] = file[key]
+            if field:
+                sides[side == "output"][field] = file[key]
     return sides
 
 

@@ -1,6 +1,8 @@
 """Making a run folder of a published checkpoint, its tokeniser included."""
 
 import dataclasses
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from keras_transformer.errors import InputError
@@ -9,14 +11,20 @@ from keras_transformer.models.checkpoints import read_json
 from keras_transformer.models.gpt import GptConfig
 from keras_transformer.models.heads import MaskedLanguageModel
 from keras_transformer.models.hugging_face import read_checkpoint
+from keras_transformer.models.hugging_face.generation import notes_of_generation
+from keras_transformer.models.hugging_face.preprocessor import read_preprocessor
+from keras_transformer.models.hugging_face.scores import reads_pairs, scores_of
+from keras_transformer.models.hugging_face.sentence_transformers import read_max_length
 from keras_transformer.models.vision_transformer import VisionTransformer
 from keras_transformer.tasks import (
     CAUSAL_LM,
+    CLASSIFICATION,
     EMBEDDING,
     HEADS,
     IMAGE_CLASSIFICATION,
     LABEL,
     TRANSLATION,
+    WRITE,
     Head,
 )
 from keras_transformer.text import hugging_face
@@ -24,8 +32,17 @@ from keras_transformer.text.masks import mask_name
 from keras_transformer.training.run_directory import RunDirectory
 
 
+def _tell(note: str) -> None:
+    print(note, file=sys.stderr)
+
+
 def import_checkpoint(
-    folder, output, head: str | None = None, overwrite: bool = False
+    folder,
+    output,
+    head: str | None = None,
+    overwrite: bool = False,
+    prompt: str | None = None,
+    tell: Callable[[str], None] = _tell,
 ) -> RunDirectory:
     """Make a run of a checkpoint of Hugging Face in a local folder.
 
@@ -35,6 +52,9 @@ def import_checkpoint(
         output: Folder of the run.
         head: Name of a model to make of it, such as "SentenceEncoder"; its own if None.
         overwrite: Whether a run in `output` may be replaced.
+        prompt: Name of the prompt that a sentence encoder is to put before each text; the
+            checkpoint's default if None, and "" for none.
+        tell: Is given sentences to show, such as how the publisher's model writes text.
 
     Returns:
         The run directory. It has weights and no training.
@@ -46,7 +66,11 @@ def import_checkpoint(
     folder = Path(folder)
     RunDirectory.check_free(output, overwrite)
     checkpoint = read_checkpoint(folder, head)
-    model, model_head = checkpoint.model, _head_of(checkpoint, folder)
+    folder = checkpoint.folder
+    model, model_head = checkpoint.model, _head_of(checkpoint, prompt)
+    if model_head.task in WRITE:
+        for note in notes_of_generation(folder, checkpoint.config, model.config):
+            tell(note)
     if isinstance(model, VisionTransformer):
         return RunDirectory.create(
             output, model.config, None, None, [], overwrite, head=model_head, weights=model
@@ -93,18 +117,27 @@ def read_tokenizer(folder: Path, config: dict):
         raise InputError(f"The tokeniser in {folder} can't be read: {error}") from None
 
 
-def _head_of(checkpoint, folder):
-    model = checkpoint.model
+def _head_of(checkpoint, prompt):
+    model, folder, package = checkpoint.model, checkpoint.folder, checkpoint.package
     if isinstance(model, VisionTransformer) and model.config.num_classes:
-        return Head(IMAGE_CLASSIFICATION, _labels(checkpoint), _scaling(folder))
+        scaling = read_preprocessor(folder, model.config.image_size)
+        return Head(IMAGE_CLASSIFICATION, _labels(checkpoint), scaling)
     task = next((task for task, cls in HEADS.items() if type(model) is cls), None)
+    if task != EMBEDDING and prompt is not None:
+        raise InputError(f"{folder} is no sentence encoder, which alone has prompts.")
     if task == EMBEDDING:
-        path = folder / "sentence_bert_config.json"
-        longest = read_json(path).get("max_seq_length") if path.is_file() else None
-        return Head(EMBEDDING, (), dict(model.given), longest)
+        longest = read_max_length(folder) if package is None else package.max_length
+        return Head(EMBEDDING, (), {**model.given, **_prompts(package, prompt)}, longest)
     if task is not None:
         settings = {name: value for name, value in model.given.items() if name != "num_labels"}
-        return Head(task, _labels(checkpoint) if task in LABEL else (), settings)
+        labels = _labels(checkpoint) if task in LABEL else ()
+        if task != CLASSIFICATION:
+            return Head(task, labels, settings)
+        if scores := scores_of(checkpoint.config, package, len(labels)):
+            settings["scores"] = scores
+        if not reads_pairs(checkpoint.config, package, len(labels)):
+            return Head(task, labels, settings)
+        return Head(task, labels, {**settings, "pairs": True}, read_max_length(folder))
     if model.config.family == "gpt":
         return Head(CAUSAL_LM)
     if model.config.family in ("t5", "bart", "transformer"):
@@ -117,15 +150,20 @@ def _head_of(checkpoint, folder):
     )
 
 
+def _prompts(package, name):
+    """Return the settings of prompts of a sentence encoder."""
+    prompts = {} if package is None else package.prompts
+    if name and name not in prompts:
+        known = ", ".join(prompts) or "none"
+        raise InputError(f"There is no prompt {name!r}; the checkpoint has {known}.")
+    if name is not None:
+        text = prompts[name] if name else ""
+    else:
+        text = "" if package is None else package.prompt
+    settings = {"prompt": text, "prompts": prompts}
+    return {what: value for what, value in settings.items() if value}
+
+
 def _labels(checkpoint):
     """Return the names of labels; their numbers where the checkpoint does not name them."""
     return tuple(checkpoint.labels or map(str, range(checkpoint.model.output.shape[-1])))
-
-
-def _scaling(folder):
-    """Read how pixels are scaled; see `images.prepare_pixels`."""
-    path = folder / "preprocessor_config.json"
-    fields = read_json(path) if path.is_file() else {}
-    if not fields.get("do_normalize", True):  # pixels from 0 to 1
-        return {"image_mean": 0.0, "image_std": 1.0}
-    return {name: fields[name] for name in ("image_mean", "image_std") if name in fields}

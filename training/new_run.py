@@ -202,7 +202,8 @@ class _Start:
         """Return arguments of its head that another head takes as well."""
         names = ["pooling"] if task == CLASSIFICATION else []
         if task == self.head.task:
-            names = list(self.head.settings)
+            # What is trained is one label of several.
+            names = [name for name in self.head.settings if name not in ("scores", "pairs")]
         return {name: self.head.settings[name] for name in names if name in self.head.settings}
 
 

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from keras_transformer.layers import Encoder, Linear, TokenEmbedding, attend_to, padding_mask
+from keras_transformer.layers.activations import get_activation
 from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
 from keras_transformer.models.config import Positions, StackConfig
 from keras_transformer.models.model import ConfiguredModel
@@ -67,7 +68,9 @@ class BertConfig(StackConfig):
     norm_embeddings: bool = True
     num_segments: int = 2  # kinds of segments, such as question and passage; 0 for none
     embedding_width: int | None = None  # of the table, if it is narrower than D
-    pooler: bool = True  # a dense layer and tanh on the first token's vector
+    pooler: bool = True  # a dense layer and an activation on the first token's vector
+    pooler_activation: str = "tanh"
+    transform_activation: str | None = None  # before masked words are scored; None: `activation`
     mask_id: int | None = 4  # [MASK]; None if the vocabulary has none
 
 
@@ -146,7 +149,10 @@ class EncoderGraph:
         self.pooler = None
         if config.pooler:
             self.pooler = Linear(
-                config.d_model, activation="tanh", dtype=dtype, name=f"{prefix}pooler"
+                config.d_model,
+                activation=get_activation(config.pooler_activation),
+                dtype=dtype,
+                name=f"{prefix}pooler",
             )
         self.inputs = {"token_ids": keras.Input((None,), dtype="int32", name="token_ids")}
         token_ids = self.inputs["token_ids"]

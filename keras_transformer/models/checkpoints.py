@@ -239,9 +239,9 @@ def scaled(factor: float, transpose: bool = False) -> Callable[[np.ndarray], np.
     return lambda x: (x.T if transpose else x) * np.float32(factor)
 
 
-def columns(part: int, parts: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that takes one of several equal parts of the last axis."""
-    return lambda x: np.split(x, parts, axis=-1)[part]
+def columns(part: int, parts: int, factor: float = 1.0) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that takes one of several equal parts of the last axis, times a number."""
+    return lambda x: np.split(x, parts, axis=-1)[part] * np.float32(factor)
 
 
 def norm(layer, gain: str, offset: str) -> Iterator[Weight]:

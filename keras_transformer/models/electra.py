@@ -37,6 +37,7 @@ class ElectraConfig(BertConfig):
 
     vocabulary_size: int = 30522
     pooler: bool = False
+    pooler_activation: str = "gelu"  # of what its classifiers begin with
     begin_id: int = 101
     end_id: int = 102
     mask_id: int | None = 103

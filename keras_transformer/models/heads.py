@@ -21,10 +21,13 @@ from keras_transformer.layers.norms import make_norm
 from keras_transformer.models.bert import BertConfig, EncoderGraph, mean_of_tokens
 from keras_transformer.models.electra import ElectraConfig
 from keras_transformer.models.model import ConfiguredModel
+from keras_transformer.models.pooling import PoolTokens, unit_length
 from keras_transformer.models.roberta import RobertaConfig
 
 ENCODERS = {config.family: config for config in (BertConfig, RobertaConfig, ElectraConfig)}
 POOLINGS = FIRST, MEAN, MIX = ("first", "mean", "mix")
+NORMALIZE = "normalize"  # a step of a sentence encoder
+DENSE = {"width", "activation", "use_bias"}  # fields of another one
 
 
 class _Head(ConfiguredModel):
@@ -62,7 +65,7 @@ class SequenceClassifier(_Head):
 
     Args:
         config: A `BertConfig`, or another encoder's, or its fields as a dict.
-        num_labels: Number of labels C.
+        num_labels: Number of labels C; 1 for a score or another number.
         pooling: "first": the vector of [CLS], through the pooler if there is one; "mean": the mean
             of all real tokens, the better start for an encoder that was trained on it; "mix": the
             mean over tokens of a mix of all layers, for an encoder that stays as it is.
@@ -83,8 +86,8 @@ class SequenceClassifier(_Head):
     @staticmethod
     def head(graph, dtype, num_labels, pooling="first"):
         """Return inputs and outputs of the model."""
-        if num_labels < 2:
-            raise InputError(f"num_labels must be at least 2, got {num_labels}.")
+        if num_labels < 1:
+            raise InputError(f"num_labels must be at least 1, got {num_labels}.")
         if pooling not in POOLINGS:
             raise InputError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}.")
         sequence = graph.outputs["sequence"]
@@ -159,35 +162,56 @@ class SentenceEncoder(_Head):
 
     Args:
         config: A `BertConfig`, or another encoder's, or its fields as a dict.
-        pooling: "mean" of all real tokens, or "first", the vector of [CLS].
-        normalize: Whether vectors have length 1, so that their product is the cosine.
+        pooling: How the vectors of tokens become one: a kind of `PoolTokens`, such as "mean" or
+            "first", or a list of them, which are put side by side.
+        normalize: Whether vectors have length 1 in the end, so that their product is the cosine.
+        steps: What is done between the two, in order: "normalize", or a dict with `width` and
+            maybe `activation` and `use_bias`, a dense layer.
         **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
 
     Call arguments:
         inputs: As for `Bert`.
 
     Returns:
-        Float32 tensor `(B, D)`.
+        Float32 tensor `(B, D)`, or of the width that `pooling` and `steps` make.
+
+    Raises:
+        InputError: If the arguments make no model.
 
     Reference: Reimers & Gurevych 2019, "Sentence-BERT".
     """
 
-    settings = ("pooling", "normalize")
+    settings = ("pooling", "normalize", "steps")
 
     @staticmethod
-    def head(graph, dtype, pooling="mean", normalize=True):
+    def head(graph, dtype, pooling="mean", normalize=True, steps=()):
         """Return inputs and outputs of the model."""
-        if pooling not in (FIRST, MEAN):
-            raise InputError(f"pooling must be {FIRST} or {MEAN}, got {pooling!r}.")
-        sequence = graph.outputs["sequence"]
-        if pooling == MEAN:
-            vector = MeanOfTokens(dtype=dtype, name="mean")(sequence, graph.mask)
-        else:
-            vector = ops.cast(sequence[:, 0], "float32")
-        if normalize:
-            length = ops.sqrt(ops.sum(ops.square(vector), axis=-1, keepdims=True))
-            vector = vector / ops.maximum(length, 1e-12)
-        return graph.inputs, vector
+        kinds = [pooling] if isinstance(pooling, str) else list(pooling)
+        if not kinds:
+            raise InputError("pooling names no way to pool.")
+        parts = [
+            PoolTokens(kind, dtype=dtype, name=f"pool_{i}")(graph.outputs["sequence"], graph.mask)
+            for i, kind in enumerate(kinds)
+        ]
+        vector = parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
+        for i, step in enumerate([*steps, NORMALIZE] if normalize else steps):
+            vector = unit_length(vector) if step == NORMALIZE else _dense(vector, step, dtype, i)
+        return graph.inputs, ops.cast(vector, "float32")
+
+
+def _dense(vector, step, dtype, number):
+    if not isinstance(step, dict) or "width" not in step or set(step) - DENSE:
+        raise InputError(
+            f"A step is {NORMALIZE!r}, or a dict with width and maybe activation and use_bias; "
+            f"got {step!r}."
+        )
+    return Linear(
+        step["width"],
+        activation=get_activation(step.get("activation")),
+        use_bias=step.get("use_bias", True),
+        dtype=dtype,
+        name=f"dense_{number}",
+    )(vector)
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -218,11 +242,13 @@ class MaskedLanguageModel(_Head):
         places = keras.Input((None,), dtype="int32", name="places")
         width = config.embedding_width or config.d_model
         x = Pick(dtype=dtype, name="pick")(graph.outputs["sequence"], places)
-        x = Linear(
-            width, activation=get_activation(config.activation), dtype=dtype, name="transform"
-        )(x)
+        activation = get_activation(config.transform_activation or config.activation)
+        x = Linear(width, activation=activation, dtype=dtype, name="transform")(x)
         x = make_norm(config.norm, config.layer_norm_epsilon, dtype, "transform_norm")(x)
-        logits = graph.table(x, reverse=True)
+        if config.tie_embeddings:
+            logits = graph.table(x, reverse=True)
+        else:
+            logits = Linear(config.vocabulary_size, use_bias=False, dtype=dtype, name="logits")(x)
         logits = OutputBias(dtype=dtype, name="logits_bias")(logits)
         return {**graph.inputs, "places": places}, logits
 

@@ -1,6 +1,8 @@
 """Make the tiny checkpoints that `tests/test_hugging_face.py` compares with, and their outputs.
 
-Needs torch and transformers: python tests/golden/make_checkpoints.py
+Needs torch, transformers and sentence-transformers:
+
+    python tests/golden/make_checkpoints.py [NAME ...]
 
 Weights are random, rounded to a grid of 1/512 so that they compress well, and kept in half
 precision; the reference computes with the same numbers in float32.
@@ -8,6 +10,7 @@ precision; the reference computes with the same numbers in float32.
 
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -21,7 +24,7 @@ V, D, H, F, N = 40, 16, 2, 24, 2
 IDS = np.array([[5, 9, 20, 31, 7, 6], [8, 33, 12, 1, 1, 1]])  # 1 is padding in some, 0 in others
 
 
-def main():
+def main(names):
     torch.manual_seed(0)
     shared = {
         "vocab_size": V,
@@ -72,9 +75,35 @@ def main():
         "marian": hf.MarianMTModel(hf.MarianConfig(**marian)),
         "vit": hf.ViTForImageClassification(hf.ViTConfig(**vit)),
     }
-    shutil.rmtree(HERE, ignore_errors=True)
-    for name, model in models.items():
-        make(name, model)
+    # One layer each, where it says enough; the heads of RoBERTa and ELECTRA have GELU regardless.
+    small = {**shared, "num_hidden_layers": 1}
+    untied = {"tie_word_embeddings": False}
+    gpt2 = {"vocab_size": V, "n_embd": D, "n_layer": N, "n_head": H, "n_positions": 12, **untied}
+    gpt2 |= {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True}
+    gpt2 |= {"n_inner": 20, "activation_function": "relu", "bos_token_id": 3, "eos_token_id": 3}
+    roberta = {**small, "max_position_embeddings": 14, "type_vocab_size": 1, "hidden_act": "relu"}
+    electra = {**small, "embedding_size": 8}
+    models |= {
+        "bert-masked-lm-untied": hf.BertForMaskedLM(hf.BertConfig(**small, **untied)),
+        "roberta-masked-lm-untied": hf.RobertaForMaskedLM(hf.RobertaConfig(**roberta, **untied)),
+        "electra-masked-lm-untied": hf.ElectraForMaskedLM(
+            hf.ElectraConfig(**electra, **untied, hidden_act="relu")
+        ),
+        "electra-classifier": hf.ElectraForSequenceClassification(
+            hf.ElectraConfig(**electra, num_labels=3)
+        ),
+        "gpt2-untied": hf.GPT2LMHeadModel(hf.GPT2Config(**gpt2)),
+        "gpt2-unscaled": hf.GPT2LMHeadModel(
+            hf.GPT2Config(**{**gpt2, "tie_word_embeddings": True}, scale_attn_weights=False)
+        ),
+        "bart-untied": hf.BartForConditionalGeneration(
+            hf.BartConfig(**{**bart, "encoder_layers": 1, "decoder_layers": 1}, **untied)
+        ),
+        "bert-sentences": hf.BertModel(hf.BertConfig(**small), add_pooling_layer=False),
+    }
+    for name in names or models:
+        shutil.rmtree(HERE / name, ignore_errors=True)
+        make(name, models[name])
 
 
 def make(name, model):
@@ -84,6 +113,9 @@ def make(name, model):
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
         model.config.tie_word_embeddings = False
     rounded(model)
+    if name == "bert-sentences":
+        make_sentences(folder, model.eval())
+        return
     with tempfile.TemporaryDirectory() as scratch:
         model.save_pretrained(scratch)
         tensors = load_file(Path(scratch) / "model.safetensors")
@@ -132,7 +164,7 @@ def run(name, model):
         return {"images": images}, {"logits": logits.numpy()}
     pad = model.config.pad_token_id
     ids = IDS if pad is None else np.where(IDS == 1, pad, IDS)
-    if name in ("t5", "t5-v1.1", "bart", "marian"):
+    if name.startswith(("t5", "bart", "marian")):
         begin = model.config.decoder_start_token_id
         target = np.array([[begin, 4, 17, 30, 9], [begin, 11, 6, 25, 8]])
         logits = model(
@@ -141,7 +173,7 @@ def run(name, model):
             decoder_input_ids=tensor(target),
         ).logits
         return {"source_ids": ids, "target_ids": target}, {"logits": logits.numpy()}
-    if name == "gpt2":
+    if name.startswith("gpt2"):
         ids = IDS[:, :3].copy()
         return {"token_ids": ids}, {"logits": model(input_ids=tensor(ids)).logits.numpy()}
     inputs = {"token_ids": ids}
@@ -159,5 +191,47 @@ def run(name, model):
     return inputs, {key: value.numpy() for key, value in found.items()}
 
 
+def make_sentences(folder, model):
+    """Make a folder of sentence-transformers: every pooling, a norm and a dense layer behind it."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense, Normalize, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    with tempfile.TemporaryDirectory() as scratch:
+        there = Path(scratch) / "there"
+        model.save_pretrained(there)
+        (there / "vocab.txt").write_text("".join(f"{piece}\n" for piece in special))
+        hf.BertTokenizer(str(there / "vocab.txt")).save_pretrained(there)
+        transformer = Transformer(str(there), max_seq_length=10)
+        pooling = Pooling(D, pooling_mode=list(Pooling.POOLING_MODES))
+        dense = Dense(len(Pooling.POOLING_MODES) * D, 8, activation_function=torch.nn.Tanh())
+        rounded(dense)
+        whole = SentenceTransformer(
+            modules=[transformer, pooling, Normalize(), dense],
+            prompts={"query": "a b ", "passage": "c "},
+            default_prompt_name="query",
+            device="cpu",
+        )
+        whole.save(str(folder), create_model_card=False)
+        ids = np.where(IDS == 1, 0, IDS)
+        inputs = {"token_ids": ids, "segment_ids": np.zeros_like(ids)}
+        features = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(ids != 0).long()}
+        with torch.no_grad():
+            pooled = pooling(transformer(features))["sentence_embedding"]
+            embedding = dense(Normalize()({"sentence_embedding": pooled}))["sentence_embedding"]
+    for name in ("tokenizer.json", "vocab.txt", "README.md"):
+        (folder / name).unlink(missing_ok=True)
+    for path in folder.rglob("model.safetensors"):
+        tensors = {key: value.astype("float16") for key, value in load_file(path).items()}
+        save_file(tensors, path, {"format": "pt"})
+    np.savez_compressed(
+        folder / "reference.npz",
+        **{f"input_{key}": value for key, value in inputs.items()},
+        output_logits=embedding.numpy(),
+        pooled=pooled.numpy(),
+    )
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

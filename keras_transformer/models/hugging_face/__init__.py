@@ -12,15 +12,10 @@ from typing import Any
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.checkpoints import WEIGHTS, assign, read_json, read_tensors
-from keras_transformer.models.heads import (
-    SequenceClassifier,
-    TokenClassifier,
-)
-from keras_transformer.models.hugging_face.bart import read_bart
-from keras_transformer.models.hugging_face.encoders import read_encoder
-from keras_transformer.models.hugging_face.gpt2 import read_gpt2
-from keras_transformer.models.hugging_face.t5 import read_t5
-from keras_transformer.models.hugging_face.vit import read_vit
+from keras_transformer.models.heads import SequenceClassifier, TokenClassifier
+from keras_transformer.models.hugging_face import bart, encoders, gpt2, t5, vit
+from keras_transformer.models.hugging_face.pieces import label_names
+from keras_transformer.models.hugging_face.sentence_transformers import Package, read_package
 from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.models.vision_transformer import VisionTransformer
 
@@ -33,11 +28,15 @@ class Checkpoint:
         model: The model, with the file's weights.
         labels: Names of a classifier's labels, or None.
         config: The content of `config.json`.
+        folder: Where `config.json` was.
+        package: What sentence-transformers wrote beside it, or None.
     """
 
     model: ConfiguredModel
     labels: list[str] | None
     config: dict[str, Any]
+    folder: Path
+    package: Package | None = None
 
 
 def from_hugging_face(folder, head: str | None = None, dtype=None) -> ConfiguredModel:
@@ -67,7 +66,8 @@ def from_hugging_face(folder, head: str | None = None, dtype=None) -> Configured
 
 def read_checkpoint(folder, head: str | None = None, dtype=None) -> Checkpoint:
     """Read a checkpoint with its labels and settings; arguments as for `from_hugging_face`."""
-    folder = Path(folder)
+    package = read_package(Path(folder))
+    folder = Path(folder) if package is None else package.folder
     published = read_json(folder / "config.json")
     kind = published.get("model_type")
     if not isinstance(kind, str) or kind not in READERS:
@@ -75,9 +75,16 @@ def read_checkpoint(folder, head: str | None = None, dtype=None) -> Checkpoint:
             f"{folder / 'config.json'} is of the unknown type {kind!r}; known are "
             f"{', '.join(READERS)}."
         )
-    tensors = read_tensors(folder)
+    if package is not None and kind not in encoders.FIELDS:
+        raise InputError(
+            f"{folder} holds a sentence encoder of the type {kind!r}, which is not built; built "
+            f"are {', '.join(encoders.FIELDS)}."
+        )
+    FIELDS[kind].check(published, folder / "config.json")
+    tensors = _named_as_now(read_tensors(folder), folder)
+    tensors |= {} if package is None else package.tensors
     try:
-        model, weights, ignored = READERS[kind](published, tensors, folder, head, dtype)
+        model, weights, ignored = READERS[kind](published, tensors, package, head, dtype)
         labels = _labels(published, model)
     except InputError:
         raise
@@ -90,23 +97,33 @@ def read_checkpoint(folder, head: str | None = None, dtype=None) -> Checkpoint:
             f"A checkpoint of the type {kind!r} makes a {type(model).__name__}, not a {head}."
         )
     assign(weights, tensors, ignored, f"{folder / WEIGHTS} does not fit its config.json")
-    return Checkpoint(model, labels, published)
+    return Checkpoint(model, labels, published, folder, package)
+
+
+def _named_as_now(tensors, folder):
+    """Give the weights of norms their name of today: files of TensorFlow's time have another."""
+    renamed: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        new = name
+        for old, now in ((".gamma", ".weight"), (".beta", ".bias")):
+            new = new.removesuffix(old) + now if new.endswith(old) else new
+        if new in renamed or (new != name and new in tensors):
+            raise InputError(f"{folder / WEIGHTS} has {new} under two names.")
+        renamed[new] = tensor
+    return renamed
 
 
 def _labels(published, model):
     if not isinstance(model, (SequenceClassifier, TokenClassifier, VisionTransformer)):
         return None
-    names = published.get("id2label") or {}
-    return [names[key] for key in sorted(names, key=int)] or None
+    return label_names(published, None)
 
 
 READERS: dict[str, Callable] = {
-    "bert": read_encoder,
-    "roberta": read_encoder,
-    "electra": read_encoder,
-    "gpt2": read_gpt2,
-    "t5": read_t5,
-    "bart": read_bart,
-    "marian": read_bart,
-    "vit": read_vit,
+    **dict.fromkeys(encoders.FIELDS, encoders.read_encoder),
+    **dict.fromkeys(gpt2.FIELDS, gpt2.read_gpt2),
+    **dict.fromkeys(t5.FIELDS, t5.read_t5),
+    **dict.fromkeys(bart.FIELDS, bart.read_bart),
+    **dict.fromkeys(vit.FIELDS, vit.read_vit),
 }
+FIELDS = {**encoders.FIELDS, **gpt2.FIELDS, **t5.FIELDS, **bart.FIELDS, **vit.FIELDS}

@@ -5,25 +5,109 @@ import numpy as np
 from keras_transformer.errors import InputError
 from keras_transformer.layers import sinusoidal_table
 from keras_transformer.models.bart import Bart, BartConfig
-from keras_transformer.models.checkpoints import Weight, single
+from keras_transformer.models.checkpoints import Weight, single, transposed
+from keras_transformer.models.hugging_face.fields import COMMON, Fields, Only
 from keras_transformer.models.hugging_face.pieces import (
     activation_of,
+    check_architecture,
+    is_tied,
     layer_norm,
     linear,
+    only_id,
+    outside,
     prefix_of,
     projections,
     renamed,
     without_offset,
 )
 
+OFFSET = 2  # of learned positions, whatever the id of padding
 
-def read_bart(published, tensors, folder, head, dtype):
+_BOTH = COMMON | Fields(
+    understood={
+        "activation_dropout",
+        "activation_function",
+        "attention_dropout",
+        "d_model",
+        "decoder_attention_heads",
+        "decoder_ffn_dim",
+        "decoder_layers",
+        "dropout",
+        "encoder_attention_heads",
+        "encoder_ffn_dim",
+        "encoder_layers",
+        "max_position_embeddings",
+        "scale_embedding",
+        "vocab_size",
+    },
+    harmless={
+        "add_bias_logits",  # the bias is added if the file has it
+        "classif_dropout",
+        "decoder_layerdrop",
+        "encoder_layerdrop",
+        "init_std",
+        "num_hidden_layers",  # another name of encoder_layers
+        # Of how smaller models were made of larger ones.
+        "replacing_rate",
+        "save_step",
+        "student_decoder_layers",
+        "student_encoder_layers",
+    },
+    only={
+        "add_final_layer_norm": Only((False,), "adds a norm behind the blocks, as in mBART"),
+        "do_blenderbot_90_layernorm": Only((False,), "moves norms"),
+        "is_encoder_decoder": Only((True,), "leaves out one of the stacks"),
+        "normalize_before": Only((False,), "has norms before the sub-layers, as in mBART"),
+    },
+)
+FIELDS = {
+    "bart": _BOTH
+    | Fields(
+        only={
+            "extra_pos_embeddings": Only((OFFSET,), "begins positions elsewhere"),
+            "normalize_embedding": Only((True,), "leaves out the norm of embeddings"),
+            "static_position_embeddings": Only((False,), "computes positions"),
+        }
+    ),
+    "marian": _BOTH
+    | Fields(
+        understood={"decoder_vocab_size"},
+        harmless={"extra_pos_embeddings"},  # of learned positions
+        only={
+            "normalize_embedding": Only((False,), "adds a norm of embeddings"),
+            "share_encoder_decoder_embeddings": Only((True,), "has two vocabularies"),
+            "static_position_embeddings": Only((True,), "learns positions"),
+        },
+    ),
+}
+
+
+def read_bart(published, tensors, package, head, dtype):
     """Return the model, its weights paired with tensors, and the tensors to be ignored."""
     marian = published["model_type"] == "marian"
-    if published["encoder_attention_heads"] != published["decoder_attention_heads"]:
-        raise InputError("Encoder and decoder with other numbers of heads are unknown.")
-    if published.get("normalize_before") or published.get("add_final_layer_norm"):
-        raise InputError("BART with norms before the sub-layers (mBART) is unknown.")
+    if marian:
+        check_architecture(published, "Marian", ("MTModel", "Model"), head)
+    else:
+        check_architecture(published, "Bart", ("ForConditionalGeneration", "Model"), head)
+    for what in ("attention_heads", "ffn_dim"):
+        sides = [published[f"{side}_{what}"] for side in ("encoder", "decoder")]
+        if sides[0] != sides[1]:
+            raise InputError(
+                f"config.json says encoder_{what}={sides[0]!r} and decoder_{what}={sides[1]!r}; "
+                "two numbers are not built."
+            )
+    if published.get("decoder_vocab_size", published["vocab_size"]) != published["vocab_size"]:
+        raise InputError(
+            f"config.json says decoder_vocab_size={published['decoder_vocab_size']!r} and "
+            f"vocab_size={published['vocab_size']!r}; two vocabularies are not built."
+        )
+    prefix = prefix_of(tensors, "shared.weight", "encoder.embed_tokens.weight")
+    outer = outside(prefix, "model.")
+    shared, logits = f"{prefix}shared.weight", f"{outer}lm_head.weight"
+    tables = [f"{prefix}{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
+    if shared not in tensors:
+        shared = tables[0]
+    tied = is_tied(published, tensors, shared, *tables, logits)
     vocabulary = published["vocab_size"]
     config = BartConfig(
         vocabulary_size=vocabulary,
@@ -45,23 +129,28 @@ def read_bart(published, tensors, folder, head, dtype):
         scale_embeddings=published.get("scale_embedding", False),
         norm_embeddings=not marian,
         logits_bias=True,
+        tie_embeddings=tied,
         padding_id=published["pad_token_id"],
         begin_id=published["decoder_start_token_id"],
-        end_id=published["eos_token_id"],
+        end_id=only_id(published, "eos_token_id", 0 if marian else 2),
         source_begin_id=None if marian else published["bos_token_id"],
     )
     model = Bart(config, dtype=dtype)
-    prefix = prefix_of(tensors, "model.")
-    table = f"{prefix}shared.weight"
-    weights = [Weight(model.get_layer("embedding").table, table)]
+    if tied:
+        weights = [Weight(model.get_layer("embedding").table, shared)]
+    else:
+        own = [name if name in tensors else shared for name in tables]
+        weights = [
+            Weight(model.get_layer(f"{side}_embedding").table, name)
+            for side, name in zip(("source", "target"), own, strict=True)
+        ]
+        if logits not in tensors and published.get("tie_word_embeddings") is not False:
+            logits = own[1]
+        weights.append(Weight(model.get_layer("logits").kernel, logits, transposed))
     bias = model.get_layer("logits_bias").bias
-    ignored = {
-        f"{prefix}encoder.embed_tokens.weight",
-        f"{prefix}decoder.embed_tokens.weight",
-        "lm_head.weight",
-    }
-    if "final_logits_bias" in tensors:
-        weights.append(Weight(bias, "final_logits_bias", single))
+    ignored = {shared, *tables, logits}
+    if f"{outer}final_logits_bias" in tensors:
+        weights.append(Weight(bias, f"{outer}final_logits_bias", single))
     for side, name in (("encoder", "source"), ("decoder", "target")):
         stack = model.get_layer(side)
         positions = model.get_layer(f"{name}_positions").table
@@ -70,7 +159,7 @@ def read_bart(published, tensors, folder, head, dtype):
             ignored.add(f"{prefix}{side}.embed_positions.weight")
         else:
             stored = f"{prefix}{side}.embed_positions.weight"
-            weights.append(Weight(positions, stored, without_offset))
+            weights.append(Weight(positions, stored, without_offset(OFFSET)))
             weights += layer_norm(
                 model.get_layer(f"{name}_embedding_norm"), f"{prefix}{side}.layernorm_embedding"
             )

@@ -1,4 +1,4 @@
-"""Checkpoints of BERT, RoBERTa and ELECTRA, with and without heads."""
+"""Checkpoints of BERT, RoBERTa and ELECTRA."""
 
 import dataclasses
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.bert import Bert, BertConfig
-from keras_transformer.models.checkpoints import Weight, read_json
+from keras_transformer.models.checkpoints import Weight
 from keras_transformer.models.electra import Electra, ElectraConfig
 from keras_transformer.models.heads import (
     MaskedLanguageModel,
@@ -16,11 +16,20 @@ from keras_transformer.models.heads import (
     SequenceClassifier,
     TokenClassifier,
 )
+from keras_transformer.models.hugging_face.encoder_heads import (
+    Names,
+    head_weights,
+    is_of_another_head,
+)
+from keras_transformer.models.hugging_face.fields import COMMON, Fields, Only
 from keras_transformer.models.hugging_face.pieces import (
-    POSITION_OFFSET,
     activation_of,
+    check_architecture,
+    is_tied,
+    label_names,
     layer_norm,
     linear,
+    outside,
     prefix_of,
     projections,
     renamed,
@@ -37,6 +46,7 @@ HEADS = {
     "ForTokenClassification": TokenClassifier,
     "ForQuestionAnswering": QuestionAnswerer,
 }
+STEMS = {"bert": "Bert", "roberta": "Roberta", "electra": "Electra"}
 BACKBONES = {"bert": Bert, "roberta": Roberta, "electra": Electra}
 CONFIGS = {"bert": BertConfig, "roberta": RobertaConfig, "electra": ElectraConfig}
 BY_NAME: dict[str, type[ConfiguredModel]] = {
@@ -53,8 +63,52 @@ BY_NAME: dict[str, type[ConfiguredModel]] = {
     )
 }
 
+_ENCODERS = COMMON | Fields(
+    understood={
+        "attention_probs_dropout_prob",
+        "hidden_act",
+        "hidden_dropout_prob",
+        "hidden_size",
+        "intermediate_size",
+        "layer_norm_eps",
+        "max_position_embeddings",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "pad_token_id",
+        "sbert_ce_default_activation_function",
+        "sentence_transformers",
+        "type_vocab_size",
+        "vocab_size",
+    },
+    only={"is_encoder_decoder": Only((False,), "joins the model with a decoder")},
+)
+FIELDS = {
+    "bert": _ENCODERS
+    | Fields(
+        harmless={
+            "emb_size",  # what other programs call hidden_size
+            # Of a head that was never published, in Google's own files.
+            "pooler_fc_size",
+            "pooler_num_attention_heads",
+            "pooler_num_fc_layers",
+            "pooler_size_per_head",
+        },
+        only={
+            "directionality": Only(("bidi",), "hides tokens on one side"),
+            "pooler_type": Only(("first_token_transform",), "makes one vector of all in its way"),
+        },
+    ),
+    "roberta": _ENCODERS,
+    "electra": _ENCODERS
+    | Fields(
+        understood={"embedding_size"},
+        # Of the head for several choices, which is not built.
+        harmless={"summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj"},
+    ),
+}
 
-def _encoder_config(published, tensors, prefix):
+
+def _encoder_config(published):
     kind = published["model_type"]
     fields = renamed(
         published,
@@ -67,96 +121,112 @@ def _encoder_config(published, tensors, prefix):
         max_length="max_position_embeddings",
         num_segments="type_vocab_size",
     )
-    if kind == "roberta":
-        fields["max_length"] -= POSITION_OFFSET
-    width = published.get("embedding_size", fields["d_model"])
+    fields["max_length"] -= _offset(published)
+    width = published.get("embedding_size") or fields["d_model"]
     special: dict[str, Any] = {}
     if kind != "roberta" and published["vocab_size"] < 104:  # ids of a vocabulary of toys
         special = {"begin_id": 2, "end_id": 3, "mask_id": None}
     elif kind == "bert":
         special = {"begin_id": 101, "end_id": 102, "mask_id": 103}
+    activation = activation_of(published.get("hidden_act", "gelu"))
     return CONFIGS[kind](
         **fields,
         **special,
-        activation=activation_of(published.get("hidden_act", "gelu")),
+        activation=activation,
+        # Other heads of these two have GELU, whatever the blocks have.
+        transform_activation=None if kind == "bert" or activation == "gelu" else "gelu",
         dropout=published.get("hidden_dropout_prob", 0.1),
         embedding_dropout=published.get("hidden_dropout_prob", 0.1),
         attention_dropout=published.get("attention_probs_dropout_prob", 0.1),
-        padding_id=published.get("pad_token_id", 0) or 0,
+        padding_id=_padding(published),
         embedding_width=width if width != fields["d_model"] else None,
-        pooler=f"{prefix}pooler.dense.weight" in tensors or "classifier.dense.weight" in tensors,
     )
 
 
-def read_encoder(published, tensors, folder, head, dtype):
+def _padding(published):
+    default = 1 if published["model_type"] == "roberta" else 0
+    value = published.get("pad_token_id", default)
+    return default if value is None else value
+
+
+def _offset(published):
+    """Return the number of RoBERTa's first position."""
+    return _padding(published) + 1 if published["model_type"] == "roberta" else 0
+
+
+def read_encoder(published, tensors, package, head, dtype):
     """Return the model, its weights paired with tensors, and the tensors to be ignored."""
     kind = published["model_type"]
-    prefix = prefix_of(tensors, f"{kind}.")
-    config = _encoder_config(published, tensors, prefix)
-    cls = _class_of(published, folder, head)
-    if cls in (Electra, MaskedLanguageModel, QuestionAnswerer, TokenClassifier):
-        config = dataclasses.replace(config, pooler=False)
+    prefix = prefix_of(tensors, "embeddings.word_embeddings.weight")
+    names = Names(kind, prefix, outside(prefix, f"{kind}."))
+    cls = _class_of(published, package, head)
+    own = head is None  # what the file is said to have, so that it has to be there
+    config = _encoder_config(published)
+    pooler = names.pooler(tensors, cls, own)
+    config = dataclasses.replace(config, pooler=pooler is not None)
     arguments: dict[str, Any] = {}
     if cls in (SequenceClassifier, TokenClassifier):
-        labels = published.get("id2label") or {0: "", 1: ""}
-        arguments["num_labels"] = len(labels)
-    if cls is SentenceEncoder:
-        config = dataclasses.replace(config, pooler=False)
-        arguments.update(_sentence_settings(folder))
+        rows = names.rows_of_classifier(tensors, cls)
+        labels = label_names(published, rows)
+        arguments["num_labels"] = len(labels or ()) or rows or published.get("num_labels") or 2
+    if cls is SentenceEncoder and package is not None:
+        arguments.update(package.settings)
+    if cls is MaskedLanguageModel:
+        table = f"{prefix}embeddings.word_embeddings.weight"
+        tied = is_tied(published, tensors, table, names.decoder)
+        config = dataclasses.replace(config, tie_embeddings=tied)
     model = cls(config, dtype=dtype, **arguments)
-    weights = list(_encoder_weights(model, prefix, kind))
-    weights += _head_weights(model, kind, tensors, prefix)
-    # Buffers, and heads that were not asked for.
-    names = {w.name for w in weights}
+    weights = list(_encoder_weights(model, prefix, _offset(published)))
+    weights += head_weights(model, names, tensors, pooler, own)
+    if cls is SentenceEncoder and package is not None:
+        weights += package.weights(model)
+    # Buffers, copies, and heads that were not asked for.
     backbone = head is not None or cls in (Bert, Roberta, SentenceEncoder)
     ignored = {
         name
         for name in tensors
         if name.endswith("embeddings.position_ids")
-        or name.startswith("cls.seq_relationship.")
-        or name in ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
-        or name in ("lm_head.decoder.weight", "lm_head.decoder.bias", "lm_head.bias_")
-        or (name.startswith(f"{prefix}pooler.") and model.config.pooler is False)
-        or (backbone and prefix and not name.startswith(prefix) and name not in names)
+        or name.startswith(f"{names.outer}cls.seq_relationship.")
+        or (cls is MaskedLanguageModel and name in names.copies)
+        or (name.startswith(f"{prefix}pooler.") and pooler != f"{prefix}pooler.dense")
+        or (backbone and is_of_another_head(name, names.outer))
     }
+    if package is not None and cls is not SentenceEncoder:
+        ignored |= set(package.tensors)
     return model, weights, ignored
 
 
-def _class_of(published, folder, head):
+def _class_of(published, package, head):
+    kind = published["model_type"]
     if head is not None:
         if head not in BY_NAME:
             raise InputError(f"There is no head {head!r}; choose one of {', '.join(BY_NAME)}.")
         return BY_NAME[head]
-    if (folder / "modules.json").is_file() or (folder / "1_Pooling").is_dir():
+    if package is not None and package.gives_vectors:
         return SentenceEncoder
-    kind = published["model_type"]
+    check_architecture(published, STEMS[kind], HEADS, head)
     for architecture in published.get("architectures") or ():
-        for ending, cls in HEADS.items():
-            if architecture.endswith(ending):
-                if kind == "electra" and ending == "ForPreTraining":
-                    return Electra
-                return cls or BACKBONES[kind]
+        ending = architecture.removeprefix(STEMS[kind])
+        if ending in HEADS:
+            if kind == "electra" and ending == "ForPreTraining":
+                return Electra
+            if kind == "electra" and ending == "Model":
+                raise InputError(
+                    f"config.json says architectures={[architecture]!r}, which has no head; choose "
+                    "one to make of it, such as SentenceEncoder."
+                )
+            return HEADS[ending] or BACKBONES[kind]
     return BACKBONES[kind]
 
 
-def _sentence_settings(folder):
-    path = folder / "1_Pooling" / "config.json"
-    if not path.is_file():
-        return {"pooling": "mean", "normalize": True}
-    pooling = "first" if read_json(path).get("pooling_mode_cls_token") else "mean"
-    modules = folder / "modules.json"
-    normalize = "Normalize" in modules.read_text("utf-8") if modules.is_file() else True
-    return {"pooling": pooling, "normalize": normalize}
-
-
-def _encoder_weights(model, prefix, kind):
+def _encoder_weights(model, prefix, offset):
     embeddings = f"{prefix}embeddings."
     config = model.config
     yield Weight(model.get_layer("embedding").table, f"{embeddings}word_embeddings.weight")
     yield Weight(
         model.get_layer("positions").table,
         f"{embeddings}position_embeddings.weight",
-        without_offset if kind == "roberta" else np.asarray,
+        without_offset(offset) if offset else np.asarray,
     )
     if config.num_segments:
         yield Weight(model.get_layer("segments").table, f"{embeddings}token_type_embeddings.weight")
@@ -178,41 +248,3 @@ def _encoder_weights(model, prefix, kind):
         yield from linear(block.feed_forward.sublayer.expand, f"{layer}intermediate.dense")
         yield from linear(block.feed_forward.sublayer.contract, f"{layer}output.dense")
         yield from layer_norm(block.feed_forward.norm, f"{layer}output.LayerNorm")
-
-
-def _head_weights(model, kind, tensors, prefix):
-    weights: list[Weight] = []
-    if model.config.pooler:
-        # RoBERTa's classifier begins with what is the pooler elsewhere.
-        own = (
-            "classifier.dense" if "classifier.dense.weight" in tensors else f"{prefix}pooler.dense"
-        )
-        weights += linear(model.get_layer("pooler"), own)
-    if isinstance(model, Electra):
-        weights += linear(model.get_layer("discriminator"), "discriminator_predictions.dense")
-        weights += linear(model.get_layer("replaced"), "discriminator_predictions.dense_prediction")
-    elif isinstance(model, MaskedLanguageModel):
-        names = {
-            "bert": (
-                "cls.predictions.transform.dense",
-                "cls.predictions.transform.LayerNorm",
-                "cls.predictions.bias",
-            ),
-            "roberta": ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
-            "electra": (
-                "generator_predictions.dense",
-                "generator_predictions.LayerNorm",
-                "generator_lm_head.bias",
-            ),
-        }[kind]
-        if f"{names[0]}.weight" in tensors:
-            weights += linear(model.get_layer("transform"), names[0])
-            weights += layer_norm(model.get_layer("transform_norm"), names[1])
-            weights.append(Weight(model.get_layer("logits_bias").bias, names[2]))
-    elif isinstance(model, (SequenceClassifier, TokenClassifier, QuestionAnswerer)):
-        name = "qa_outputs" if isinstance(model, QuestionAnswerer) else "classifier"
-        if f"{name}.out_proj.weight" in tensors:
-            name += ".out_proj"
-        if f"{name}.weight" in tensors:
-            weights += linear(model.get_layer("logits"), name)
-    return weights

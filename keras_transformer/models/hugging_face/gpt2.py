@@ -1,23 +1,65 @@
 """Checkpoints of GPT-2."""
 
-from keras_transformer.errors import InputError
 from keras_transformer.models.checkpoints import Weight, columns
 from keras_transformer.models.gpt import Gpt, GptConfig
+from keras_transformer.models.hugging_face.fields import COMMON, Fields, Only
 from keras_transformer.models.hugging_face.pieces import (
     activation_of,
+    check_architecture,
+    is_tied,
     layer_norm,
+    linear,
+    only_id,
+    outside,
     prefix_of,
     renamed,
 )
 
+FIELDS = {
+    "gpt2": COMMON
+    | Fields(
+        understood={
+            "activation_function",
+            "attn_pdrop",
+            "embd_pdrop",
+            "layer_norm_epsilon",
+            "n_embd",
+            "n_head",
+            "n_inner",
+            "n_layer",
+            "n_positions",
+            "resid_pdrop",
+            "scale_attn_by_inverse_layer_idx",
+            "scale_attn_weights",
+            "vocab_size",
+        },
+        harmless={
+            "n_special",
+            "n_ctx",  # the older name of n_positions, which is there too
+            "predict_special_tokens",
+            "reorder_and_upcast_attn",  # the order of operations, against overflow in 16 bits
+            # Of heads that are not built.
+            "summary_activation",
+            "summary_first_dropout",
+            "summary_proj_to_labels",
+            "summary_type",
+            "summary_use_proj",
+        },
+        only={"is_encoder_decoder": Only((False,), "joins the model with an encoder")},
+    )
+}
 
-def read_gpt2(published, tensors, folder, head, dtype):
-    """Return the model, its weights paired with tensors, and the tensors to be ignored."""
-    prefix = prefix_of(tensors, "transformer.")
+
+def read_gpt2(published, tensors, package, head, dtype):
+    """Return the model, its weights paired with tensors, and the tensors to be ignored.
+
+    Scores that are divided by something else than sqrt(d_k) are so by the queries.
+    """
+    check_architecture(published, "GPT2", ("LMHeadModel", "Model"), head)
+    prefix = prefix_of(tensors, "wte.weight")
+    table, logits = f"{prefix}wte.weight", f"{outside(prefix, 'transformer.')}lm_head.weight"
     width = published["n_embd"]
-    if not published.get("scale_attn_weights", True):
-        raise InputError("GPT-2 without the scale of attention (scale_attn_weights) is unknown.")
-    end = published.get("eos_token_id", published["vocab_size"] - 1)
+    end = only_id(published, "eos_token_id", published["vocab_size"] - 1)
     config = GptConfig(
         **renamed(
             published,
@@ -36,13 +78,17 @@ def read_gpt2(published, tensors, folder, head, dtype):
         begin_id=end,
         end_id=end,
         padding_id=end,
+        tie_embeddings=is_tied(published, tensors, table, logits),
     )
     model = Gpt(config, dtype=dtype)
     weights = [
-        Weight(model.get_layer("embedding").table, f"{prefix}wte.weight"),
+        Weight(model.get_layer("embedding").table, table),
         Weight(model.get_layer("positions").table, f"{prefix}wpe.weight"),
     ]
+    if not config.tie_embeddings:
+        weights += linear(model.get_layer("logits"), logits.removesuffix(".weight"))
     decoder = model.get_layer("decoder")
+    factor = 1.0 if published.get("scale_attn_weights", True) else config.key_width**0.5
     for i, block in enumerate(decoder.blocks):
         layer = f"{prefix}h.{i}."
         attention = block.self_attention.sublayer
@@ -51,8 +97,11 @@ def read_gpt2(published, tensors, folder, head, dtype):
             attention.key_projection,
             attention.value_projection,
         )
+        own = factor
+        if published.get("scale_attn_by_inverse_layer_idx"):
+            own /= i + 1
         for k, part in enumerate(parts):  # one kernel (D, 3 D) there, and not transposed
-            take = columns(k, 3)
+            take = columns(k, 3, own if k == 0 else 1.0)
             weights.append(Weight(part.kernel, f"{layer}attn.c_attn.weight", take))
             weights.append(Weight(part.bias, f"{layer}attn.c_attn.bias", take))
         for ours, theirs in (
@@ -65,5 +114,5 @@ def read_gpt2(published, tensors, folder, head, dtype):
         weights += layer_norm(block.self_attention.norm, f"{layer}ln_1")
         weights += layer_norm(block.feed_forward.norm, f"{layer}ln_2")
     weights += layer_norm(decoder.final_norm, f"{prefix}ln_f")
-    masks = (".attn.bias", ".attn.masked_bias", "lm_head.weight")  # buffers, and the tied table
-    return model, weights, {name for name in tensors if name.endswith(masks)}
+    masks = (".attn.bias", ".attn.masked_bias")  # buffers
+    return model, weights, {logits, *(name for name in tensors if name.endswith(masks))}

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from keras_transformer.errors import InputError
 from keras_transformer.models.checkpoints import Weight, norm, transposed
 
 ACTIVATIONS = {
     "gelu": "gelu",
+    "gelu_python": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
@@ -15,7 +18,6 @@ ACTIVATIONS = {
     "swish": "silu",
     "silu": "silu",
 }
-POSITION_OFFSET = 2  # of RoBERTa and BART: the first token is at one after the id of padding
 
 
 def linear(layer, name: str) -> Iterator[Weight]:
@@ -48,14 +50,107 @@ def activation_of(name):
     return ACTIVATIONS[name]
 
 
-def prefix_of(tensors, *candidates: str) -> str:
-    """Return the prefix that names of tensors have: a model alone has none, one with a head has."""
-    for candidate in candidates:
-        if any(name.startswith(candidate) for name in tensors):
-            return candidate
+def only_id(published, name: str, default: int) -> int:
+    """Return the id of a special token, of which there may be one.
+
+    Args:
+        published: The content of `config.json`.
+        name: Of the field.
+        default: The id if the field says none.
+
+    Raises:
+        InputError: If there are several.
+    """
+    value = published.get(name)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, list) and value:
+        raise InputError(f"config.json says {name}={value!r}; several such tokens are not built.")
+    return default if value is None or value == [] else value
+
+
+def prefix_of(tensors, *anchors: str) -> str:
+    """Return what names of tensors begin with: nothing, the family's name, or that of a wrapper.
+
+    Args:
+        tensors: The tensors by name.
+        anchors: Names without the prefix, of which every file of the family has one.
+    """
+    for anchor in anchors:
+        found = [name.removesuffix(anchor) for name in tensors if name.endswith(anchor)]
+        if found := [prefix for prefix in found if not prefix or prefix.endswith(".")]:
+            return min(found, key=len)
     return ""
 
 
-def without_offset(table):
-    """Leave out the rows of a table of positions that no token is at."""
-    return table[POSITION_OFFSET:]
+def outside(prefix: str, base: str) -> str:
+    """Return the prefix of heads, which stand beside the model that is named `base`."""
+    return prefix.removesuffix(base) if prefix.endswith(base) else ""
+
+
+def is_tied(published, tensors, table: str, *others: str) -> bool:
+    """Say whether one table serves for tokens that go in and for logits.
+
+    What the tensors say counts; `tie_word_embeddings` where a file has one table only.
+
+    Args:
+        published: The content of `config.json`.
+        tensors: The tensors by name.
+        table: Name of the table of tokens.
+        *others: Names of what may be the same table.
+    """
+    found = [tensors[name] for name in others if name in tensors]
+    if found:
+        return table not in tensors or all(np.array_equal(tensors[table], one) for one in found)
+    return published.get("tie_word_embeddings") is not False
+
+
+def without_offset(offset: int):
+    """Return a function that leaves out the first rows of a table of positions: no token is there.
+
+    In RoBERTa the first token is at one after the id of padding, in BART at 2.
+    """
+    return lambda table: table[offset:]
+
+
+def check_architecture(published, stem: str, endings, head: str | None) -> None:
+    """Refuse a model that is published with a head that is not built.
+
+    Args:
+        published: The content of `config.json`.
+        stem: What names of the family's classes begin with.
+        endings: What they may end with.
+        head: The head that is asked for; with one, it does not matter what the file has.
+
+    Raises:
+        InputError: If it says other classes only.
+    """
+    names = published.get("architectures") or []
+    known = {f"{stem}{ending}" for ending in endings}
+    if names and head is None and known.isdisjoint(names):
+        raise InputError(
+            f"config.json says architectures={names!r}, which is not built; built are "
+            f"{', '.join(sorted(known))}."
+        )
+
+
+def label_names(published, count: int | None) -> list[str] | None:
+    """Return the names of labels in the order of their numbers, or None if there are none.
+
+    Args:
+        published: The content of `config.json`.
+        count: How many labels the classifier in the file has, or None if there is none.
+
+    Raises:
+        InputError: If names, their number and the classifier contradict each other.
+    """
+    names = published.get("id2label") or {}
+    if sorted(map(int, names)) != list(range(len(names))):
+        raise InputError(f"id2label numbers its labels {', '.join(names)}, not from 0 on.")
+    said = {"names in id2label": len(names) or None, "num_labels": published.get("num_labels")}
+    said["rows of the classifier"] = count
+    said = {what: number for what, number in said.items() if number is not None}
+    if len(set(said.values())) > 1:
+        counts = ", ".join(f"{number} {what}" for what, number in said.items())
+        raise InputError(f"Numbers of labels contradict each other: {counts}.")
+    return [str(names[key]) for key in sorted(names, key=int)] or None

@@ -1,37 +1,82 @@
 """Checkpoints of T5."""
 
-import numpy as np
-
+from keras_transformer.errors import InputError
 from keras_transformer.models.checkpoints import Weight, scaled
+from keras_transformer.models.hugging_face.fields import COMMON, Fields, Only
 from keras_transformer.models.hugging_face.pieces import (
     activation_of,
+    check_architecture,
+    is_tied,
     layer_norm,
     linear,
+    only_id,
+    prefix_of,
     projections,
     renamed,
 )
 from keras_transformer.models.t5 import T5, T5Config
 
+FIELDS = {
+    "t5": COMMON
+    | Fields(
+        understood={
+            "d_ff",
+            "d_kv",
+            "d_model",
+            "dense_act_fn",
+            "dropout_rate",
+            "feed_forward_proj",
+            "is_gated_act",
+            "layer_norm_epsilon",
+            "num_decoder_layers",
+            "num_heads",
+            "num_layers",
+            "relative_attention_max_distance",
+            "relative_attention_num_buckets",
+            "scale_decoder_outputs",
+            "vocab_size",
+        },
+        harmless={"initializer_factor", "n_positions"},
+        only={"is_encoder_decoder": Only((True,), "leaves out the decoder")},
+    )
+}
 
-def read_t5(published, tensors, folder, head, dtype):
+
+def read_t5(published, tensors, package, head, dtype):
     """Return the model, its weights paired with tensors, and the tensors to be ignored.
 
     T5 divides neither scores by sqrt(d_k) nor embeddings by sqrt(D); our weights do so.
     """
+    endings = ("ForConditionalGeneration", "WithLMHeadModel", "Model")
+    check_architecture(published, "T5", endings, head)
     forward = published.get("feed_forward_proj", "relu")
     gated = forward.startswith("gated-")
     activation = forward.removeprefix("gated-")
     if forward == "gated-gelu":  # the name predates the two forms of GELU
         activation = "gelu_new"
+    # What some files say twice.
+    for name, value in (("is_gated_act", gated), ("dense_act_fn", activation)):
+        if published.get(name, value) != value:
+            raise InputError(
+                f"config.json says {name}={published[name]!r}, but feed_forward_proj={forward!r}."
+            )
     width = published["d_kv"]
-    table = "shared.weight" if "shared.weight" in tensors else "encoder.embed_tokens.weight"
+    prefix = prefix_of(tensors, "shared.weight", "encoder.embed_tokens.weight")
+    shared = f"{prefix}shared.weight"
+    tables = {side: f"{prefix}{side}.embed_tokens.weight" for side in ("encoder", "decoder")}
+    tables = {side: name if name in tensors else shared for side, name in tables.items()}
+    if shared not in tensors:
+        tables["decoder"] = tables["encoder"] if tables["decoder"] == shared else tables["decoder"]
+    table = tables["decoder"]
     # Files of version 1.1 have a table of their own for logits, which are not divided then.
-    logits = "lm_head.weight" if "lm_head.weight" in tensors else table
+    head_table = f"{prefix}lm_head.weight"
+    head_table = head_table if head_table in tensors else "lm_head.weight"
+    untied = published.get("tie_word_embeddings") is False
+    logits = head_table if head_table in tensors or untied else table
     scaled_logits = published.get(
         "scale_decoder_outputs", published.get("tie_word_embeddings", True)
     )
-    same = table in tensors and np.array_equal(tensors[table], tensors[logits])
-    tied = bool(scaled_logits and same)
+    tied = bool(scaled_logits and is_tied({}, tensors, table, logits, *tables.values()))
     config = T5Config(
         **renamed(
             published,
@@ -55,7 +100,7 @@ def read_t5(published, tensors, folder, head, dtype):
         ffn_dropout=published.get("dropout_rate", 0.1),
         padding_id=published.get("pad_token_id", 0),
         begin_id=published.get("decoder_start_token_id", 0) or 0,
-        end_id=published.get("eos_token_id", 1),
+        end_id=only_id(published, "eos_token_id", 1),
     )
     model = T5(config, dtype=dtype)
     root = config.d_model**-0.5
@@ -64,8 +109,8 @@ def read_t5(published, tensors, folder, head, dtype):
         weights = [Weight(model.get_layer("embedding").table, table, scaled(root))]
     else:
         weights = [
-            Weight(model.get_layer(f"{side}_embedding").table, table, scaled(root))
-            for side in ("source", "target")
+            Weight(model.get_layer(f"{ours}_embedding").table, tables[side], scaled(root))
+            for ours, side in (("source", "encoder"), ("target", "decoder"))
         ]
         kernel = model.get_layer("logits").kernel
         weights.append(Weight(kernel, logits, scaled(root if scaled_logits else 1.0, True)))
@@ -74,11 +119,11 @@ def read_t5(published, tensors, folder, head, dtype):
         weights.append(
             Weight(
                 stack.positions.table,
-                f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+                f"{prefix}{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
             )
         )
         for i, block in enumerate(stack.blocks):
-            layer = f"{side}.block.{i}.layer."
+            layer = f"{prefix}{side}.block.{i}.layer."
             parts = [(block.self_attention, "SelfAttention")]
             if side == "decoder":
                 parts.append((block.cross_attention, "EncDecAttention"))
@@ -102,6 +147,8 @@ def read_t5(published, tensors, folder, head, dtype):
                 weights += linear(network.gate, f"{dense}wi_1")
             weights += linear(network.contract, f"{dense}wo")
             weights += layer_norm(block.feed_forward.norm, f"{layer}{len(parts)}.layer_norm")
-        weights += layer_norm(stack.final_norm, f"{side}.final_layer_norm")
-    copies = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
+        weights += layer_norm(stack.final_norm, f"{prefix}{side}.final_layer_norm")
+    copies = {shared, logits, *tables.values()}
+    # Old files have a bias of the decoder's cross-attention, which nothing reads.
+    copies.add(f"{prefix}decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight")
     return model, weights, copies

@@ -1,21 +1,59 @@
 """Checkpoints of the Vision Transformer."""
 
 from keras_transformer.models.checkpoints import Weight, single
+from keras_transformer.models.hugging_face.fields import COMMON, Fields, Only
 from keras_transformer.models.hugging_face.pieces import (
     activation_of,
+    check_architecture,
+    label_names,
     layer_norm,
     linear,
+    outside,
     prefix_of,
     projections,
     renamed,
 )
 from keras_transformer.models.vision_transformer import VisionTransformer, VisionTransformerConfig
 
+FIELDS = {
+    "vit": COMMON
+    | Fields(
+        understood={
+            "attention_probs_dropout_prob",
+            "hidden_act",
+            "hidden_dropout_prob",
+            "hidden_size",
+            "image_size",
+            "intermediate_size",
+            "layer_norm_eps",
+            "num_attention_heads",
+            "num_channels",
+            "num_hidden_layers",
+            "patch_size",
+        },
+        # Of the pooler, which no classifier has, and of a head that is not built.
+        harmless={"encoder_stride", "pooler_act", "pooler_output_size"},
+        only={
+            "is_encoder_decoder": Only((False,), "joins the model with a decoder"),
+            "problem_type": Only(
+                ("single_label_classification",), "makes something else of the logits"
+            ),
+            "qkv_bias": Only((True,), "leaves out biases"),
+        },
+    )
+}
 
-def read_vit(published, tensors, folder, head, dtype):
+
+def read_vit(published, tensors, package, head, dtype):
     """Return the model, its weights paired with tensors, and the tensors to be ignored."""
-    prefix = prefix_of(tensors, "vit.")
-    with_head = "classifier.weight" in tensors
+    check_architecture(published, "ViT", ("ForImageClassification", "Model"), head)
+    prefix = prefix_of(tensors, "embeddings.cls_token")
+    classifier = f"{outside(prefix, 'vit.')}classifier"
+    own = "ViTForImageClassification" in (published.get("architectures") or ())
+    classes = 0
+    if f"{classifier}.weight" in tensors or own:
+        rows = tensors[f"{classifier}.weight"].shape[0] if f"{classifier}.weight" in tensors else 2
+        classes = len(label_names(published, rows) or ()) or rows
     config = VisionTransformerConfig(
         **renamed(
             published,
@@ -32,7 +70,7 @@ def read_vit(published, tensors, folder, head, dtype):
         dropout=published.get("hidden_dropout_prob", 0.0),
         embedding_dropout=published.get("hidden_dropout_prob", 0.0),
         attention_dropout=published.get("attention_probs_dropout_prob", 0.0),
-        num_classes=tensors["classifier.weight"].shape[0] if with_head else 0,
+        num_classes=classes,
     )
     model = VisionTransformer(config, dtype=dtype)
     embeddings = f"{prefix}embeddings."
@@ -69,7 +107,7 @@ def read_vit(published, tensors, folder, head, dtype):
         weights += linear(block.feed_forward.sublayer.contract, f"{layer}output.dense")
         weights += layer_norm(block.feed_forward.norm, f"{layer}layernorm_after")
     weights += layer_norm(encoder.final_norm, f"{prefix}layernorm")
-    if with_head:
-        weights += linear(model.get_layer("logits"), "classifier")
+    if classes:
+        weights += linear(model.get_layer("logits"), classifier)
     pooler = {name for name in tensors if name.startswith(f"{prefix}pooler.")}
     return model, weights, pooler
