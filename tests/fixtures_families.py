@@ -1,5 +1,6 @@
 """Every class of model at a tiny size, with a batch to train it on."""
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -25,6 +26,21 @@ def without_decoding(monkeypatch):
     ):
         for name in names:
             monkeypatch.setattr(module, name, lambda config, layers: None)
+
+
+@contextlib.contextmanager
+def in_float64():
+    """Let Keras compute in float64 for a while."""
+    import keras
+
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_dtype_policy(before[1])
 
 
 @dataclasses.dataclass(frozen=True)

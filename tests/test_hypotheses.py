@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from fixtures_families import in_float64
 
 from keras_transformer.decoding import generate, next_token_probabilities, score
 from keras_transformer.errors import InputError
@@ -133,3 +134,20 @@ def test_padding_that_is_not_at_the_end_of_a_decoders_row_is_refused(ids, row, c
             with pytest.raises(InputError, match=rf"row {row}, column {column}\. Put all padding"):
                 function(*(kind(x) if isinstance(x, np.ndarray) else x for x in arguments))
     generate(transformer, ids)  # an encoder masks padding wherever it is
+
+
+# --- Another default of floats --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kind", ["sinusoidal", "transformer-xl", "buckets"])
+def test_hypotheses_are_right_where_keras_computes_in_float64(model, kind):
+    with in_float64():
+        made = make(model, kind)
+        assert made.compute_dtype == "float64"
+        for options in SEARCHES.values():
+            assert_scores(made, *generate(made, SOURCES, options))
+        rules = {"repetition_penalty": 1.3, "no_repeat_ngram": 2, "min_length": 2, "max_length": 4}
+        for width in ({"beam_size": 3}, {"temperature": 0.7, "top_k": 5, "top_p": 0.9}):
+            ids, _ = generate(made, SOURCES, GenerationOptions(**rules, **width), SOURCES[:, :2])
+            assert np.array(ids)[:, 0].tolist() == SOURCES[:, 0].tolist()

@@ -39,7 +39,7 @@ def put(path, content):
         ("a.tsv", "one two\tx\n\ty\n é\t \n", [("one two", "x"), ("", "y"), (" é", " ")]),
         ("a.tsv", "text\tlabel\na\tb\ntext\tlabel\n", [("a", "b"), ("text", "label")]),
         ("a.tsv", "\ufefftext\tlabel\r\na\tb\r\n", [("a", "b")]),
-        ("a.TSV", "label\ttext\n", [("label", "text")]),  # no header: another order
+        ("a.TSV", "label\ttext\nx\ty\n", [("y", "x")]),
         ("a.tsv", 'a "b\t"c\n', [('a "b', '"c')]),  # quotes are text
         ("a.jsonl", '{"label": "x", "text": "a\\tb", "more": null}\n', [("a\tb", "x")]),
         (
@@ -64,7 +64,7 @@ def test_examples_are_read(tmp_path, name, content, expected, packed):
     assert records.check() == len(expected)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a", "a.de", "a.csv.gz"])
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.de", "a.tab.gz"])
 def test_other_files_are_lines(tmp_path, name):
     path = put(tmp_path / name, 'a\tb\n\n{"text": 1}\n')
     assert list(read_records(path, ["text"])) == [("a\tb",), ("",), ('{"text": 1}',)]
@@ -124,7 +124,7 @@ GOOD = '{"text": "a", "label": "b"}\n'
         (
             "a.txt",
             "a\tb\n",
-            r"a\.txt is taken for lines of text.* 2 are wanted .* \.jsonl or \.tsv",
+            r"a\.txt is taken for lines of text.* 2 are wanted .* \.jsonl, \.tsv or \.csv",
         ),
         ("a.tsv", None, r"There is no file .*a\.tsv"),
     ],

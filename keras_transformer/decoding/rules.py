@@ -8,7 +8,7 @@ from keras import ops
 
 # Added to the score of what may not be. Finite, so that nothing becomes NaN, and far below any real
 # score, yet far enough from the lowest float32 that a few of them can be added up.
-DEAD = -1e30
+DEAD = np.float32(-1e30)  # a float32 whatever Keras's default is
 
 
 class Rules:
