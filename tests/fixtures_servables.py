@@ -31,6 +31,7 @@ SAMPLES = GenerationOptions(temperature=1.0, num_hypotheses=2, max_length=6)
 CASES = {task: (task, None) for task in TASKS if task != "summarisation"} | {
     "translation, samples": ("translation", SAMPLES),
 }
+SETTINGS = {"classification": {"pairs": True}, "embedding": {"prompt": "two "}}
 
 
 def make_config(task):
@@ -45,11 +46,16 @@ def make_config(task):
     return BertConfig(len(PIECES), **SIZES, begin_id=2, end_id=3)
 
 
+def head_of(task):
+    """Return what a run of a task holds beside the configuration."""
+    return Head(task, LABELS if task in LABEL else (), SETTINGS.get(task, {}))
+
+
 @functools.cache
 def servable(name):
     """Return the servable of a case."""
     task, options = CASES[name]
-    head = Head(task, LABELS if task in LABEL else ())
+    head = head_of(task)
     tokenizer = None if task in WITHOUT_TEXT else WordPieceTokenizer(PIECES)
     return make_servable(make_model(make_config(task), head), tokenizer, head, options)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from fixtures_servables import CASES, LABELS, servable, tokenizers
+from fixtures_servables import CASES, head_of, servable, tokenizers
 from fixtures_serving import server
 from tensorflow.core.protobuf import config_pb2
 
@@ -26,7 +26,6 @@ from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import convert
 from keras_transformer.layers.caches import writing_slices
 from keras_transformer.serving.versions import Model
-from keras_transformer.tasks import LABEL, Head
 from keras_transformer.text.masks import tokenize_with_masks
 from keras_transformer.text.word_pieces import word_pieces
 from keras_transformer.training.run_directory import RunDirectory
@@ -219,8 +218,7 @@ def test_no_request_ends_a_program_with_litert(case):
 
 def run_of(name, folder):
     """Write a run folder with the servable's model."""
-    made, task = servable(name), CASES[name][0]
-    head = Head(task, LABELS if task in LABEL else ())
+    made, head = servable(name), head_of(CASES[name][0])
     config, tokenizer = made.model.config, made.tokenizer
     RunDirectory.create(folder, config, None, tokenizer, [], head=head, weights=made.model)
     return folder
