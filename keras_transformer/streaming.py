@@ -57,7 +57,8 @@ class Stream:
         # All of the room at once: tensors that grew would have to be copied by the caller.
         state = self._search.grow(state, arguments["max_length"])
         # Slots are the numbers of the places that there is room for, and go without saying.
-        flat = _by_name(state := _without_slots(state))
+        state = _without_slots(state)
+        flat = _by_name(state)
         self._structure = tree.map_structure(lambda tensor: None, state)
         self._names = list(flat)
         # What goes on from a prompt is written behind it.

@@ -164,8 +164,7 @@ def test_the_command_answers(run, reader, tmp_path):
 
 
 def test_a_tokeniser_with_pieces_that_span_words_is_refused(reader):
-    class Other(type(reader.tokenizer)):
-        cuts_words_alone = False
-
+    tokenizer = type(reader.tokenizer)(PIECES)
+    tokenizer.cuts_words_alone = False
     with pytest.raises(InputError, match="pieces that span words"):
-        PassageReader(reader.model, Other(PIECES))
+        PassageReader(reader.model, tokenizer)
