@@ -15,6 +15,7 @@ from keras import ops
 from keras_transformer.errors import InputError
 from keras_transformer.layers import Dropout, Linear, OutputBias
 from keras_transformer.layers.activations import get_activation
+from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.layer_mix import LayerMix
 from keras_transformer.layers.masks import LOWEST
 from keras_transformer.layers.norms import make_norm
@@ -254,7 +255,7 @@ class MaskedLanguageModel(_Head):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class MeanOfTokens(keras.layers.Layer):
+class MeanOfTokens(Layer):
     """The mean over real tokens, as a node of a functional graph; see `mean_of_tokens`."""
 
     def __init__(self, **kwargs):
@@ -265,9 +266,13 @@ class MeanOfTokens(keras.layers.Layer):
         """Take the mean: `(B, S, D)` and `(B, S)` -> float32 `(B, D)`."""
         return mean_of_tokens(sequence, mask)
 
+    def compute_output_shape(self, sequence_shape, mask_shape=None):
+        """Say the shape: a vector a row."""
+        return sequence_shape[0], sequence_shape[-1]
+
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class Pick(keras.layers.Layer):
+class Pick(Layer):
     """Pick rows of every sequence by their places.
 
     Call arguments:
@@ -286,6 +291,11 @@ class Pick(keras.layers.Layer):
         picked = ops.take(ops.reshape(sequence, (-1, width)), rows, axis=0)
         return ops.reshape(picked, (-1, ops.shape(places)[1], width))
 
+    def compute_output_shape(self, sequence_shape, places_shape):
+        """Say the shape: a vector a place."""
+        return (*places_shape, sequence_shape[-1])
+
     def compute_output_spec(self, sequence, places):
         """Say the shape without knowing the lengths."""
-        return keras.KerasTensor((*places.shape, sequence.shape[-1]), dtype=self.compute_dtype)
+        shape = self.compute_output_shape(sequence.shape, places.shape)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
