@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, PRESETS, UNKNOWN_ID
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.bert import BertConfig
-from keras_transformer.models.checkpoints import read_json
 from keras_transformer.models.gpt import GptConfig
 from keras_transformer.models.heads import MaskedLanguageModel
 from keras_transformer.models.hugging_face import read_checkpoint
