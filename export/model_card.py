@@ -7,10 +7,11 @@ from typing import Any
 
 from tensorflow.core.protobuf import saved_model_pb2
 
+from keras_transformer import DISTRIBUTION
 from keras_transformer.export.tf_serving import MINIMUM_SERVER
 from keras_transformer.tasks import CAUSAL_LM, SUMMARISATION
 
-PACKAGES = ("keras-transformer", "tensorflow", "tensorflow-text", "keras", "ai-edge-litert")
+PACKAGES = (DISTRIBUTION, "tensorflow", "tensorflow-text", "keras", "ai-edge-litert")
 
 
 def model_card(

@@ -10,6 +10,7 @@ import importlib
 import os
 
 __version__ = "0.1.0"
+DISTRIBUTION = "keras-transformer-anywhere"  # the name without the last word is another project's
 
 # Has to be set before TensorFlow is loaded; a value that the user has set stays.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from keras_transformer import __version__
 from keras_transformer.cli_attention import attention
 from keras_transformer.cli_checks import check_file_free, check_files_exist
 from keras_transformer.cli_encoders import classify, embed, import_
@@ -31,12 +32,27 @@ from keras_transformer.errors import InputError
 
 app = typer.Typer(
     name="keras-transformer",
-    help="From text files to a Transformer that runs anywhere.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"keras-transformer {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """From text files to a Transformer that runs anywhere."""
 
 
 def main() -> None:
@@ -146,7 +162,7 @@ def doctor() -> None:
     """Show versions and devices, what is missing, and how to get it."""
     from keras_transformer.doctor import report
 
-    raise typer.Exit(report(Console(highlight=False)))
+    raise typer.Exit(report(Console(highlight=False, soft_wrap=True)))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ import os
 import platform
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 # What is needed for what, with the command that brings it.
 PACKAGES = {
@@ -29,8 +27,8 @@ PACKAGES = {
     "h5py": ("files of weights", "pip install 'h5py>=3.11,<4'"),
     "tensorboard": ("curves", "pip install 'tensorboard>=2.21,<2.22'"),
     "sacrebleu": ("BLEU and chrF", "pip install 'sacrebleu>=2.4,<3'"),
-    "keras-nlp": ("make bench only", "pip install 'keras-transformer[bench]'"),
-    "matplotlib": ("make experiments only", "pip install 'keras-transformer[figures]'"),
+    "keras-nlp": ("make bench only", "in a checkout: pip install -e '.[bench]'"),
+    "matplotlib": ("make experiments only", "in a checkout: pip install -e '.[figures]'"),
 }
 OPTIONAL = {"keras-nlp", "matplotlib"}
 
@@ -44,27 +42,34 @@ def report(console: Console) -> int:
     Returns:
         0 if everything that is needed is there and works, else 1.
     """
-    console.print(f"Python {platform.python_version()} on {platform.platform()}")
-    console.print(f"{os.cpu_count()} CPU cores")
-    table = Table("package", "version", "for", "how to get it", box=None)
+
+    def say(line):  # never wrapped, so that a command can be copied from wherever it lands
+        console.print(line, markup=False, soft_wrap=True)
+
+    say(f"Python {platform.python_version()} on {platform.platform()}")
+    say(f"{os.cpu_count()} CPU cores")
+    table = [("package", "version", "for", "how to get it")]
     healthy = True
     for name, (purpose, command) in PACKAGES.items():
         try:
-            table.add_row(name, importlib.metadata.version(name), purpose, "")
+            table.append((name, importlib.metadata.version(name), purpose, ""))
         except importlib.metadata.PackageNotFoundError:
             healthy = healthy and name in OPTIONAL
-            table.add_row(name, "missing", purpose, escape(command))
-    console.print(table)
+            table.append((name, "missing", purpose, command))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        say("  ".join(cells).rstrip())
     if not healthy:
         return 1
     try:
         for line in _try_everything():
-            console.print(line, markup=False)
+            say(line)
     except Exception as error:  # whatever it is, the doctor's job is to say it
-        console.print(f"TensorFlow does not work here: {error!r}", markup=False)
-        console.print("Try a fresh environment: python -m venv .venv, then pip install again.")
+        say(f"TensorFlow does not work here: {error!r}")
+        say("Try a fresh environment: python -m venv .venv, then pip install again.")
         return 1
-    console.print("Everything that is needed is here.")
+    say("Everything that is needed is here.")
     return 0
 
 

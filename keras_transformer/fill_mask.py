@@ -13,6 +13,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 
 import tensorflow as tf
 
+from keras_transformer.models.heads import MaskedLanguageModel
 from keras_transformer.servable import count_tokens
 from keras_transformer.text.masks import MASK_OPS, mask_name, tokenize_with_masks
 from keras_transformer.text_encoders import TextEncoder
@@ -41,6 +42,7 @@ class MaskFiller(TextEncoder):
         filler.call("serving_default", text=["Two young [MASK]."])["tokens"]
     """
 
+    model_class = MaskedLanguageModel
     answers = ("text", "filled")
     more_ops = MASK_OPS
     tensors: ClassVar[dict[str, str]] = {
@@ -50,7 +52,8 @@ class MaskFiller(TextEncoder):
         "text": "Text, UTF-8; of the outputs with the likeliest tokens in the places of masks.",
     }
 
-    def __init__(self, model, tokenizer, max_length=None):
+    def __init__(self, model, tokenizer=None, max_length=None):
+        self._check(model, tokenizer)
         self.mask = mask_name(tokenizer)
         super().__init__(model, tokenizer, max_length)
 

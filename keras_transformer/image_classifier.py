@@ -12,8 +12,10 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 import numpy as np
 import tensorflow as tf
 
+from keras_transformer.arguments import check_model
 from keras_transformer.errors import InputError
 from keras_transformer.images import MEAN, STD, decode_images, prepare_pixels
+from keras_transformer.models.vision_transformer import VisionTransformer
 from keras_transformer.servable import (
     PROOF_BATCH,
     SAVED_MODEL,
@@ -47,15 +49,17 @@ class ImageClassifier(Servable):
         classifier.call("serving_default", image=[open("cat.jpg", "rb").read()])["label"]
     """
 
+    model_class = VisionTransformer
     tokenizer = None
 
     def __init__(
         self,
         model,
-        labels,
+        labels=None,
         image_mean: float | Sequence[float] = MEAN,
         image_std: float | Sequence[float] = STD,
     ):
+        check_model(model, self.model_class, type(self).__name__)
         config = model.config
         if not config.num_classes:
             raise InputError("The model has no classes (num_classes), so it can't name any.")

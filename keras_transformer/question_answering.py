@@ -14,6 +14,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 import tensorflow as tf
 
 from keras_transformer.layers.masks import LOWEST
+from keras_transformer.models.heads import QuestionAnswerer
 from keras_transformer.servable import strings
 from keras_transformer.text.slices import JOIN_OPS, words_between
 from keras_transformer.text.word_pieces import WORD_OPS, check_words, padded, word_pieces
@@ -43,6 +44,7 @@ class PassageReader(TextEncoder):
         reader.call("serving_default", question=["Who?"], passage=["It was he."])["answer"]
     """
 
+    model_class = QuestionAnswerer
     numbers = "score"
     answers = ("answer", "start")
     more_ops = WORD_OPS | JOIN_OPS
@@ -52,7 +54,8 @@ class PassageReader(TextEncoder):
     }
     description = "Answers a question by words of a passage."
 
-    def __init__(self, model, tokenizer, max_length=None):
+    def __init__(self, model, tokenizer=None, max_length=None):
+        self._check(model, tokenizer)
         check_words(tokenizer)
         super().__init__(model, tokenizer, max_length)
 

@@ -4,8 +4,9 @@ What is exported, and what a run folder answers with, is made of these.
 """
 
 import dataclasses
+import reprlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from keras_transformer.artefact import (
     specs_of,
 )
 from keras_transformer.errors import InputError
+from keras_transformer.models.model import ConfiguredModel
 
 SAVED_MODEL = "savedmodel"  # the kind of file that has every signature
 PROOF_BATCH = 16
@@ -76,6 +78,7 @@ class Servable(Artefact):
 
     model: Any
     tokenizer: Any
+    model_class: ClassVar[type[ConfiguredModel]]  # of the model that it takes
     more_ops: frozenset[str] = frozenset()  # custom ops of its own, beside the tokeniser's
     tensors: ClassVar[dict[str, str]] = {}  # what those are whose names mean something else here
 
@@ -191,8 +194,13 @@ def check_labels(labels, model) -> list[str]:
     """Return the names of labels.
 
     Raises:
-        InputError: If there are not as many as the model has logits.
+        InputError: If they are no list of names, or there are not as many as the model has logits.
     """
+    if isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
+        raise InputError(
+            "labels must be a list of names, in the order of the model's logits; got "
+            f"{reprlib.repr(labels)}."
+        )
     names = [str(label) for label in labels]
     if len(names) != model.output.shape[-1]:
         raise InputError(

@@ -13,7 +13,9 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 import numpy as np
 import tensorflow as tf
 
+from keras_transformer.arguments import check_model, check_tokenizer
 from keras_transformer.errors import InputError
+from keras_transformer.models.heads import EncoderHead, SentenceEncoder, SequenceClassifier
 from keras_transformer.packing import packing_tokens
 from keras_transformer.servable import (
     PROOF_BATCH,
@@ -45,14 +47,17 @@ class TextEncoder(Servable):
         max_length: Most tokens of a text, special tokens included; the model's if None.
 
     Raises:
+        InputError: If the model or the tokeniser is anything else, or there is none.
         ValueError: If the tokeniser has more pieces than the model.
     """
 
+    model_class = EncoderHead
     numbers = "probabilities"  # the output that proves a file
     # Of which smaller files may get a few wrong, of `serving_default` and of `ids`; see `Proof`.
     answers: tuple[str | None, str | None] = (None, None)
 
-    def __init__(self, model, tokenizer, max_length=None):
+    def __init__(self, model, tokenizer=None, max_length=None):
+        self._check(model, tokenizer)
         if len(tokenizer) > model.config.vocabulary_size:
             raise ValueError(
                 f"The vocabulary has {len(tokenizer)} pieces, but the model was made for "
@@ -62,6 +67,10 @@ class TextEncoder(Servable):
         self.tokenizer = tokenizer
         self.max_length = min(max_length or model.config.max_length, model.config.max_length)
         super().__init__()
+
+    def _check(self, model, tokenizer):
+        check_model(model, self.model_class, type(self).__name__)
+        check_tokenizer(tokenizer, type(self).__name__)
 
     def _all_graphs(self):
         ids = tf.TensorSpec([None, None], tf.int32, name="ids")
@@ -168,12 +177,13 @@ class SentenceEmbedder(TextEncoder):
         embedder.call("serving_default", text=["Two young men."])["embedding"]
     """
 
+    model_class = SentenceEncoder
     numbers = "embedding"
 
     def __init__(
         self,
         model,
-        tokenizer,
+        tokenizer=None,
         max_length=None,
         prompt: str = "",
         prompts: Mapping[str, str] | None = None,
@@ -223,6 +233,7 @@ class TextClassifier(TextEncoder):
         InputError: If there are not as many labels as logits, or `scores` is unknown.
     """
 
+    model_class = SequenceClassifier
     answers = ("label", "label")
     tensors: ClassVar[dict[str, str]] = {
         "score": "The number of the only label.",
@@ -232,8 +243,15 @@ class TextClassifier(TextEncoder):
     }
 
     def __init__(
-        self, model, tokenizer, labels, max_length=None, scores: str | None = None, pairs=False
+        self,
+        model,
+        tokenizer=None,
+        labels=None,
+        max_length=None,
+        scores: str | None = None,
+        pairs=False,
     ):
+        self._check(model, tokenizer)
         self.labels = check_labels(labels, model)
         self.scores = scores or (SIGMOID if len(self.labels) == 1 else SOFTMAX)
         if self.scores not in SCORES:

@@ -10,6 +10,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 import tensorflow as tf
 
 from keras_transformer.decoding.generate import join_rows
+from keras_transformer.models.gpt import Gpt
 from keras_transformer.servable import count_tokens
 from keras_transformer.translator import Translator
 
@@ -29,12 +30,15 @@ class TextGenerator(Translator):
         jit_compile: Whether XLA compiles the model.
 
     Raises:
+        InputError: If the model or the tokeniser is anything else, or there is none.
         ValueError: If the tokeniser has more pieces than the model.
 
     Example:
         writer = TextGenerator(model, tokenizer, GenerationOptions(temperature=0.8))
         writer.call("serving_default", text=["Once upon a time"])["text"]
     """
+
+    model_class = Gpt
 
     def _all_graphs(self):
         graphs = super()._all_graphs()

@@ -9,6 +9,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 
 import tensorflow as tf
 
+from keras_transformer.models.heads import TokenClassifier
 from keras_transformer.servable import check_labels, likeliest
 from keras_transformer.text.word_pieces import (
     WORD_OPS,
@@ -41,10 +42,12 @@ class TokenLabeller(TextEncoder):
         labeller.call("serving_default", text=["Men run ."])["labels"]
     """
 
+    model_class = TokenClassifier
     answers = ("labels", "labels")
     more_ops = WORD_OPS
 
-    def __init__(self, model, tokenizer, labels, max_length=None):
+    def __init__(self, model, tokenizer=None, labels=None, max_length=None):
+        self._check(model, tokenizer)
         self.labels = check_labels(labels, model)
         check_words(tokenizer)
         super().__init__(model, tokenizer, max_length)

@@ -7,7 +7,7 @@ Shapes: B batch, N targets of a source, S source length, T target length.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 
@@ -15,6 +15,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 
 import tensorflow as tf
 
+from keras_transformer.arguments import check_model, check_tokenizer
 from keras_transformer.decoding import (
     GenerationOptions,
     align,
@@ -26,6 +27,7 @@ from keras_transformer.decoding import (
 )
 from keras_transformer.models import Transformer
 from keras_transformer.models.config import END_ID, PADDING_ID
+from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.servable import Servable, count_tokens, cut_and_end, strings
 from keras_transformer.streaming import Stream
 from keras_transformer.text import WordPieceTokenizer
@@ -42,6 +44,7 @@ class Translator(Servable, TextToText):
         jit_compile: Whether XLA compiles the model: faster once every shape has been compiled.
 
     Raises:
+        InputError: If the model or the tokeniser is anything else, or there is none.
         ValueError: If the tokeniser has more or fewer pieces than the model.
 
     Example:
@@ -49,13 +52,17 @@ class Translator(Servable, TextToText):
         translate(translator, ["Two young men."]).texts
     """
 
+    model_class: ClassVar[type[ConfiguredModel]] = Transformer
+
     def __init__(
         self,
         model: Transformer,
-        tokenizer: WordPieceTokenizer,
+        tokenizer: Any = None,
         options: GenerationOptions | None = None,
         jit_compile: bool = False,
     ):
+        check_model(model, self.model_class, type(self).__name__)
+        check_tokenizer(tokenizer, type(self).__name__)
         size = model.config.vocabulary_size
         # Published tables may be rounded up; one of ours is as large as its vocabulary.
         ours = isinstance(tokenizer, WordPieceTokenizer)

@@ -19,7 +19,7 @@ from fixtures_cli import assert_refused, bad, call, exported, here, original, tr
 from fixtures_run import quiet
 from rich.console import Console
 
-from keras_transformer import cli, doctor
+from keras_transformer import DISTRIBUTION, __version__, cli, doctor
 from keras_transformer.text import SPECIAL_TOKENS
 
 __all__ = ["bad", "call", "exported", "here", "original", "trained"]
@@ -73,7 +73,7 @@ def test_every_command_explains_itself(call, command):
     status, output, _ = call(f"{command} --help")
     assert status == 0
     assert f"keras-transformer {command} [OPTIONS]" in output.splitlines()[0]
-    options = re.findall(r"^  (--[\w-]+)(.*(?:\n {3,}.*)*)", output, re.MULTILINE)
+    options = re.findall(r"^  (?:-\w, )?(--[\w-]+)(.*(?:\n {3,}.*)*)", output, re.MULTILINE)
     assert "--help" in dict(options)
     for name, text in options:
         explanation = re.sub(r"<[^>]*>|\[[^]]*\]", "", text).split()
@@ -97,6 +97,42 @@ def test_the_command_is_installed_under_its_name():
         check=True,
     )
     assert "Learn a WordPiece vocabulary" in child.stdout
+
+
+def test_short_options_and_the_version(call):
+    assert call("--version") == (0, f"keras-transformer {__version__}\n", "")
+    for command in ("", "train", "fill-mask"):
+        assert call(f"{command} -h") == call(f"{command} --help")
+    assert "-h, --help" in call("-h")[1]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(tmp_path, shell):
+    command = str(Path(sys.executable).parent / "keras-transformer")
+    environment = {**os.environ, "HOME": str(tmp_path), "SHELL": f"/bin/{shell}"}
+
+    def run(*arguments, **more):
+        child = subprocess.run(
+            [command, *arguments],
+            env=environment | more,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return child.stdout
+
+    for typed, wanted in (("tr", ["train", "translate"]), ("vocab --ov", ["--overwrite"])):
+        words = f"keras-transformer {typed}"
+        found = run(
+            _KERAS_TRANSFORMER_COMPLETE=f"complete_{shell}",
+            COMP_WORDS=words,
+            COMP_CWORD=str(len(typed.split())),
+            _TYPER_COMPLETE_ARGS=words,
+            _TYPER_COMPLETE_FISH_ACTION="get-args",
+            _TYPER_COMPLETE_WORD_TO_COMPLETE=typed.split()[-1],
+        )
+        assert all(name in found for name in wanted)
+        assert "doctor" not in found
 
 
 # --- vocab ----------------------------------------------------------------------------------------
@@ -172,6 +208,21 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(monkeypatch, missing, sta
     assert ("Everything that is needed is here." in console.file.getvalue()) is (status == 0)
 
 
+def test_hints_of_doctor_are_whole_lines_where_there_is_no_terminal(monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setenv("COLUMNS", "40")
+    console = Console(file=io.StringIO())
+    assert doctor.report(console) == 1
+    lines = console.file.getvalue().splitlines()
+    for name, (purpose, command) in doctor.PACKAGES.items():
+        (line,) = [x for x in lines if x.split()[0] == name]
+        assert line.split(maxsplit=2)[1] == "missing"
+        assert purpose in line and line.endswith(command)
+
+
 def test_doctor_says_if_tensorflow_does_not_work(monkeypatch):
     def fail():
         raise ImportError("libcuda is [broken]")
@@ -186,7 +237,7 @@ def test_doctor_says_if_tensorflow_does_not_work(monkeypatch):
 def test_every_package_that_is_required_is_examined():
     required = {
         re.match(r"[\w-]+", name)[0]
-        for name in importlib.metadata.requires("keras-transformer")
+        for name in importlib.metadata.requires(DISTRIBUTION)
         if "extra" not in name
     }
     assert required - {"numpy", "rich", "typer"} == set(doctor.PACKAGES) - doctor.OPTIONAL

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
+from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, PRESETS, UNKNOWN_ID
 
@@ -108,6 +110,30 @@ def test_fields_that_do_not_fit_are_refused(fields, message):
 def test_value_out_of_range_is_refused_by_name(name, value, rule):
     with pytest.raises(ValueError, match=f"{name} {rule}.*, got {value!r}"):
         TransformerConfig(**{"vocabulary_size": 11, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("num_layers", 2.0, "a whole number"),
+        ("d_model", True, "a whole number"),
+        ("num_kv_heads", "2", "a whole number"),
+        ("begin_id", None, "a whole number"),
+        ("dropout", "0.1", "a number"),
+        ("layer_norm_epsilon", False, "a number"),
+        ("norm_first", 1, "True or False"),
+        ("tie_embeddings", "no", "True or False"),
+        ("activation", None, "a text"),
+    ],
+)
+def test_value_of_another_kind_is_refused_by_name(name, value, kind):
+    with pytest.raises(InputError, match=f"{name} must be {kind}, got {value!r}"):
+        TransformerConfig.from_dict({"vocabulary_size": 10, name: value})
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = TransformerConfig(np.int64(10), dropout=np.float32(0.5), num_kv_heads=None)
+    assert config.vocabulary_size == 10
 
 
 def test_number_of_heads_must_divide_the_width():  # L04

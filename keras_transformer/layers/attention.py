@@ -14,6 +14,7 @@ from keras import ops
 
 from keras_transformer.layers.caches import write
 from keras_transformer.layers.dropout import Dropout
+from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.linear import Linear
 from keras_transformer.layers.masks import LOWEST
 from keras_transformer.layers.rotary import rotate
@@ -74,7 +75,7 @@ def _is_one(length):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(Layer):
     """H attentions side by side, each in a learned projection of the full input.
 
     Queries, keys and values have three separate projections `(D, H * d_k)`, one block of `d_k`

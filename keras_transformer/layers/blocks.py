@@ -7,11 +7,12 @@ from keras_transformer.layers.activations import get_activation
 from keras_transformer.layers.attention import MultiHeadAttention
 from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.feed_forward import FeedForward
+from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.norms import make_norm
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class SublayerConnection(keras.layers.Layer):
+class SublayerConnection(Layer):
     """Residual connection, dropout and layer normalisation around one sub-layer.
 
     Post-norm, the paper's: `norm(x + dropout(sublayer(x)))`.
@@ -81,7 +82,7 @@ class SublayerConnection(keras.layers.Layer):
         return cls(**{**config, "sublayer": sublayer})
 
 
-class _Block(keras.layers.Layer):
+class _Block(Layer):
     """The arguments that encoder and decoder blocks share, and how sub-layers are made."""
 
     def __init__(

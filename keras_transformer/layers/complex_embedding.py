@@ -6,9 +6,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_transformer.layers.layer import Layer
+
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class ComplexEmbedding(keras.layers.Layer):
+class ComplexEmbedding(Layer):
     """Look up D / 2 waves a token, and say where they are at the token's position.
 
     A wave of a token is r e^(i (omega p + theta)) at position p, with an amplitude r, a frequency
@@ -81,6 +83,10 @@ class ComplexEmbedding(keras.layers.Layer):
         angle = frequency * ops.reshape(positions, (1, -1, 1)) + phase
         parts = [amplitude * ops.cos(angle), amplitude * ops.sin(angle)]
         return ops.cast(ops.concatenate(parts, axis=-1), self.compute_dtype)
+
+    def compute_output_shape(self, inputs_shape, **_):
+        """Say the shape: an axis of width D for ids."""
+        return (*inputs_shape, self.d_model)
 
     def get_config(self):
         """Return the constructor's arguments."""

@@ -3,9 +3,11 @@
 import keras
 from keras import ops
 
+from keras_transformer.layers.layer import Layer
+
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class TokenEmbedding(keras.layers.Layer):
+class TokenEmbedding(Layer):
     """Look up one vector a token; in reverse, score every token against a vector.
 
     The table is drawn from N(0, 1/D), so that reversed it gives logits of unit variance, and
@@ -57,6 +59,11 @@ class TokenEmbedding(keras.layers.Layer):
         vectors = ops.cast(vectors, self.compute_dtype)
         return vectors * self.d_model**0.5 if self.scale else vectors
 
+    def compute_output_shape(self, inputs_shape, reverse=False):
+        """Say the shape: an axis of width D for ids; in reverse, V in the place of D."""
+        *outer, last = inputs_shape
+        return (*outer, self.vocabulary_size) if reverse else (*outer, last, self.d_model)
+
     def get_config(self):
         """Return the constructor's arguments."""
         return {
@@ -68,7 +75,7 @@ class TokenEmbedding(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class OutputBias(keras.layers.Layer):
+class OutputBias(Layer):
     """A bias a token, added to logits that a tied table gave.
 
     Call arguments:

@@ -4,11 +4,12 @@ import keras
 
 from keras_transformer.layers.activations import get_activation
 from keras_transformer.layers.dropout import Dropout
+from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.linear import Linear
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class FeedForward(keras.layers.Layer):
+class FeedForward(Layer):
     """Two linear maps with an activation between, the same at every position.
 
     A gated network has a third: the activated map is multiplied by a second map of the input. With

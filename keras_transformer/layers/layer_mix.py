@@ -3,9 +3,11 @@
 import keras
 from keras import ops
 
+from keras_transformer.layers.layer import Layer
+
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class LayerMix(keras.layers.Layer):
+class LayerMix(Layer):
     """Sum up what each layer made of a text, by shares that a task learns.
 
     A model that is trained for other things has what a task wants in some layer or other: word
@@ -39,3 +41,7 @@ class LayerMix(keras.layers.Layer):
         """Take the sum."""
         shares = ops.cast(self.shares() * ops.cast(self.scale, "float32"), self.compute_dtype)
         return sum(shares[i] * layer for i, layer in enumerate(layers))
+
+    def compute_output_shape(self, layers_shape):
+        """Say the shape: that of each layer."""
+        return tuple(layers_shape[0])

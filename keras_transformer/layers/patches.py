@@ -3,11 +3,12 @@
 import keras
 from keras import ops
 
+from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.linear import Linear
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class PatchEmbedding(keras.layers.Layer):
+class PatchEmbedding(Layer):
     """Cut images into square patches and project each to a vector.
 
     It is a convolution whose stride is the size of its kernel, computed as one matrix product.
@@ -53,13 +54,18 @@ class PatchEmbedding(keras.layers.Layer):
         x = ops.transpose(x, (0, 1, 3, 2, 4))
         return self.projection(ops.reshape(x, (-1, rows * columns, size * size * channels)))
 
+    def compute_output_shape(self, images_shape):
+        """Say the shape: a vector a patch."""
+        batch, height, width, _ = images_shape
+        return batch, (height // self.patch_size) * (width // self.patch_size), self.d_model
+
     def get_config(self):
         """Return the constructor's arguments."""
         return {**super().get_config(), "patch_size": self.patch_size, "d_model": self.d_model}
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class ClassToken(keras.layers.Layer):
+class ClassToken(Layer):
     """Put one learned vector in front of every sequence, as [CLS] stands before a text.
 
     Call arguments:
@@ -82,3 +88,8 @@ class ClassToken(keras.layers.Layer):
         vector = ops.cast(self.vector, inputs.dtype)
         first = ops.zeros_like(inputs[:, :1]) + vector
         return ops.concatenate([first, inputs], axis=1)
+
+    def compute_output_shape(self, inputs_shape):
+        """Say the shape: one token more."""
+        batch, length, width = inputs_shape
+        return batch, None if length is None else length + 1, width

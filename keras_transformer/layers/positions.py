@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_transformer.layers.layer import Layer
+
 
 def sinusoidal_table(length, d_model):
     """Compute the sinusoidal encoding of Vaswani et al. 2017, section 3.5.
@@ -29,7 +31,7 @@ def sinusoidal_table(length, d_model):
     return table.reshape(length, d_model).astype("float32")
 
 
-class _AbsolutePositions(keras.layers.Layer):
+class _AbsolutePositions(Layer):
     """What both kinds of absolute positions share: a table `(max_length, D)` added row by row."""
 
     def __init__(self, max_length, **kwargs):

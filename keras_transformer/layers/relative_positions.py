@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_transformer.errors import InputError
+from keras_transformer.layers.layer import Layer
 
 
 def distances(query_positions, key_positions):
@@ -27,6 +28,19 @@ def distances(query_positions, key_positions):
     if len(key_positions.shape) == 1:
         key_positions = ops.expand_dims(key_positions, 0)
     return ops.expand_dims(query_positions, 2) - ops.expand_dims(key_positions, 1)
+
+
+def pairs_shape(query_positions, key_positions):
+    """Say the shape of `distances` of positions of two shapes: `(1, T, S)` or `(B, T, S)`."""
+    batches = [shape[0] for shape in (query_positions, key_positions) if len(shape) == 2]
+    batch = next((size for size in batches if size != 1), 1)
+    return batch, query_positions[-1], key_positions[-1]
+
+
+def bias_shape(num_heads, query_positions, key_positions):
+    """Say the shape of biases, by the name of their argument: `(1, H, T, S)` or `(B, H, T, S)`."""
+    batch, queries, keys = pairs_shape(query_positions, key_positions)
+    return {"attention_bias": (batch, num_heads, queries, keys)}
 
 
 def check_buckets(num_buckets, max_distance, bidirectional) -> None:
@@ -47,7 +61,7 @@ def check_buckets(num_buckets, max_distance, bidirectional) -> None:
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class BucketedBias(keras.layers.Layer):
+class BucketedBias(Layer):
     """A learned bias a head and a range of distances: T5's relative positions.
 
     Small distances have a bucket each, larger ones share buckets that widen with the logarithm, and
@@ -117,6 +131,10 @@ class BucketedBias(keras.layers.Layer):
             distance < exact, ops.cast(distance, "int32"), wide
         )
 
+    def compute_output_shape(self, query_positions_shape, key_positions_shape):
+        """Say the shape: a bias a head and a pair."""
+        return bias_shape(self.num_heads, query_positions_shape, key_positions_shape)
+
     def get_config(self):
         """Return the constructor's arguments."""
         return {
@@ -129,7 +147,7 @@ class BucketedBias(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class LinearBias(keras.layers.Layer):
+class LinearBias(Layer):
     """ALiBi: scores fall linearly with distance, in each head at another slope; no weights.
 
     Args:
@@ -161,6 +179,10 @@ class LinearBias(keras.layers.Layer):
         slopes = np.array(slopes_of(self.num_heads), "float32").reshape(1, -1, 1, 1)
         return {"attention_bias": -distance * ops.convert_to_tensor(slopes)}
 
+    def compute_output_shape(self, query_positions_shape, key_positions_shape):
+        """Say the shape: a bias a head and a pair."""
+        return bias_shape(self.num_heads, query_positions_shape, key_positions_shape)
+
     def get_config(self):
         """Return the constructor's arguments."""
         return {**super().get_config(), "num_heads": self.num_heads}
@@ -175,7 +197,7 @@ def slopes_of(num_heads):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class Distances(keras.layers.Layer):
+class Distances(Layer):
     """The bare distances, for attention that learns what to make of them, as Shaw's does.
 
     Call arguments:
@@ -192,3 +214,7 @@ class Distances(keras.layers.Layer):
     def call(self, query_positions, key_positions):
         """Subtract."""
         return {"distance": distances(query_positions, key_positions)}
+
+    def compute_output_shape(self, query_positions_shape, key_positions_shape):
+        """Say the shape: a distance a pair."""
+        return {"distance": pairs_shape(query_positions_shape, key_positions_shape)}

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_transformer.layers.layer import Layer
+
 
 def rotate(x, rotation):
     """Turn each pair of coordinates of queries or keys.
@@ -28,7 +30,7 @@ def rotate(x, rotation):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class RotaryPositions(keras.layers.Layer):
+class RotaryPositions(Layer):
     """The angles of rotary positions, for a stack's `positions`; it has no weights.
 
     Args:
@@ -67,6 +69,12 @@ class RotaryPositions(keras.layers.Layer):
         angles = ops.cast(ops.expand_dims(ops.expand_dims(query_positions, 1), 3), "float32")
         angles = angles * ops.convert_to_tensor(frequencies.astype("float32"))
         return {"rotation": (ops.cos(angles), ops.sin(angles))}
+
+    def compute_output_shape(self, query_positions_shape, key_positions_shape=None):
+        """Say the shape of cosines and sines."""
+        batch = query_positions_shape[0] if len(query_positions_shape) == 2 else 1
+        shape = (batch, 1, query_positions_shape[-1], self.head_width // 2)
+        return {"rotation": (shape, shape)}
 
     def get_config(self):
         """Return the constructor's arguments."""

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_transformer import packing
 from keras_transformer.layers.blocks import DecoderBlock, EncoderBlock
+from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.masks import bias_of
 from keras_transformer.layers.norms import make_norm
 from keras_transformer.layers.recompute import recompute
@@ -14,7 +15,7 @@ from keras_transformer.layers.recompute import recompute
 LAYER_ARGUMENTS = ("name", "dtype", "trainable", "autocast")  # of keras.layers.Layer itself
 
 
-class _Stack(keras.layers.Layer):
+class _Stack(Layer):
     """`num_layers` blocks with weights of their own, and the norm that ends a pre-norm stack."""
 
     block_class: type

@@ -4,11 +4,12 @@ import keras
 from keras import ops
 
 from keras_transformer.layers.attention import MultiHeadAttention
+from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.masks import attend_to
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class TargetAttention(keras.layers.Layer):
+class TargetAttention(Layer):
     """Sum up a list of candidates by how well each goes with one target.
 
     The target is the only query; the candidates, say what somebody bought before, are keys and

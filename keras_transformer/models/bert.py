@@ -177,6 +177,20 @@ class EncoderGraph:
         if self.pooler is not None:
             self.outputs["pooled"] = self.pooler(self.outputs["sequence"][:, 0])
 
+    def begin_with(self, model):
+        """Copy the weights of a model's encoder, layer by layer, found by their names.
+
+        Args:
+            model: A model of the same configuration. What it lacks stays as it is here.
+        """
+        others = {layer.name: layer for layer in model.layers}
+        parts = [self.table, self.embed.positions, self.embed.norm, self.segments, self.widen]
+        for part in [*parts, self.encoder, self.pooler]:
+            if part is not None and part.name in others:
+                pairs = zip(part.weights, others[part.name].weights, strict=True)
+                for weight, value in pairs:
+                    weight.assign(value)
+
 
 def mean_of_tokens(sequence, mask):
     """Take the mean over real tokens.

@@ -4,6 +4,8 @@
 """
 
 import dataclasses
+import numbers
+from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from keras_transformer.errors import InputError
@@ -18,6 +20,13 @@ Positions = Literal[
 ]
 POSITIONS = get_args(Positions)
 ATTENTIONS = ("dot-product", "additive")
+# What the values of fields are, by their annotation: a class, and in words.
+KINDS: dict[type, tuple[type, str]] = {
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a number"),
+    bool: (bool, "True or False"),
+    str: (str, "a text"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +77,7 @@ class StackConfig:
 
     def __post_init__(self):
         """Refuse values that can't make a model."""
+        self._check_kinds()
         for name in ("num_layers", "num_heads", "d_model", "d_ff", "num_buckets", "max_distance"):
             self._check(name, getattr(self, name) >= 1, "must be at least 1")
         self._check("vocabulary_size", self.vocabulary_size > 1, "must be larger than 1")
@@ -120,6 +130,18 @@ class StackConfig:
         if len(special_attentions) > 1:
             raise InputError(f"{' and '.join(special_attentions)} exclude each other.")
 
+    def _check_kinds(self):
+        """Refuse values that are of another kind than their fields' annotations say."""
+        for field in dataclasses.fields(self):
+            several = isinstance(field.type, UnionType)
+            allowed = get_args(field.type) if several else (field.type,)
+            value = getattr(self, field.name)
+            for kind, (cls, words) in KINDS.items():
+                if kind in allowed and not (value is None and NoneType in allowed):
+                    # To Python, True is a whole number.
+                    fits = isinstance(value, cls) and isinstance(value, bool) == (kind is bool)
+                    self._check(field.name, fits, f"must be {words}")
+
     def _check(self, name, holds, rule):
         if not holds:
             raise InputError(f"{name} {rule}, got {getattr(self, name)!r}.")
@@ -142,7 +164,7 @@ class StackConfig:
         """
         fields = {name: value for name, value in fields.items() if name != "family"}
         known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(fields) - known):
+        if unknown := sorted(map(str, set(fields) - known)):
             raise InputError(f"Unknown fields in the model's configuration: {', '.join(unknown)}.")
         if "vocabulary_size" not in fields:
             raise InputError("The model's configuration has no vocabulary_size.")
@@ -166,9 +188,14 @@ class StackConfig:
         fields = {**cls.presets[name], **changes}
         if vocabulary_size is not None:
             fields["vocabulary_size"] = vocabulary_size
-        if "vocabulary_size" not in fields and not hasattr(cls, "vocabulary_size"):
+        if "vocabulary_size" not in fields and not cls.is_complete(name):
             raise InputError(f"The preset {name!r} needs a vocabulary_size.")
         return cls(**fields)
+
+    @classmethod
+    def is_complete(cls, preset: str) -> bool:
+        """Say whether a preset has a vocabulary of its own."""
+        return "vocabulary_size" in cls.presets[preset] or hasattr(cls, "vocabulary_size")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

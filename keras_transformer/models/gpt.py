@@ -23,6 +23,7 @@ import keras
 from keras import ops
 
 from keras_transformer.layers import Decoder, Linear, bias_of
+from keras_transformer.layers.layer import Layer, shapes_of
 from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
 from keras_transformer.models.config import END_ID, Positions, StackConfig
 from keras_transformer.models.model import ConfiguredModel
@@ -220,7 +221,7 @@ def _prompt_graph(config, layers):
     return keras.Model(token_ids, outputs, name="prompt")
 
 
-class ReadPrompt(keras.layers.Layer):
+class ReadPrompt(Layer):
     """What every step reads of the prompt, computed for all of its tokens at once.
 
     Call arguments:
@@ -253,6 +254,10 @@ class ReadPrompt(keras.layers.Layer):
             key_positions=places,
         )
         return bias_of(ops.expand_dims(before, 1)), caches
+
+    def compute_output_shape(self, *shapes):
+        """Say the shapes; see `shapes_of`."""
+        return shapes_of(self.compute_output_spec, *shapes)
 
     def compute_output_spec(self, token_ids):
         """Say the shapes without knowing the lengths."""
@@ -287,7 +292,7 @@ def _step_graph(config, layers):
     return keras.Model(inputs, step(*inputs), name="decoder_step")
 
 
-class GptStep(keras.layers.Layer):
+class GptStep(Layer):
     """One decoding step as a layer: from tokens, their position and caches to logits and caches.
 
     Call arguments:
@@ -339,6 +344,10 @@ class GptStep(keras.layers.Layer):
             key_positions=ops.concatenate([prompt, written], axis=1),
         )
         return _logits(self.shared, states, self.output_kernel), caches
+
+    def compute_output_shape(self, *shapes):
+        """Say the shapes; see `shapes_of`."""
+        return shapes_of(self.compute_output_spec, *shapes)
 
     def compute_output_spec(self, ids, index, caches, *_):
         """Say the shapes without running the decoder."""

@@ -8,6 +8,7 @@ Reference: Devlin et al. 2019, section 3 and figure 4; Reimers & Gurevych 2019 f
 """
 
 from collections.abc import Callable
+from numbers import Integral
 
 import keras
 from keras import ops
@@ -15,42 +16,47 @@ from keras import ops
 from keras_transformer.errors import InputError
 from keras_transformer.layers import Dropout, Linear, OutputBias
 from keras_transformer.layers.activations import get_activation
+from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.layer_mix import LayerMix
 from keras_transformer.layers.masks import LOWEST
 from keras_transformer.layers.norms import make_norm
 from keras_transformer.models.bert import BertConfig, EncoderGraph, mean_of_tokens
-from keras_transformer.models.electra import ElectraConfig
 from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.models.pooling import PoolTokens, unit_length
-from keras_transformer.models.roberta import RobertaConfig
 
-ENCODERS = {config.family: config for config in (BertConfig, RobertaConfig, ElectraConfig)}
 POOLINGS = FIRST, MEAN, MIX = ("first", "mean", "mix")
 NORMALIZE = "normalize"  # a step of a sentence encoder
 DENSE = {"width", "activation", "use_bias"}  # fields of another one
 
 
-class _Head(ConfiguredModel):
-    """An encoder's graph with a head; subclasses write `head`."""
+class EncoderHead(ConfiguredModel):
+    """An encoder's graph with a head; subclasses write `head`.
+
+    Args:
+        config: A `BertConfig`, or another encoder's, or its fields as a dict; or a model that has
+            an encoder: `Bert`, `Roberta`, `Electra` or another head. The new model then begins with
+            a copy of its encoder's weights, and has its dtype if no other is given. The head, and
+            what that model lacks of the encoder, such as the pooler, is new.
+        **kwargs: Settings of the head, `name`, `dtype` and `trainable`.
+    """
 
     config_class = BertConfig
     settings: tuple[str, ...] = ()  # names of the constructor's arguments beside the configuration
 
     def __init__(self, config, **kwargs):
-        config = self.make_config(config)
         given = {name: kwargs.pop(name) for name in self.settings if name in kwargs}
         dtype = kwargs.pop("dtype", None)
+        source = None
+        if isinstance(config, ConfiguredModel) and isinstance(config.config, BertConfig):
+            source, config = config, config.config
+            dtype = dtype or source.dtype_policy
+        config = self.make_config(config)
         graph = EncoderGraph(config, dtype, with_layers=given.get("pooling") == MIX)
         inputs, outputs = self.head(graph, dtype, **given)
         super().__init__(config, inputs, outputs, graph.dtype_policy, **kwargs)
         self.given = given
-
-    @classmethod
-    def make_config(cls, config):
-        """Return a configuration, given as such or as its fields in a dict with `family`."""
-        if isinstance(config, BertConfig):
-            return config
-        return ENCODERS[config.get("family", "bert")].from_dict(config)
+        if source is not None:
+            graph.begin_with(source)
 
     head: Callable[..., tuple]  # of graph, dtype and settings: inputs and outputs of the model
 
@@ -59,12 +65,21 @@ class _Head(ConfiguredModel):
         return {**super().get_config(), **self.given}
 
 
+def _check_count(num_labels):
+    if isinstance(num_labels, bool) or not isinstance(num_labels, Integral) or num_labels < 1:
+        raise InputError(
+            f"num_labels, the number of labels, must be a whole number of at least 1, got "
+            f"{num_labels!r}."
+        )
+
+
 @keras.saving.register_keras_serializable("keras_transformer")
-class SequenceClassifier(_Head):
+class SequenceClassifier(EncoderHead):
     """A text, or a pair of texts, to one of C labels.
 
     Args:
-        config: A `BertConfig`, or another encoder's, or its fields as a dict.
+        config: A `BertConfig`, or another encoder's, or its fields as a dict; or a model, with
+            whose encoder the new one begins; see `EncoderHead`.
         num_labels: Number of labels C; 1 for a score or another number.
         pooling: "first": the vector of [CLS], through the pooler if there is one; "mean": the mean
             of all real tokens, the better start for an encoder that was trained on it; "mix": the
@@ -84,10 +99,9 @@ class SequenceClassifier(_Head):
     settings = ("num_labels", "pooling")
 
     @staticmethod
-    def head(graph, dtype, num_labels, pooling="first"):
+    def head(graph, dtype, num_labels=None, pooling="first"):
         """Return inputs and outputs of the model."""
-        if num_labels < 1:
-            raise InputError(f"num_labels must be at least 1, got {num_labels}.")
+        _check_count(num_labels)
         if pooling not in POOLINGS:
             raise InputError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}.")
         sequence = graph.outputs["sequence"]
@@ -102,11 +116,12 @@ class SequenceClassifier(_Head):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class TokenClassifier(_Head):
+class TokenClassifier(EncoderHead):
     """A label for each token, such as its part of speech or the kind of name it belongs to.
 
     Args:
-        config: A `BertConfig`, or another encoder's, or its fields as a dict.
+        config: A `BertConfig`, or another encoder's, or its fields as a dict; or a model, with
+            whose encoder the new one begins; see `EncoderHead`.
         num_labels: Number of labels C.
         **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
 
@@ -115,13 +130,17 @@ class TokenClassifier(_Head):
 
     Returns:
         Logits `(B, S, C)`.
+
+    Raises:
+        InputError: If the arguments make no model.
     """
 
     settings = ("num_labels",)
 
     @staticmethod
-    def head(graph, dtype, num_labels):
+    def head(graph, dtype, num_labels=None):
         """Return inputs and outputs of the model."""
+        _check_count(num_labels)
         x = Dropout(graph.config.dropout, dtype=dtype, name="head_dropout")(
             graph.outputs["sequence"]
         )
@@ -129,11 +148,12 @@ class TokenClassifier(_Head):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class QuestionAnswerer(_Head):
+class QuestionAnswerer(EncoderHead):
     """Where in a passage the answer to a question begins, and where it ends.
 
     Args:
-        config: The configuration of an encoder with two segments, or its fields as a dict.
+        config: The configuration of an encoder with two segments, or its fields as a dict; or a
+            model, with whose encoder the new one begins; see `EncoderHead`.
         **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
 
     Call arguments:
@@ -157,11 +177,12 @@ class QuestionAnswerer(_Head):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class SentenceEncoder(_Head):
+class SentenceEncoder(EncoderHead):
     """A text to one vector, so that texts of like meaning have vectors of like direction.
 
     Args:
-        config: A `BertConfig`, or another encoder's, or its fields as a dict.
+        config: A `BertConfig`, or another encoder's, or its fields as a dict; or a model, with
+            whose encoder the new one begins; see `EncoderHead`.
         pooling: How the vectors of tokens become one: a kind of `PoolTokens`, such as "mean" or
             "first", or a list of them, which are put side by side.
         normalize: Whether vectors have length 1 in the end, so that their product is the cosine.
@@ -215,14 +236,15 @@ def _dense(vector, step, dtype, number):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class MaskedLanguageModel(_Head):
+class MaskedLanguageModel(EncoderHead):
     """Scores the vocabulary at the places of a text that were chosen to be predicted.
 
     The logits of all places would be by far the largest tensor of a training step, so those that
     count are picked first.
 
     Args:
-        config: A `BertConfig`, or another encoder's, or its fields as a dict.
+        config: A `BertConfig`, or another encoder's, or its fields as a dict; or a model, with
+            whose encoder the new one begins; see `EncoderHead`.
         **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
 
     Call arguments:
@@ -254,7 +276,7 @@ class MaskedLanguageModel(_Head):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class MeanOfTokens(keras.layers.Layer):
+class MeanOfTokens(Layer):
     """The mean over real tokens, as a node of a functional graph; see `mean_of_tokens`."""
 
     def __init__(self, **kwargs):
@@ -265,9 +287,13 @@ class MeanOfTokens(keras.layers.Layer):
         """Take the mean: `(B, S, D)` and `(B, S)` -> float32 `(B, D)`."""
         return mean_of_tokens(sequence, mask)
 
+    def compute_output_shape(self, sequence_shape, mask_shape=None):
+        """Say the shape: a vector a row."""
+        return sequence_shape[0], sequence_shape[-1]
+
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class Pick(keras.layers.Layer):
+class Pick(Layer):
     """Pick rows of every sequence by their places.
 
     Call arguments:
@@ -286,6 +312,11 @@ class Pick(keras.layers.Layer):
         picked = ops.take(ops.reshape(sequence, (-1, width)), rows, axis=0)
         return ops.reshape(picked, (-1, ops.shape(places)[1], width))
 
+    def compute_output_shape(self, sequence_shape, places_shape):
+        """Say the shape: a vector a place."""
+        return (*places_shape, sequence_shape[-1])
+
     def compute_output_spec(self, sequence, places):
         """Say the shape without knowing the lengths."""
-        return keras.KerasTensor((*places.shape, sequence.shape[-1]), dtype=self.compute_dtype)
+        shape = self.compute_output_shape(sequence.shape, places.shape)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_transformer.models.arguments import find_configuration
 from keras_transformer.models.config import StackConfig
 
 if keras.backend.backend() == "tensorflow":
@@ -34,10 +35,12 @@ class ConfiguredModel(Model):
 
     @classmethod
     def make_config(cls, config):
-        """Return a configuration, given as such or as its fields in a dict."""
-        if isinstance(config, StackConfig):
-            return config
-        return cls.config_class.from_dict(config)
+        """Return a configuration, given as such, as its fields in a dict or as a preset's name.
+
+        Raises:
+            InputError: If it is none of these, or of another family.
+        """
+        return find_configuration(config, cls.__name__, cls.config_class)
 
     def get_config(self):
         """Return the configuration as plain values."""

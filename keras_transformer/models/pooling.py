@@ -11,13 +11,14 @@ import keras
 from keras import ops
 
 from keras_transformer.errors import InputError
+from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.masks import LOWEST
 
 KINDS = ("first", "last", "max", "mean", "mean_sqrt_length", "weighted_mean")
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class PoolTokens(keras.layers.Layer):
+class PoolTokens(Layer):
     """Make one vector of those of a text's tokens; padding changes nothing.
 
     Args:
@@ -66,9 +67,13 @@ class PoolTokens(keras.layers.Layer):
         count = ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1.0)
         return total / (ops.sqrt(count) if self.kind == "mean_sqrt_length" else count)
 
+    def compute_output_shape(self, sequence_shape, mask_shape=None):
+        """Say the shape: a vector a row."""
+        return sequence_shape[0], sequence_shape[-1]
+
     def compute_output_spec(self, sequence, mask):
         """Say the shape without knowing the lengths."""
-        return keras.KerasTensor((sequence.shape[0], sequence.shape[-1]), dtype="float32")
+        return keras.KerasTensor(self.compute_output_shape(sequence.shape), dtype="float32")
 
     def get_config(self):
         """Return the constructor's arguments."""

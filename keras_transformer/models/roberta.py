@@ -39,6 +39,7 @@ class RobertaConfig(BertConfig):
 
     def __post_init__(self):
         """Leave out a mask token that the vocabulary is too small for."""
+        self._check_kinds()
         if self.mask_id is not None and self.mask_id >= self.vocabulary_size:
             object.__setattr__(self, "mask_id", None)
         super().__post_init__()

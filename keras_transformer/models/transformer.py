@@ -30,6 +30,7 @@ from keras_transformer.layers import (
     causal_mask,
     padding_mask,
 )
+from keras_transformer.layers.layer import Layer, shapes_of
 from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
 from keras_transformer.models.config import TransformerConfig
 from keras_transformer.models.model import ConfiguredModel
@@ -141,16 +142,20 @@ class Transformer(ConfiguredModel):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class CausalMask(keras.layers.Layer):
+class CausalMask(Layer):
     """The causal mask `(1, T, T)` for ids `(B, T)`, as a node of a functional graph."""
 
     def call(self, ids):
         """Make the mask for as many positions as there are ids."""
         return causal_mask(ops.shape(ids)[1])
 
+    def compute_output_shape(self, ids_shape):
+        """Say the shape: a query and a key a position, for all rows alike."""
+        return 1, ids_shape[1], ids_shape[1]
+
     def compute_output_spec(self, ids):
         """Say the shape without knowing the length."""
-        return keras.KerasTensor((1, ids.shape[1], ids.shape[1]), dtype="bool")
+        return keras.KerasTensor(self.compute_output_shape(ids.shape), dtype="bool")
 
 
 def _make_layers(config, dtype, devices):
@@ -203,7 +208,7 @@ def _encoder_graph(config, layers):
     return keras.Model(source_ids, cache(memory, source_mask), name="encoder")
 
 
-class CacheMemory(keras.layers.Layer):
+class CacheMemory(Layer):
     """What every cross-attention of a decoder reads of the source, computed once.
 
     Call arguments:
@@ -226,6 +231,10 @@ class CacheMemory(keras.layers.Layer):
         real = ops.expand_dims(ops.expand_dims(source_mask, 1), 3)  # (B, 1, S, 1)
         caches = self.decoder.cache_memory(memory)
         return bias, [(keys, values * ops.cast(real, values.dtype)) for keys, values in caches]
+
+    def compute_output_shape(self, *shapes):
+        """Say the shapes; see `shapes_of`."""
+        return shapes_of(self.compute_output_spec, *shapes)
 
     def compute_output_spec(self, memory, source_mask):
         """Say the shapes without projecting anything."""
@@ -277,7 +286,7 @@ def _decoder_step_graph(config, layers):
     return keras.Model(inputs, step(*inputs), name="decoder_step")
 
 
-class DecoderStep(keras.layers.Layer):
+class DecoderStep(Layer):
     """One decoding step as a layer: from tokens, their position and caches to logits and caches.
 
     The K hypotheses of a source are K queries side by side. All of them read the source's keys and
@@ -321,6 +330,10 @@ class DecoderStep(keras.layers.Layer):
             key_positions=slots // width,
         )
         return _logits(self.shared, states, self.output_kernel), caches
+
+    def compute_output_shape(self, *shapes):
+        """Say the shapes; see `shapes_of`."""
+        return shapes_of(self.compute_output_spec, *shapes)
 
     def compute_output_spec(self, ids, index, caches, *_):
         """Say the shapes without running the decoder."""
