@@ -101,7 +101,7 @@ def export_run(
 
         if options is not None or jit_compile:
             raise InputError(
-                f"{run.path} writes no text: leave out --jit-compile and options of generation."
+                f"{run.path} writes no text: leave out --jit-compile and the options of generation."
             )
         return export_encoder(run, output, name, console, keep, precisions, max_quality_loss)
     translator = run.servable(options)

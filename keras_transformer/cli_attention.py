@@ -43,7 +43,9 @@ def attention(
     if not 0 <= layer <= blocks:
         raise InputError(f"There is no layer {layer}; the model has {blocks}.")
     if sees(servable):
-        raise InputError(f"{model} reads pictures; of what it sees in them there is no text.")
+        raise InputError(
+            f"{model} reads pictures: there is no text whose attention could be drawn."
+        )
     writes = "align" in servable.signatures
     if writes:
         target = target if target is not None else servable.run([text])[0][0][0]

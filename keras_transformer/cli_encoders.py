@@ -23,7 +23,7 @@ LinesOrPictures = Annotated[
 ]
 Input = Annotated[str, typer.Option(help="Text file, or - for standard input.")]
 Output = Annotated[str, typer.Option(help="File to write, or - for standard output.")]
-Batch = Annotated[int, typer.Option(help="Texts at once.", min=1)]
+Batch = Annotated[int, typer.Option(help="Number of texts at once.", min=1)]
 
 
 def import_(

@@ -36,7 +36,7 @@ def evaluate(
     tokenize: Annotated[
         str, typer.Option(help="sacrebleu's tokeniser: 13a, intl, zh, char or none.")
     ] = "13a",
-    batch: Annotated[int, typer.Option(help="Examples at once.", min=1)] = 32,
+    batch: Annotated[int, typer.Option(help="Number of examples at once.", min=1)] = 32,
     batch_tokens: BatchTokens = 1024,
     jit_compile: JitCompile = False,
     options=None,

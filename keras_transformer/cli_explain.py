@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 
 def explain(
     topic: Annotated[Topic, typer.Argument(help="What to measure.")],
-    seed: Annotated[int, typer.Option(help="Of the random vectors and weights.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random vectors and weights.", min=0)] = 0,
 ) -> None:
     """Measure a property of the layers, and say in a sentence what it shows."""
     from keras_transformer import _backend  # noqa: F401  # isort: skip  (first: quiet)

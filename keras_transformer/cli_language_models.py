@@ -41,7 +41,7 @@ def generate(
     """
     check_model_exists(model)
     if (prompt is None) == (input is None):
-        raise InputError("Give prompts by --prompt or by --input, one of them.")
+        raise InputError("Give prompts by --prompt or by --input, but not by both.")
     if input not in (None, "-"):
         check_files_exist(Path(str(input)))
     if output != "-":

@@ -16,7 +16,7 @@ def serve(
         str | None,
         typer.Option(help="The model's name; that of its export or folder if not given."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     rest_port: Annotated[
         int, typer.Option(help="Port of REST and the page; 0 for a free one.", min=0, max=65535)
     ] = 8501,
@@ -28,16 +28,23 @@ def serve(
         list[str] | None, typer.Option(help="A name for a version: stable=3; repeatable.")
     ] = None,
     poll_seconds: Annotated[
-        float, typer.Option(help="How often new versions are looked for.", min=0.05)
+        float, typer.Option(help="Seconds between looks for new versions.", min=0.05)
     ] = 2.0,
-    batch_size: Annotated[int, typer.Option(help="Most rows in one call of the model.")] = 32,
-    queue_rows: Annotated[int, typer.Option(help="Most rows that wait.")] = 1024,
-    request_rows: Annotated[int, typer.Option(help="Most rows in one request.")] = 512,
-    text_length: Annotated[int, typer.Option(help="Most characters in one text.")] = 20_000,
-    body_bytes: Annotated[int, typer.Option(help="Most bytes in one request.")] = 8 * 2**20,
-    requests: Annotated[int, typer.Option(help="Most requests at once.")] = 512,
-    streams: Annotated[int, typer.Option(help="Most texts that are streamed at once.")] = 4,
-    seconds: Annotated[float, typer.Option(help="Until a request is given up.")] = 30.0,
+    batch_size: Annotated[
+        int, typer.Option(help="Maximum number of rows in one call of the model.")
+    ] = 32,
+    queue_rows: Annotated[int, typer.Option(help="Maximum number of rows that wait.")] = 1024,
+    request_rows: Annotated[int, typer.Option(help="Maximum number of rows in one request.")] = 512,
+    text_length: Annotated[
+        int, typer.Option(help="Maximum number of characters in one text.")
+    ] = 20_000,
+    body_bytes: Annotated[int, typer.Option(help="Maximum number of bytes in one request.")] = 8
+    * 2**20,
+    requests: Annotated[int, typer.Option(help="Maximum number of requests at once.")] = 512,
+    streams: Annotated[
+        int, typer.Option(help="Maximum number of texts that are streamed at once.")
+    ] = 4,
+    seconds: Annotated[float, typer.Option(help="Seconds until a request is given up.")] = 30.0,
     jit_compile: JitCompile = False,
     options=None,
 ) -> None:
@@ -69,5 +76,5 @@ def serve(
 def _label(text):
     name, _, version = text.partition("=")
     if not name or not version.isdecimal():
-        raise InputError(f"--label {text!r} has to be like stable=3.")
+        raise InputError(f"--label {text!r} has to be like stable=3, a name and a version.")
     return name, int(version)

@@ -29,7 +29,7 @@ def tokenizers(
     try:
         rows = compare_tokenizers(lines, size, WIDTH)
     except ValueError as error:
-        raise InputError(f"{input} can't be compared on: {error}") from None
+        raise InputError(f"The tokenisers can't be compared on {input}: {error}") from None
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("tokeniser", no_wrap=True)
     columns = ("pieces", "tokens/line", "chars/token", "unknown", "parameters")

@@ -93,16 +93,17 @@ def train(
     d_model: Annotated[int | None, typer.Option(help="Width, likewise.")] = None,
     d_ff: Annotated[int | None, typer.Option(help="Feed-forward width, likewise.")] = None,
     dropout: Annotated[
-        float | None, typer.Option(help="On sub-layers and embeddings, if not the preset's.")
+        float | None,
+        typer.Option(help="Dropout on sub-layers and embeddings, if not the preset's."),
     ] = None,
     embedding_dropout: Annotated[
-        float | None, typer.Option(help="On embeddings, if not as --dropout.")
+        float | None, typer.Option(help="Dropout on embeddings, if not as --dropout.")
     ] = None,
     attention_dropout: Annotated[
-        float | None, typer.Option(help="On attention weights, if not the preset's.")
+        float | None, typer.Option(help="Dropout on attention weights, if not the preset's.")
     ] = None,
     ffn_dropout: Annotated[
-        float | None, typer.Option(help="Inside the feed-forward network, likewise.")
+        float | None, typer.Option(help="Dropout inside the feed-forward network, likewise.")
     ] = None,
     mask_rate: Annotated[
         float, typer.Option(help="Share of the tokens that masked-lm predicts.")
@@ -145,7 +146,7 @@ def train(
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Compute activations twice, to save memory.")
     ] = False,
-    precision: Annotated[Precision, typer.Option(help="Of the computation.")] = "float32",
+    precision: Annotated[Precision, typer.Option(help="Precision of the computation.")] = "float32",
     strategy: Annotated[
         Strategy,
         typer.Option(
@@ -160,7 +161,7 @@ def train(
         Optimizer | None,
         typer.Option(help="The optimizer. [default: adam, with --init-from adamw]"),
     ] = None,
-    weight_decay: Annotated[float, typer.Option(help="Of adamw.")] = 0.01,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay of adamw.")] = 0.01,
     ema: Annotated[
         float, typer.Option(help="Decay of a moving average of the weights; 0 is off.")
     ] = 0.0,
@@ -189,7 +190,7 @@ def train(
         float,
         typer.Option(help="Share of true tokens in the decoder's input at the last step."),
     ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of weights, dropout and order.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of weights, dropout and order.")] = 1,
     deterministic: Annotated[
         bool,
         typer.Option("--deterministic", help="Refuse ops that may differ between two runs."),

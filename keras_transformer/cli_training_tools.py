@@ -73,11 +73,13 @@ def memory(
         int, typer.Option(help="Tokens in one side of a batch on one device.", min=1)
     ] = 4096,
     length: Annotated[int, typer.Option(help="Tokens in each row.", min=1)] = 64,
-    precision: Annotated[Precision, typer.Option(help="Of the computation.")] = "float32",
+    precision: Annotated[Precision, typer.Option(help="Precision of the computation.")] = "float32",
     optimizer: Annotated[Optimizer, typer.Option(help="The optimizer.")] = "adam",
     ema: Annotated[bool, typer.Option("--ema", help="Keep a moving average.")] = False,
-    accumulate: Annotated[int, typer.Option(help="Micro-batches a batch.", min=1)] = 1,
-    recompute: Annotated[bool, typer.Option("--recompute", help="Compute twice.")] = False,
+    accumulate: Annotated[int, typer.Option(help="Number of micro-batches in a batch.", min=1)] = 1,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Compute activations twice, to save memory.")
+    ] = False,
 ) -> None:
     """Show by formula what a training step needs, and what each technique saves."""
     from keras_transformer.models.config import TransformerConfig
@@ -103,8 +105,10 @@ def memory(
 
 
 def data_service(
-    kind: Annotated[Literal["dispatcher", "worker"], typer.Option(help="Which part of it.")],
-    port: Annotated[int, typer.Option(help="Where it listens.", min=0, max=65535)],
+    kind: Annotated[
+        Literal["dispatcher", "worker"], typer.Option(help="Which part of the service to run.")
+    ],
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)],
     dispatcher: Annotated[
         str | None, typer.Option(help="A worker's dispatcher: grpc://HOST:PORT.")
     ] = None,

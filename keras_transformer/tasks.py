@@ -132,7 +132,10 @@ def make_servable(
     if head.task == CAUSAL_LM:
         return TextGenerator(model, tokenizer, options, jit_compile)
     if options is not None or jit_compile:
-        raise InputError(f"A model for {head.task} writes no text: options of generation are not.")
+        raise InputError(
+            f"A model for {head.task} writes no text, so it takes no options of generation; leave "
+            "them out."
+        )
     of_model = HEADS[head.task].settings if head.task in HEADS else ()
     more = {name: value for name, value in head.settings.items() if name not in of_model}
     make: dict[str, Callable[[], Servable]] = {

@@ -10,11 +10,13 @@ from fixtures_servables import PIECES, SIZES
 from keras_transformer import models
 from keras_transformer.errors import InputError
 from keras_transformer.fill_mask import MaskFiller
+from keras_transformer.generation_options import GenerationOptions
 from keras_transformer.image_classifier import ImageClassifier
 from keras_transformer.models.heads import EncoderHead
 from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.question_answering import PassageReader
 from keras_transformer.servable import Servable
+from keras_transformer.tasks import Head, make_servable
 from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.text_encoders import SentenceEmbedder, TextClassifier, TextEncoder
 from keras_transformer.text_generator import TextGenerator
@@ -124,10 +126,10 @@ def test_fields_have_the_class_of_their_family():
         assert cls.make_config(config.to_dict()) == config
 
 
-@pytest.mark.parametrize("wrong", [None, 0, "3", 2.0, True])
+@pytest.mark.parametrize("wrong", [None, "3", 2.0, True])
 @pytest.mark.parametrize("cls", LABELS)
 def test_heads_ask_for_the_number_of_labels(cls, wrong):
-    with pytest.raises(InputError, match="num_labels, the number of labels, must be a whole"):
+    with pytest.raises(InputError, match="num_labels must be a whole number, the number of labels"):
         cls(BERT, num_labels=wrong)
 
 
@@ -256,3 +258,11 @@ def test_labels_are_a_list(cls, labels):
     arguments = (model,) if cls is ImageClassifier else (model, WordPieceTokenizer(PIECES))
     with pytest.raises(InputError, match="labels must be a list of names, in the order of"):
         cls(*arguments, labels)
+
+
+def test_options_of_generation_are_refused_where_no_text_is_written():
+    head = Head("embedding")
+    message = "for embedding writes no text, so it takes no options of generation; leave them out"
+    for given in ({"options": GenerationOptions()}, {"jit_compile": True}):
+        with pytest.raises(InputError, match=message):
+            make_servable(models.SentenceEncoder(BERT), WordPieceTokenizer(PIECES), head, **given)

@@ -78,7 +78,7 @@ def import_checkpoint(
     if len(tokenizer) > model.config.vocabulary_size:
         raise InputError(
             f"The tokeniser in {folder} has {len(tokenizer):,} pieces, but the model's table has "
-            f"{model.config.vocabulary_size:,}. They are not of one checkpoint."
+            f"{model.config.vocabulary_size:,}. They are not from the same checkpoint."
         )
     if isinstance(model, MaskedLanguageModel):
         mask_name(tokenizer)  # which there has to be
@@ -123,7 +123,7 @@ def _head_of(checkpoint, prompt):
         return Head(IMAGE_CLASSIFICATION, _labels(checkpoint), scaling)
     task = next((task for task, cls in HEADS.items() if type(model) is cls), None)
     if task != EMBEDDING and prompt is not None:
-        raise InputError(f"{folder} is no sentence encoder, which alone has prompts.")
+        raise InputError(f"{folder} is not a sentence encoder, and only those have prompts.")
     if task == EMBEDDING:
         longest = read_max_length(folder) if package is None else package.max_length
         return Head(EMBEDDING, (), {**model.given, **_prompts(package, prompt)}, longest)

@@ -66,11 +66,12 @@ class EncoderHead(ConfiguredModel):
 
 
 def _check_count(num_labels):
-    if isinstance(num_labels, bool) or not isinstance(num_labels, Integral) or num_labels < 1:
+    if isinstance(num_labels, bool) or not isinstance(num_labels, Integral):
         raise InputError(
-            f"num_labels, the number of labels, must be a whole number of at least 1, got "
-            f"{num_labels!r}."
+            f"num_labels must be a whole number, the number of labels, got {num_labels!r}."
         )
+    if num_labels < 1:
+        raise InputError(f"num_labels must be at least 1, got {num_labels}.")
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -209,7 +210,7 @@ class SentenceEncoder(EncoderHead):
         """Return inputs and outputs of the model."""
         kinds = [pooling] if isinstance(pooling, str) else list(pooling)
         if not kinds:
-            raise InputError("pooling names no way to pool.")
+            raise InputError("pooling is empty; name at least one way to pool, such as 'mean'.")
         parts = [
             PoolTokens(kind, dtype=dtype, name=f"pool_{i}")(graph.outputs["sequence"], graph.mask)
             for i, kind in enumerate(kinds)
