@@ -65,7 +65,7 @@ WRONG = {
     "list": (lambda _: [8000], r"or its fields as a dict; got \[8000\]"),
     "class": (lambda _: models.BertConfig, "or its fields as a dict; got <class"),
     "model of Keras": (lambda _: foreign(), "a Sequential is none of this package"),
-    "configuration": (other_family, "takes a .*Config; a .*Config is for"),
+    "configuration": (other_family, "takes an? .*Config; a .*Config is for"),
     "fields": (lambda cls: other_family(cls).to_dict(), "the family of this configuration is"),
     "odd family": (lambda _: {"family": ["bert"]}, r"configuration is \['bert'\]"),
     "unknown fields": (lambda _: {"sise": 3, 4: 5}, "Unknown fields.*: 4, sise"),

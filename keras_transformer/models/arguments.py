@@ -26,7 +26,8 @@ def find_configuration(given: Any, owner: str, wanted: type[StackConfig]) -> Sta
     """
     if isinstance(given, wanted):
         return given
-    takes = f"{owner} takes a {wanted.__name__}"
+    article = "an" if wanted.__name__[0] in "AEIO" else "a"
+    takes = f"{owner} takes {article} {wanted.__name__}"
     if isinstance(given, StackConfig):
         name = type(given).__name__
         raise InputError(f"{takes}; a {name} is for {name.removesuffix('Config')}.")

@@ -29,6 +29,10 @@ KINDS: dict[type, tuple[type, str]] = {
 }
 
 
+class KindError(InputError):
+    """The value of a field is of another kind than it has to be, such as a text for a number."""
+
+
 @dataclasses.dataclass(frozen=True)
 class StackConfig:
     """What decides the shape and behaviour of a stack of blocks, in every family.
@@ -140,7 +144,8 @@ class StackConfig:
                 if kind in allowed and not (value is None and NoneType in allowed):
                     # To Python, True is a whole number.
                     fits = isinstance(value, cls) and isinstance(value, bool) == (kind is bool)
-                    self._check(field.name, fits, f"must be {words}")
+                    if not fits:
+                        raise KindError(f"{field.name} must be {words}, got {value!r}.")
 
     def _check(self, name, holds, rule):
         if not holds:

@@ -210,7 +210,7 @@ class SentenceEncoder(EncoderHead):
         """Return inputs and outputs of the model."""
         kinds = [pooling] if isinstance(pooling, str) else list(pooling)
         if not kinds:
-            raise InputError("pooling is empty; name at least one way to pool, such as 'mean'.")
+            raise InputError("pooling names no way to pool; name at least one, such as 'mean'.")
         parts = [
             PoolTokens(kind, dtype=dtype, name=f"pool_{i}")(graph.outputs["sequence"], graph.mask)
             for i, kind in enumerate(kinds)

@@ -12,6 +12,7 @@ from typing import Any
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.checkpoints import WEIGHTS, assign, read_json, read_tensors
+from keras_transformer.models.config import KindError
 from keras_transformer.models.heads import SequenceClassifier, TokenClassifier
 from keras_transformer.models.hugging_face import bart, encoders, gpt2, t5, vit
 from keras_transformer.models.hugging_face.pieces import label_names
@@ -86,6 +87,8 @@ def read_checkpoint(folder, head: str | None = None, dtype=None) -> Checkpoint:
     try:
         model, weights, ignored = READERS[kind](published, tensors, package, head, dtype)
         labels = _labels(published, model)
+    except KindError as error:
+        raise InputError(f"{folder / 'config.json'} makes no model: {error}") from None
     except InputError:
         raise
     except KeyError as error:

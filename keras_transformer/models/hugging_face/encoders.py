@@ -175,6 +175,8 @@ def read_encoder(published, tensors, package, head, dtype):
         table = f"{prefix}embeddings.word_embeddings.weight"
         tied = is_tied(published, tensors, table, names.decoder)
         config = dataclasses.replace(config, tie_embeddings=tied)
+    if not isinstance(config, cls.config_class):  # what its weights lack is named below
+        config = cls.config_class.from_dict(config.to_dict())
     model = cls(config, dtype=dtype, **arguments)
     weights = list(_encoder_weights(model, prefix, _offset(published)))
     weights += head_weights(model, names, tensors, pooler, own)
