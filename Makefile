@@ -1,5 +1,5 @@
-# Every target sets up what it needs in .venv; nothing has to be installed beforehand but Python 3.11
-# and, for the tests, a C compiler and Chromium.
+# Every target sets up what it needs in .venv; nothing has to be installed beforehand but Python 3.11.
+# For the tests, `make tools` installs a C compiler and Chromium by apt, or says what to install.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.ready-bench
 FIGURES_READY := $(VENV)/.ready-figures
 
-.PHONY: install demo test coverage lint bench bench-quick experiments clean
+.PHONY: install tools demo test coverage lint bench bench-quick experiments clean
 
 install: $(READY)
 
@@ -25,16 +25,20 @@ $(FIGURES_READY): $(READY)
 	$(BIN)/pip install -qq --editable '.[figures]'
 	touch $@
 
+# What the tests run beside Python; nothing is done where it is there.
+tools:
+	.ci/tools
+
 # Train, evaluate and export a small model on generated text, and run what was exported.
 demo: $(READY)
 	$(BIN)/keras-transformer demo --output runs/demo --overwrite
 
 # Two processes, one a core.
-test: $(READY)
+test: tools $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 15
 
 # The same with coverage, of the processes that tests start as well; it takes a quarter longer.
-coverage: $(READY)
+coverage: tools $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report term --cov-fail-under 90
 
 lint: $(READY)

@@ -3,6 +3,7 @@
     python benchmarks/compare.py [--quick] [--only decode,train] [--output build/bench.md]
 
 A peer that is not installed, or can't do something, is in the tables as missing, with the reason.
+A benchmark that fails, or one of ours that is missing, is named on top, and the exit status is 1.
 Progress is on standard error; SHOW=1 also shows what the contenders say there.
 """
 
@@ -59,6 +60,7 @@ def main(arguments=None):
     chosen = {name: module for name, module in BENCHMARKS.items() if name in options.only}
     with Progress(chosen) as shown:
         rows, failed = run(chosen, options.quick, shown)
+    failed += results.lacking(rows)
     page = "\n\n".join([environment(), *failed, results.report(rows)])
     print(page)
     if options.output:

@@ -151,14 +151,10 @@ def main():
     add("--model", help="folder of a sentence encoder (default: that of the package)")
     add("--export", help="what `keras-transformer export` made of it, if it is made already")
     add("--output", type=Path, help="file to write the tables to as well")
-    options = vars(parser.parse_args())
-    if unknown := set(options["engines"]) - set(every):
+    options = parser.parse_args()
+    if unknown := set(options.engines) - set(every):
         parser.error(f"there is no engine {', '.join(unknown)}; choose of {', '.join(every)}")
-    output = options.pop("output")
-    page = progress.run_alone("embeddings", rows, argparse.Namespace(**options))
-    if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(f"{page}\n", "utf-8")
+    progress.run_alone("embeddings", rows, options)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 from results import PRECISIONS, Missing
 
 PIECES, LENGTH = 8000, 32  # a random model never ends, so that all outputs have this length
+SENTENCES = 20_000  # that the vocabulary is learned from
 EXPORT, RUN = "export", "run"
 
 
@@ -57,18 +58,16 @@ def prepare(folder, preset, batch):
     from keras_transformer.export.bundle import export_run
     from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
     from keras_transformer.training import spoken_english
-    from keras_transformer.training.config import TrainingConfig
     from keras_transformer.training.run_directory import RunDirectory
     from keras_transformer.translator import Translator
 
-    examples = list(spoken_english.examples("train", 20_000))
+    examples = list(spoken_english.examples("train", SENTENCES))
     lines = [line for example in examples for line in (example.spoken, example.written)]
     tokenizer = WordPieceTokenizer(learn_vocabulary(lines, PIECES))
     texts = [example.spoken for example in spoken_english.examples("test", batch)]
     model = random_model(preset, len(tokenizer))
-    training = TrainingConfig("", "", "", "", 1000, 1e-3, 100)
-    run = RunDirectory.create(folder / RUN, model.config, training, tokenizer, texts[:1])
-    model.save_weights(run.best_path)
+    # No training belongs to it, as to what `import` writes: export looks for no validation text.
+    run = RunDirectory.create(folder / RUN, model.config, None, tokenizer, texts[:1], weights=model)
     options = GenerationOptions(max_length=LENGTH)
     with open(os.devnull, "w") as nowhere:
         console = Console(file=nowhere)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "tests" / "native" / "litert.c"
 PIECES = 8000
+SENTENCES = 20_000  # that the vocabulary is learned from
 LINES = 20
 PROCESSES = 7
 
@@ -57,7 +58,7 @@ def _untrained(folder, preset):
     from keras_transformer.translator import Translator
 
     folder.mkdir()
-    texts = [example.written for example in spoken_english.examples("train", 20_000)]
+    texts = [example.written for example in spoken_english.examples("train", SENTENCES)]
     tokenizer = WordPieceTokenizer(learn_vocabulary(texts, PIECES))
     tokenizer.save(folder / "vocab.txt")
     model = Transformer(TransformerConfig.preset(preset, vocabulary_size=len(tokenizer)))

@@ -61,13 +61,20 @@ def run_alone(name, rows, options):
     Args:
         name: Its name.
         rows: Its function, from a `Progress` and options to rows.
-        options: What was parsed of the command line.
+        options: What was parsed of the command line. `output`, if there is one, is the file to
+            write the tables to as well.
 
-    Returns:
-        The tables.
+    Raises:
+        SystemExit: If one of ours could not be measured; the tables are there nevertheless.
     """
+    given = vars(options).copy()
+    output = given.pop("output", None)
     with Progress([name]) as progress:
-        found = rows(progress, **vars(options))
+        found = rows(progress, **given)
     page = results.report(found)
     print(page)
-    return page
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(f"{page}\n", "utf-8")
+    if failed := results.lacking(found):
+        raise SystemExit("\n".join(failed))

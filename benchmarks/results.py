@@ -59,6 +59,20 @@ def beside(subject, setting, unit, ours, measured, *, less=False, notes=None):
     return rows
 
 
+def lacking(rows):
+    """Say which of ours could not be measured: unlike a peer's absence, that is a failure.
+
+    Returns:
+        A line for each subject, setting and contender.
+    """
+    lines = (
+        f"{row.subject}, {row.setting}: {row.ours} failed: {' '.join(row.own.split())}"
+        for row in rows
+        if isinstance(row.own, str)
+    )
+    return _unique(lines)
+
+
 def report(rows):
     """Write a summary and a table for each subject, in Markdown."""
     parts = [

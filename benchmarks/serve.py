@@ -42,6 +42,7 @@ from serve_load import (
 
 PARTS = ("load", "versions", "leave", "kill", "speed", "reload")
 STEPS = 600
+PAIRS = 20_000  # of the text that a small model is trained on
 POLL = "--poll-seconds=0.2"
 
 
@@ -283,7 +284,7 @@ def _small_export(folder):
     from keras_transformer.training.text_files import ParallelFiles
     from keras_transformer.training.trainer import train
 
-    sizes = {**demo.SIZES, "train": 20_000}
+    sizes = {**demo.SIZES, "train": PAIRS}
     spoken_english.write_corpus(folder, sizes)
     files = {x: ParallelFiles(folder / f"{x}.spoken", folder / f"{x}.written") for x in sizes}
     console = Console(file=io.StringIO())

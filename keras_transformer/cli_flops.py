@@ -39,7 +39,7 @@ def flops(
     projections = attention.input_projections + attention.output_projection
     console = Console(soft_wrap=True, highlight=False)
     console.print(
-        f"{preset}: {config.num_layers}+{config.num_layers} layers, d = {config.d_model:,}, "
+        f"{preset}: {config.num_layers}+{config.decoder_layers} layers, d = {config.d_model:,}, "
         f"d_ff = {config.d_ff:,}, {vocab_size:,} pieces; n = {n:,}, rows: {rows:,}\n\n"
         f"An attention of n tokens to themselves, in multiply-adds, with any number of heads:\n"
         f"  projections         4 n d^2 = {projections:,}\n"

@@ -216,6 +216,38 @@ def test_a_benchmark_that_fails_takes_no_other_with_it(compare, monkeypatch, cap
     assert [line[1] for line in _lines(out)[2:3]] == ["two"]
 
 
+def test_ours_that_is_missing_is_a_failure(compare, monkeypatch, capsys):
+    import compare as module
+
+    def lacks(shown):
+        return _rows({"mine": "no such\nop", "other": [1.0], "peer": [2.0]}, ["mine", "other"])
+
+    monkeypatch.setattr(module.BENCHMARKS["one"], "rows", lacks)
+    assert compare([]) == 1
+    out = capsys.readouterr().out
+    assert out.count("decoding, tiny: mine failed: no such op") == 1
+    assert "| two |" in out  # the others are there
+
+
+def test_a_benchmark_alone_writes_its_tables_and_then_fails(tmp_path, capsys):
+    from types import SimpleNamespace
+
+    from progress import run_alone
+
+    path = tmp_path / "build" / "page.md"
+    measured = {"mine": [2.0], "peer": "not installed"}
+    for value, error in (([2.0], None), ("broken", "decoding, tiny: mine failed: broken")):
+        measured["mine"] = value
+        options = SimpleNamespace(output=path)
+        failed = None
+        try:
+            run_alone("one", lambda shown: _rows(measured), options)
+        except SystemExit as exit:
+            failed = exit.code
+        assert failed == error
+        assert path.read_text("utf-8") == capsys.readouterr().out
+
+
 def test_an_unknown_benchmark_is_refused(compare, capsys):
     with pytest.raises(SystemExit):
         compare(["--only", "one,three"])

@@ -53,8 +53,16 @@ class MultiplyAdds:
     __rmul__ = __mul__
 
 
-def attention(d_model: int, queries: int, keys: int, projected: int | None = None) -> MultiplyAdds:
-    """Count an attention of any number of heads, which share the width.
+def attention(
+    d_model: int,
+    queries: int,
+    keys: int,
+    projected: int | None = None,
+    *,
+    inner: int | None = None,
+    shared: int | None = None,
+) -> MultiplyAdds:
+    """Count an attention by dot products of any number of heads, which share a width.
 
     Of a sequence to itself it is 4 n D^2 for the projections and 2 n^2 D for scores and mixing. The
     first doubles with n and the second quadruples; they are equal at n = 2 D.
@@ -64,19 +72,67 @@ def attention(d_model: int, queries: int, keys: int, projected: int | None = Non
         queries: Number of queries.
         keys: Number of keys attended to.
         projected: How many keys and values are projected, if not all; a cache has the others.
+        inner: Width H d_k of all heads of queries, if it is not D.
+        shared: Width G d_k of all heads of keys and values, if it is not that of the queries.
     """
     projected = keys if projected is None else projected
+    inner = d_model if inner is None else inner
+    shared = inner if shared is None else shared
     return MultiplyAdds(
-        input_projections=(queries + 2 * projected) * d_model**2,
-        scores=queries * keys * d_model,
-        mixing=queries * keys * d_model,
-        output_projection=queries * d_model**2,
+        input_projections=(queries * inner + 2 * projected * shared) * d_model,
+        scores=queries * keys * inner,
+        mixing=queries * keys * inner,
+        output_projection=queries * inner * d_model,
     )
 
 
+def self_attention(
+    config: TransformerConfig,
+    queries: int,
+    keys: int,
+    projected: int | None = None,
+) -> MultiplyAdds:
+    """Count a block's attention to its own side, with what its kind of positions takes.
+
+    Shaw's positions score every query against the 2 m + 1 vectors of distances, and sum weights
+    over them; those of Transformer-XL project the 2 n - 1 distances that n keys can have, and score
+    every query against them. A batch projects them once; here they are counted for each row, so
+    that a batch of many takes a little less than its rows.
+
+    Args:
+        config: Configuration of the model.
+        queries: Number of queries.
+        keys: Number of keys attended to.
+        projected: How many keys and values are projected, if not all.
+    """
+    inner = config.num_heads * config.key_width
+    shared = (config.num_kv_heads or config.num_heads) * config.key_width
+    count = attention(config.d_model, queries, keys, projected, inner=inner, shared=shared)
+    more = MultiplyAdds()
+    if config.positions == "shaw":
+        vectors = queries * (2 * config.max_distance + 1) * inner
+        more = MultiplyAdds(scores=vectors, mixing=vectors)
+    elif config.positions == "transformer-xl":
+        distances = 2 * keys - 1
+        more = MultiplyAdds(
+            input_projections=distances * config.d_model * inner,
+            scores=queries * distances * inner,
+        )
+    return count + more
+
+
+def cross_attention(
+    config: TransformerConfig, queries: int, keys: int, projected: int | None = None
+) -> MultiplyAdds:
+    """Count a block's attention to the source: always all heads, and no relative positions."""
+    inner = config.num_heads * config.key_width
+    return attention(config.d_model, queries, keys, projected, inner=inner)
+
+
 def feed_forward(config: TransformerConfig, length: int) -> MultiplyAdds:
-    """Count a feed-forward network on `length` positions: 2 n D d_ff."""
-    return MultiplyAdds(feed_forward=2 * length * config.d_model * config.d_ff)
+    """Count a feed-forward network on `length` positions: 2 n D d_ff, or 3 n D d_ff with a gate."""
+    maps = 3 if config.gated else 2
+    return MultiplyAdds(feed_forward=maps * length * config.d_model * config.d_ff)
 
 
 def logits(config: TransformerConfig, length: int) -> MultiplyAdds:
@@ -86,13 +142,13 @@ def logits(config: TransformerConfig, length: int) -> MultiplyAdds:
 
 def encoder_block(config: TransformerConfig, source: int) -> MultiplyAdds:
     """Count an encoder block on S positions."""
-    return attention(config.d_model, source, source) + feed_forward(config, source)
+    return self_attention(config, source, source) + feed_forward(config, source)
 
 
 def decoder_block(config: TransformerConfig, source: int, target: int) -> MultiplyAdds:
     """Count a decoder block on T positions, the keys and values of S positions included."""
-    itself = attention(config.d_model, target, target)
-    cross = attention(config.d_model, target, source)
+    itself = self_attention(config, target, target)
+    cross = cross_attention(config, target, source)
     return itself + cross + feed_forward(config, target)
 
 
@@ -103,7 +159,7 @@ def encoder_pass(config: TransformerConfig, source: int) -> MultiplyAdds:
 
 def forward_pass(config: TransformerConfig, source: int, target: int) -> MultiplyAdds:
     """Count the whole model on S and T positions, logits included."""
-    decoder = config.num_layers * decoder_block(config, source, target)
+    decoder = config.decoder_layers * decoder_block(config, source, target)
     return encoder_pass(config, source) + decoder + logits(config, target)
 
 
@@ -120,14 +176,15 @@ def training_step(config: TransformerConfig, source: int, target: int) -> Multip
 
 def encoding(config: TransformerConfig, source: int) -> MultiplyAdds:
     """Count what decoding does once: the encoder, and keys and values for every decoder block."""
-    caches = MultiplyAdds(input_projections=2 * source * config.d_model**2)
-    return encoder_pass(config, source) + config.num_layers * caches
+    inner = config.num_heads * config.key_width
+    caches = MultiplyAdds(input_projections=2 * source * config.d_model * inner)
+    return encoder_pass(config, source) + config.decoder_layers * caches
 
 
 def decoder_block_step(config: TransformerConfig, source: int, keys: int) -> MultiplyAdds:
     """Count a decoder block in a step of decoding; arguments as for `decoding_step`."""
-    itself = attention(config.d_model, 1, keys, projected=1)
-    cross = attention(config.d_model, 1, source, projected=0)
+    itself = self_attention(config, 1, keys, projected=1)
+    cross = cross_attention(config, 1, source, projected=0)
     return itself + cross + feed_forward(config, 1)
 
 
@@ -139,7 +196,7 @@ def decoding_step(config: TransformerConfig, source: int, keys: int) -> Multiply
         source: Source length S, whose keys and values are in a cache.
         keys: Target positions attended to, the newest included.
     """
-    return config.num_layers * decoder_block_step(config, source, keys) + logits(config, 1)
+    return config.decoder_layers * decoder_block_step(config, source, keys) + logits(config, 1)
 
 
 def decoding(config: TransformerConfig, source: int, target: int) -> MultiplyAdds:
