@@ -72,19 +72,20 @@ def estimate_memory(
     weights = count_parameters(model) * FLOAT
     tokens = -(-rows // accumulate) * length  # N
     size = FLOAT if precision == "float32" else 2
-    width, d_ff, layers = model.d_model, model.d_ff, model.num_layers
+    width = model.d_model
     # Add & Norm: the dropped-out output, the sum, the normed sum, and the dropout's mask.
     add_and_norm = tokens * (3 * width * size + width)
-    # Queries, keys, values and what comes out of the heads; the weights before and after the cast.
-    scores = tokens * length * model.num_heads
-    attention = 4 * tokens * width * size + scores * (FLOAT + (size if size != FLOAT else 0))
-    feed_forward = 2 * tokens * d_ff * size
-    encoder_block = attention + feed_forward + 2 * add_and_norm
-    decoder_block = 2 * attention + feed_forward + 3 * add_and_norm
+    feed_forward = _feed_forward(model, tokens, size)
+    cross = _attention(model, tokens, length, size, model.num_heads)
+    itself = _self_attention(model, tokens, length, size)
+    encoder_block = itself + feed_forward + 2 * add_and_norm
+    decoder_block = itself + cross + feed_forward + 3 * add_and_norm
+    layers, decoder_layers = model.num_layers, model.decoder_layers
     if model.recompute:
-        activations = 2 * layers * tokens * width * size + max(encoder_block, decoder_block)
+        kept = (layers + decoder_layers) * tokens * width * size
+        activations = kept + max(encoder_block, decoder_block)
     else:
-        activations = layers * (encoder_block + decoder_block)
+        activations = layers * encoder_block + decoder_layers * decoder_block
     embeddings = 2 * tokens * (2 * width * size + width)
     return Memory(
         parameters=weights,
@@ -93,6 +94,36 @@ def estimate_memory(
         activations=activations + embeddings,
         logits=2 * tokens * model.vocabulary_size * FLOAT,
     )
+
+
+def _feed_forward(model, tokens, size):
+    """Count the hidden layer around its activation, and with a gate, the gate and the product."""
+    return (4 if model.gated else 2) * tokens * model.d_ff * size
+
+
+def _attention(model, tokens, length, size, shared):
+    """Count an attention whose keys and values have `shared` heads.
+
+    Kept are queries, keys, values and what comes out of the heads, and the weights before and after
+    the cast to the policy's type.
+    """
+    heads = 2 * model.num_heads + 2 * shared
+    scores = tokens * length * model.num_heads
+    kept = scores * (FLOAT + (size if size != FLOAT else 0))
+    if model.attention == "additive":  # the hidden layer of the network that scores each pair
+        kept += 2 * scores * model.key_width * size
+    return heads * model.key_width * tokens * size + kept
+
+
+def _self_attention(model, tokens, length, size):
+    """Count a block's attention to its own side, with what relative positions keep."""
+    kept = _attention(model, tokens, length, size, model.num_kv_heads or model.num_heads)
+    if model.positions == "shaw":  # scores of all distances, and the sums of weights over them
+        kept += tokens * model.num_heads * (2 * model.max_distance + 1) * (size + FLOAT)
+    elif model.positions == "transformer-xl":  # queries with each bias, scores of all distances
+        kept += 2 * tokens * model.num_heads * model.key_width * size
+        kept += tokens * model.num_heads * (2 * length - 1) * size
+    return kept
 
 
 def count_parameters(model: StackConfig) -> int:
