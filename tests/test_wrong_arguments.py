@@ -81,7 +81,9 @@ def test_models_say_what_they_take(cls, kind):
         cls(make(cls), **LABELS.get(cls, {}))
 
 
-@pytest.mark.parametrize("cls", set(MODELS) - {models.T5, models.VisionTransformer})
+@pytest.mark.parametrize(
+    "cls", [cls for cls in MODELS if cls not in (models.T5, models.VisionTransformer)]
+)
 def test_fields_without_a_vocabulary_are_refused(cls):
     with pytest.raises(InputError, match="has no vocabulary_size"):
         cls({"num_layers": 1}, **LABELS.get(cls, {}))
@@ -238,7 +240,7 @@ def model_for(cls):
     return wanted(wanted.config_class(V, **SIZES))
 
 
-@pytest.mark.parametrize("cls", set(SERVABLES) - {ImageClassifier})
+@pytest.mark.parametrize("cls", [cls for cls in SERVABLES if cls is not ImageClassifier])
 def test_servables_ask_for_a_tokeniser(cls):
     model = model_for(cls)
     with pytest.raises(InputError, match=f"{cls.__name__} needs the tokeniser"):
