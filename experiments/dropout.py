@@ -9,6 +9,7 @@ replaced at random. The rule can be generalised; the noise can only be learned b
 import math
 
 import numpy as np
+from claims import check_claims, of_dropout
 from common import SYMBOLS, options, plt, print_table, reversal, save, show, tiny_model
 
 from keras_transformer.training import CrossEntropy, InverseSquareRoot, paper_adam
@@ -50,12 +51,13 @@ def main():
     asked = options(__doc__, "dropout.png")
     figure, axes = plt.subplots(figsize=(7, 3.5))
     steps = np.arange(1, EPOCHS // EVERY + 1) * EVERY * ROWS // BATCH
-    rows = []
+    rows, gaps, validation = [], {}, {}
     for color, (name, fields) in zip(("C3", "C0", "C2"), VARIANTS.items(), strict=True):
         results = [losses(seed, fields) for seed in range(1, asked.seeds + 1)]
         curves = np.array([curve for curve, _ in results])  # (seeds, training or validation, steps)
         train, valid = curves[:, 0, -1], curves[:, 1, -1]
-        gap = valid - train
+        gap = gaps[name] = valid - train
+        validation[name] = valid
         each = ", ".join(f"{value:.2f}" for value in gap)
         rows.append([name, f"{results[0][1]:,}", show(train), show(valid), show(gap), each])
         axes.plot(steps, curves[:, 1].mean(axis=0), color=color, label=f"{name}, validation")
@@ -67,6 +69,7 @@ def main():
     axes.set(xlabel="step", ylabel="loss", title=f"{ROWS:,} examples, {NOISE:.0%} noise")
     axes.legend(fontsize="small")
     save(figure, asked.figure)
+    check_claims(of_dropout(gaps, validation))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ random sequences: there is no rule, so the loss says how much fits into the weig
     python experiments/feed_forward_width.py --seeds 3
 """
 
+from claims import check_claims, of_feed_forward_width
 from common import keras, np, options, plt, print_table, save, show
 
 from keras_transformer.layers import Encoder, SinusoidalPositions, TokenEmbedding
@@ -45,12 +46,12 @@ def main():
     """Print the last loss at each width, and draw them all."""
     asked = options(__doc__, "feed_forward_width.png")
     figure, axes = plt.subplots(figsize=(6, 3.5))
-    rows = []
+    rows, lasts = [], {}
     for color, kind in enumerate(KINDS):
         found = [losses(kind, seed) for seed in range(1, asked.seeds + 1)]
         for i, (_, curve) in enumerate(found):
             axes.plot(curve, color=f"C{color}", label=None if i else kind)
-        last = [curve[-1] for _, curve in found]
+        last = lasts[kind] = [curve[-1] for _, curve in found]
         row = [kind, f"{found[0][0]:,}", show(last), ", ".join(f"{value:.3f}" for value in last)]
         rows.append(row)
     print_table(["hidden width", "weights", f"loss at epoch {EPOCHS}", "each seed"], rows)
@@ -58,6 +59,7 @@ def main():
     axes.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
     axes.legend(fontsize="small")
     save(figure, asked.figure)
+    check_claims(of_feed_forward_width(lasts))
 
 
 if __name__ == "__main__":

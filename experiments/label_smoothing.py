@@ -8,6 +8,7 @@ it is right.
 """
 
 import numpy as np
+from claims import check_claims, of_label_smoothing
 from common import VOCABULARY, options, plt, print_table, reversal, save, show, tiny_model
 
 from keras_transformer.training import CrossEntropy, InverseSquareRoot, paper_adam
@@ -50,7 +51,7 @@ def main():
     """Print confidence, accuracy, calibration error and perplexity, and draw the bins."""
     asked = options(__doc__, "label_smoothing.png")
     figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.5), sharex=True, sharey=True)
-    rows = []
+    rows, confidence_of, error_of = [], {}, {}
     for noise, panel in zip(NOISES, axes, strict=True):
         panel.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
         for smoothing in SMOOTHINGS:
@@ -63,6 +64,8 @@ def main():
                 found.append((confidence.mean(), hit.mean(), error, np.exp(loss)))
                 confidences.append(confidence)
                 hits.append(hit)
+            name = f"{noise:.0%}, {smoothing}"
+            confidence_of[name], _, error_of[name], _ = np.transpose(found)
             each = ", ".join(f"{values[2]:.3f}" for values in found)
             values = [show(column) for column in np.transpose(found)]
             rows.append([f"{noise:.0%}", f"{smoothing}", *values, each])
@@ -74,6 +77,7 @@ def main():
     header = ["noise", "smoothing", "confidence", "accuracy", "calibration error", "perplexity"]
     print_table([*header, "calibration error of each seed"], rows)
     save(figure, asked.figure)
+    check_claims(of_label_smoothing(confidence_of, error_of))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ before, on sequences of 8 to 32 symbols, and are then asked about sequences of u
     python experiments/longer_sequences.py --seeds 3
 """
 
+from claims import check_claims, of_longer_sequences
 from common import keras, np, options, plt, print_table, save, show
 from keras import ops
 
@@ -95,16 +96,18 @@ def main():
     """Print the accuracy at each length, and draw it."""
     asked = options(__doc__, "longer_sequences.png")
     figure, axes = plt.subplots(figsize=(7, 3.5))
-    rows = []
+    rows, right = [], {}
     for i, kind in enumerate(KINDS):
         found = np.array([accuracies(kind, seed) for seed in range(1, asked.seeds + 1)])
         rows.append([kind, *(show(column, ".2f") for column in found.T)])
+        right[kind] = dict(zip(ASKED, found.T, strict=True))
         axes.plot(ASKED, found.mean(axis=0), marker="o", color=f"C{i}", label=kind)
     print_table(["positions", *(f"length {n}" for n in ASKED)], rows)
     axes.axvline(max(TRAINED), color="grey", linewidth=1)
     axes.set(xlabel="length; trained up to the line", ylabel="right", ylim=(0, 1.05), xticks=ASKED)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, asked.figure)
+    check_claims(of_longer_sequences(right))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ says what comes next, and counting up from a symbol, where the token before says
 """
 
 import numpy as np
+from claims import check_claims, of_teacher_forcing
 from common import FIRST, LENGTH, SYMBOLS, options, plt, print_table, reversal, save, tf, tiny_model
 
 from keras_transformer.decoding import generate
@@ -69,10 +70,12 @@ def main():
     figure, axes = plt.subplots(1, len(TASKS), figsize=(8, 3.5), sharey=True)
     steps = [EVERY * (i + 1) for i in range(STEPS // EVERY)]
     rows = []
+    steps_of: dict[str, dict] = {task: {} for task in TASKS}
     for axis, (title, task) in zip(axes, TASKS.items(), strict=True):
         for i, (name, sampling) in enumerate(KINDS.items()):
             curves = [accuracies(task, seed, sampling) for seed in range(1, asked.seeds + 1)]
             reached = [steps_to(ENOUGH, curve) for curve in curves]
+            steps_of[title][name] = [np.inf if step is None else step for step in reached]
             rows.append(
                 [
                     title,
@@ -90,6 +93,7 @@ def main():
     header = ["task", "input", f"steps to {ENOUGH:.0%}", f"right at step {STEPS}"]
     print_table(header, rows)
     save(figure, asked.figure)
+    check_claims(of_teacher_forcing(steps_of, EVERY))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ sequences: with the same learning rate from the first step on, and with a linear
     python experiments/warmup.py --seeds 3
 """
 
+from claims import check_claims, of_warmup
 from common import options, plt, print_table, reversal, save, show, tiny_model
 
 from keras_transformer.training import Constant, CrossEntropy, paper_adam
@@ -30,19 +31,20 @@ def main():
     """Print the loss with and without warm-up, and draw it."""
     asked = options(__doc__, "warmup.png")
     figure, axes = plt.subplots(figsize=(6, 3.5))
-    rows = []
+    rows, lasts = [], {}
     for color, warmup in zip(("C3", "C0"), WARMUPS, strict=True):
         name = f"{warmup} steps" if warmup > 1 else "none"
         curves = [losses(seed, warmup) for seed in range(1, asked.seeds + 1)]
         steps = [EVERY * (i + 1) for i in range(STEPS // EVERY)]
         for i, curve in enumerate(curves):
             axes.plot(steps, curve, color=color, label=None if i else f"warm-up: {name}")
-        last = [curve[-1] for curve in curves]
+        last = lasts[name] = [curve[-1] for curve in curves]
         rows.append([name, show(last), ", ".join(f"{value:.3f}" for value in last)])
     print_table(["warm-up", f"loss at step {STEPS}", "each seed"], rows)
     axes.set(xlabel="step", ylabel="training loss", title=f"Post-norm, 6 + 6 layers, rate {PEAK}")
     axes.legend()
     save(figure, asked.figure)
+    check_claims(of_warmup(lasts))
 
 
 if __name__ == "__main__":

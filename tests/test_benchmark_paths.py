@@ -8,6 +8,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import tensorflow as tf
 from fixtures_benchmarks import TOY, Subprocess, figures, given, toy
 from fixtures_encoders import published
 from fixtures_serving import Capitals, Loaded, server
@@ -22,6 +23,9 @@ def _small(monkeypatch):
 
     monkeypatch.setattr(decode_engines, "TURN", 0.0)
     monkeypatch.setattr(embeddings_engines, "TURN", 0.0)
+    for name in ("set_intra_op_parallelism_threads", "set_inter_op_parallelism_threads"):
+        # This process has its threads already.
+        monkeypatch.setattr(tf.config.threading, name, lambda threads: None)
 
 
 def test_training_step(toy, monkeypatch):

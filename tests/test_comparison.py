@@ -106,9 +106,9 @@ def test_the_command_shows_a_table(tmp_path, capsys):
     [
         (None, 300, "There is no file"),
         (b"\xff\n" * 20, 300, "line 1: not UTF-8"),
-        (b"a\n" * 9, 300, r"text\.txt can't be compared on: the text has 9 lines"),
+        (b"a\n" * 9, 300, r"can't be compared on .*text\.txt: the text has 9 lines"),
         (b"a b\n" * 20, 200, "vocabulary_size is 200, but 260 entries are needed"),
-        (b"\n" * 20, 300, "can't be compared on: texts holds no word"),
+        (b"\n" * 20, 300, "can't be compared on .*: texts holds no word"),
     ],
 )
 def test_bad_input_is_named(tmp_path, content, size, message):

@@ -278,7 +278,7 @@ def test_a_prompt_is_chosen_by_its_name(sentences, tmp_path):
 
 def test_a_classifier_has_no_prompts(tmp_path):
     folder = CHECKPOINTS / "bert-classifier"
-    with pytest.raises(InputError, match="no sentence encoder"):
+    with pytest.raises(InputError, match="is not a sentence encoder"):
         import_checkpoint(folder, tmp_path / "run", prompt="query")
 
 

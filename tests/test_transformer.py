@@ -137,11 +137,12 @@ def test_untied_model_has_three_matrices():  # L32, L33
 
 
 @KINDS
-def test_input_of_the_encoder_is_scaled_embedding_plus_position(kind):  # L17, L19
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_input_of_each_stack_is_scaled_embedding_plus_position(kind, side):  # L17, L19
     model = kept(**kind)
-    layer = model.get_layer("source_positions")
-    inside = keras.Model(model.input["source_ids"], layer.output)
-    name = "embedding" if kind["tie_embeddings"] else "source_embedding"
+    layer = model.get_layer(f"{side}_positions")
+    inside = keras.Model(model.input[f"{side}_ids"], layer.output)
+    name = "embedding" if kind["tie_embeddings"] else f"{side}_embedding"
     table = model.get_layer(name).table.numpy()
     expected = table[SOURCE] * 8**0.5 + ops.convert_to_numpy(layer.table)[:4]
     assert_close(inside(SOURCE), expected)

@@ -12,13 +12,16 @@ import json
 import os
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from keras_transformer.errors import InputError
 from keras_transformer.training.files import naming_problems
 
-_held: dict[Path, int] = {}  # locks of this process, and how often each was taken
+_held: dict[Path, TextIO] = {}  # locks of this process, each until nobody here wants it any more
+_wanted: Counter[Path] = Counter()
 _guard = threading.Lock()
 
 
@@ -37,18 +40,17 @@ def locked(folder, doing: str) -> Iterator[None]:
     """
     path = lock_path(folder)
     with _guard:
-        file = None if path in _held else _take(path, Path(folder), doing)
-        _held[path] = _held.get(path, 0) + 1
+        if path not in _held:
+            _held[path] = _take(path, Path(folder), doing)
+        _wanted[path] += 1
     try:
         yield
     finally:
         with _guard:
-            _held[path] -= 1
-            if not _held[path]:
-                del _held[path]
+            _wanted[path] -= 1
+            if not _wanted[path]:
                 path.unlink(missing_ok=True)  # before it is let go of, or it might be another's
-                if file is not None:
-                    file.close()
+                _held.pop(path).close()
 
 
 def lock_path(folder) -> Path:
