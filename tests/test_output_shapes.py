@@ -15,7 +15,7 @@ from keras_transformer.models import (
     Transformer,
     TransformerConfig,
 )
-from keras_transformer.models.heads import MeanOfTokens, Pick
+from keras_transformer.models.heads import Pick
 from keras_transformer.models.pooling import PoolTokens
 from keras_transformer.models.transformer import CacheMemory, CausalMask
 
@@ -73,7 +73,6 @@ MORE_INPUTS = {
     "GptStep": (lambda: step_of(Gpt(GptConfig(V, **SIZES))), *STEP),
     "LayerMix": (kt.LayerMix, [VECTORS, VECTORS]),
     "LinearBias": (lambda: kt.LinearBias(H), POSITIONS, ROWS),
-    "MeanOfTokens": (MeanOfTokens, VECTORS, TOKENS > 3),
     "MultiHeadAttention, source": (lambda: kt.MultiHeadAttention(H, D), VECTORS, VECTORS[:, :T]),
     "Pick": (Pick, VECTORS, np.array([[1, 0, 4], [2, 2, 2]], "int32")),
     "PoolTokens": (lambda: PoolTokens("mean"), VECTORS, TOKENS > 0),
@@ -163,7 +162,7 @@ def test_time_distributed_computes_what_the_layer_computes_at_each_step(name, le
     np.testing.assert_allclose(model(steps), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["BucketedBias", "Distances", "LinearBias", "MeanOfTokens"])
+@pytest.mark.parametrize("name", ["BucketedBias", "Distances", "LinearBias"])
 def test_dtypes_are_those_that_are_made_and_not_all_the_compute_dtype(name):
     make, *inputs = CASES[name]
     policy = keras.config.dtype_policy()

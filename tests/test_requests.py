@@ -33,6 +33,7 @@ from keras_transformer.training.run_directory import RunDirectory
 SHAPES = [(), (0,), (1,), (2,), (3,), (0, 0), (1, 2), (2, 0), (2, 3), (2, 40), (1, 2, 3)]
 SHAPES += [(0, 0, 0), (2, 4, 4, 1), (1, 2, 3, 4, 5)]
 TEXT = b"two men. a"
+TASKS = [name for name, (_, options) in CASES.items() if options is None]
 PICTURE = tf.io.encode_png(np.zeros((5, 3, 1), "uint8")).numpy()
 
 
@@ -189,6 +190,7 @@ def test_python_names_the_rank(case):
                 assert key in str(caught.value) or "rows" in str(caught.value)
 
 
+@pytest.mark.parametrize("case", TASKS, indirect=True)
 def test_no_request_ends_a_program_with_litert(case):
     made, inputs = servable(case.name), good_inputs(case.name)
     for kind, path in case.lite.items():
@@ -232,6 +234,7 @@ def as_lists(outputs):
     }
 
 
+@pytest.mark.parametrize("case", TASKS, indirect=True)
 @pytest.mark.parametrize("form", ["run", "export", "savedmodel", "tflite"])
 def test_every_task_is_served_from_everything_by_everything(case, form, tmp_path):
     path = {

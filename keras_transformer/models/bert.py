@@ -190,18 +190,3 @@ class EncoderGraph:
                 pairs = zip(part.weights, others[part.name].weights, strict=True)
                 for weight, value in pairs:
                     weight.assign(value)
-
-
-def mean_of_tokens(sequence, mask):
-    """Take the mean over real tokens.
-
-    Args:
-        sequence: Float tensor `(B, S, D)`.
-        mask: Boolean tensor `(B, S)`, True at real tokens.
-
-    Returns:
-        Float32 tensor `(B, D)`; zeros for a row without any token.
-    """
-    weights = ops.expand_dims(ops.cast(mask, "float32"), 2)
-    total = ops.sum(ops.cast(sequence, "float32") * weights, axis=1)
-    return total / ops.maximum(ops.sum(weights, axis=1), 1.0)

@@ -20,7 +20,7 @@ from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.layer_mix import LayerMix
 from keras_transformer.layers.masks import LOWEST
 from keras_transformer.layers.norms import make_norm
-from keras_transformer.models.bert import BertConfig, EncoderGraph, mean_of_tokens
+from keras_transformer.models.bert import BertConfig, EncoderGraph
 from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.models.pooling import PoolTokens, unit_length
 
@@ -111,7 +111,7 @@ class SequenceClassifier(EncoderHead):
         if pooling == FIRST:
             vector = graph.outputs.get("pooled", sequence[:, 0])
         else:
-            vector = MeanOfTokens(dtype=dtype, name="mean")(sequence, graph.mask)
+            vector = PoolTokens(MEAN, dtype=dtype, name="mean")(sequence, graph.mask)
         vector = Dropout(graph.config.dropout, dtype=dtype, name="head_dropout")(vector)
         return graph.inputs, Linear(num_labels, dtype=dtype, name="logits")(vector)
 
@@ -274,23 +274,6 @@ class MaskedLanguageModel(EncoderHead):
             logits = Linear(config.vocabulary_size, use_bias=False, dtype=dtype, name="logits")(x)
         logits = OutputBias(dtype=dtype, name="logits_bias")(logits)
         return {**graph.inputs, "places": places}, logits
-
-
-@keras.saving.register_keras_serializable("keras_transformer")
-class MeanOfTokens(Layer):
-    """The mean over real tokens, as a node of a functional graph; see `mean_of_tokens`."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.autocast = False
-
-    def call(self, sequence, mask):
-        """Take the mean: `(B, S, D)` and `(B, S)` -> float32 `(B, D)`."""
-        return mean_of_tokens(sequence, mask)
-
-    def compute_output_shape(self, sequence_shape, mask_shape=None):
-        """Say the shape: a vector a row."""
-        return sequence_shape[0], sequence_shape[-1]
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
