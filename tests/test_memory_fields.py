@@ -16,7 +16,7 @@ from keras_transformer.training.memory import count_parameters, estimate_memory,
 CONFIG = TransformerConfig(50, num_layers=1, num_heads=2, d_model=8, d_ff=12)
 ROWS, LENGTH = 3, 5
 N = ROWS * LENGTH
-ATTENTION = 4 * N * 8 * 4 + 2 * N * LENGTH * 4  # queries, keys, values, heads; weights
+ATTENTION = 4 * N * 8 * 4 + 2 * 2 * N * LENGTH * 4  # queries, keys, values, heads; softmax, weights
 NORM = 3 * N * 8 * 4 + N * 8
 ENCODER = ATTENTION + 2 * N * 12 * 4 + 2 * NORM
 DECODER = 2 * ATTENTION + 2 * N * 12 * 4 + 3 * NORM
@@ -35,7 +35,7 @@ def test_a_step_holds_these_tensors():
     # What is rounded for mixing is kept beside what is not.
     mixed = estimate_memory(CONFIG, ROWS, LENGTH, precision="mixed_bfloat16").activations
     scores, masks = 3 * 2 * N * LENGTH, 5 * N * 8 + 2 * N * 8
-    assert 2 * (mixed - masks - 6 * scores) == memory.activations - masks - 4 * scores
+    assert 2 * (mixed - masks - 6 * scores) == memory.activations - masks - 8 * scores
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,8 @@ def test_a_step_holds_these_tensors():
         ({"head_width": 6}, 3 * 4 * N * (12 - 8) * 4),
         ({"num_kv_heads": 1}, -2 * 2 * N * 4 * 4),  # cross-attention shares nothing
         ({"share_layers": True}, 0),
+        ({"attention_dropout": 0.1}, 3 * 2 * N * LENGTH * (4 + 1)),
+        ({"ffn_dropout": 0.1}, 2 * N * 12 * (4 + 1)),
         ({"attention": "additive"}, 3 * 2 * 2 * N * LENGTH * 4 * 4),
         ({"positions": "shaw", "max_distance": 3}, 2 * N * 2 * 7 * 8),
         ({"positions": "transformer-xl"}, 2 * (2 * N * 8 * 4 + N * 2 * 9 * 4)),
@@ -63,7 +65,7 @@ def test_recomputation_keeps_a_tensor_a_block_of_both_sides():
 
 @pytest.mark.parametrize("fields", [{"num_decoder_layers": 6}, {"gated": True, "d_ff": 1024}])
 def test_the_formula_is_near_the_measured_peak(fields):
-    """The peak is up to 0.7 above the formula, by what TensorFlow lets go of only later."""
+    """The peak is 0.06 to 0.24 above the formula, by what TensorFlow lets go of only later."""
     sizes = {"num_layers": 2, "num_heads": 4, "d_model": 64, "d_ff": 256, **fields}
     config = TransformerConfig(200, **sizes)
     script = Path(__file__).with_name("memory_process.py")
@@ -73,7 +75,7 @@ def test_the_formula_is_near_the_measured_peak(fields):
     )
     memory = estimate_memory(config, 64, 64)
     step = memory.gradients + memory.activations + memory.logits
-    assert 0.9 < int(done.stdout.split()[-1]) / step < 1.7
+    assert 0.95 < int(done.stdout.split()[-1]) / step < 1.45
     assert memory.parameters == 4 * count_parameters(config)
 
 

@@ -98,18 +98,22 @@ def estimate_memory(
 
 def _feed_forward(model, tokens, size):
     """Count the hidden layer around its activation, and with a gate, the gate and the product."""
-    return (4 if model.gated else 2) * tokens * model.d_ff * size
+    hidden = tokens * model.d_ff
+    dropped = hidden * (size + 1) if model.ffn_dropout else 0  # the output and the mask
+    return (4 if model.gated else 2) * hidden * size + dropped
 
 
 def _attention(model, tokens, length, size, shared):
     """Count an attention whose keys and values have `shared` heads.
 
-    Kept are queries, keys, values and what comes out of the heads, and the weights before and after
-    the cast to the policy's type.
+    Kept are queries, keys, values and what comes out of the heads, the softmax in float32, and the
+    weights in the policy's type, which are 0 for a query that may attend to nothing.
     """
     heads = 2 * model.num_heads + 2 * shared
     scores = tokens * length * model.num_heads
-    kept = scores * (FLOAT + (size if size != FLOAT else 0))
+    kept = scores * (FLOAT + size)
+    if model.attention_dropout:
+        kept += scores * (size + 1)  # the weights that are left, and the mask
     if model.attention == "additive":  # the hidden layer of the network that scores each pair
         kept += 2 * scores * model.key_width * size
     return heads * model.key_width * tokens * size + kept
