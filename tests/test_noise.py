@@ -137,7 +137,7 @@ def test_masks_are_made_in_a_data_set_and_begin_at_any_batch():  # M07
     ids = batch_of(np.random.default_rng(0).integers(5, V, (40, 20)).tolist())
 
     def batches(first):
-        data = tf.data.Dataset.from_tensor_slices(ids).batch(4).enumerate().skip(first)
+        data = tf.data.Dataset.from_tensor_slices(ids).batch(4).repeat(2).enumerate().skip(first)
         options = {"mask_id": MASK, "vocabulary_size": V, "special_ids": SPECIAL, "max_places": 3}
         return data.map(lambda i, x: mask_tokens(x, (5, i), **options))
 
@@ -146,6 +146,8 @@ def test_masks_are_made_in_a_data_set_and_begin_at_any_batch():  # M07
     whole, rest = (list(batches(first).as_numpy_iterator()) for first in (0, 6))
     for one, other in zip(whole[6:], rest, strict=True):
         assert all(np.array_equal(one[name], other[name]) for name in one)
+    for one, again in zip(whole[:10], whole[10:], strict=True):  # the same rows, an epoch later
+        assert not np.array_equal(one["places"], again["places"])
 
 
 def test_a_batch_without_rows_or_words_is_left_alone():
