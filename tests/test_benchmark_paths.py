@@ -28,6 +28,22 @@ def _small(monkeypatch):
         monkeypatch.setattr(tf.config.threading, name, lambda threads: None)
 
 
+@pytest.fixture
+def few_signatures(monkeypatch):
+    """Leave those that benchmarks call; each other would be one more graph to make and convert."""
+    from keras_transformer.export import runtime
+    from keras_transformer.translator import Translator
+
+    all_graphs, some = Translator._all_graphs, ("serving_default", "ids", "tokenize")
+
+    def graphs(translator):
+        made = all_graphs(translator)
+        return {name: made[name] for name in some}
+
+    monkeypatch.setattr(Translator, "_all_graphs", graphs)
+    monkeypatch.setattr(runtime, "REQUIRED", frozenset())
+
+
 def test_training_step(toy, monkeypatch):
     import train
 
@@ -38,7 +54,7 @@ def test_training_step(toy, monkeypatch):
     assert re.fullmatch(r"\d+% of \d+ GFLOP/s", rows[0].note)
 
 
-def test_decoding(toy, monkeypatch):
+def test_decoding(toy, few_signatures, monkeypatch):
     import decode
     import decode_engines
     import decode_models
@@ -54,7 +70,7 @@ def test_decoding(toy, monkeypatch):
     assert "savedmodel 2/2" in said and "recompute-all 2/2" in said
 
 
-def test_footprint(toy, monkeypatch):
+def test_footprint(toy, few_signatures, monkeypatch):
     import footprint
     import footprint_engines as engines
     import footprint_models as forms
@@ -134,7 +150,7 @@ def test_input(toy, monkeypatch, capsys, memory):
         assert re.search(r"ratio +[\d.]+\n", printed)
 
 
-def test_phone(toy, monkeypatch, capsys):
+def test_phone(toy, few_signatures, monkeypatch, capsys):
     import phone
 
     monkeypatch.setattr(phone, "PIECES", 200)
