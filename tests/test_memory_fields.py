@@ -63,10 +63,10 @@ def test_recomputation_keeps_a_tensor_a_block_of_both_sides():
     assert kept == 4 * N * 8 * 4 + DECODER + EMBEDDINGS
 
 
-@pytest.mark.parametrize("fields", [{"num_decoder_layers": 6}, {"gated": True, "d_ff": 1024}])
-def test_the_formula_is_near_the_measured_peak(fields):
-    """The peak is 0.06 to 0.24 above the formula, by what TensorFlow lets go of only later."""
-    sizes = {"num_layers": 2, "num_heads": 4, "d_model": 64, "d_ff": 256, **fields}
+def test_the_formula_is_near_the_measured_peak():
+    """The peak is 1.05 to 1.35 times the formula: TensorFlow lets go of some only later."""
+    sizes = {"num_layers": 1, "num_decoder_layers": 3, "num_heads": 4, "d_model": 64}
+    sizes |= {"d_ff": 512, "gated": True}
     config = TransformerConfig(200, **sizes)
     script = Path(__file__).with_name("memory_process.py")
     given = json.dumps({"vocabulary_size": 200, **sizes})
@@ -75,7 +75,7 @@ def test_the_formula_is_near_the_measured_peak(fields):
     )
     memory = estimate_memory(config, 64, 64)
     step = memory.gradients + memory.activations + memory.logits
-    assert 0.95 < int(done.stdout.split()[-1]) / step < 1.45
+    assert 0.95 < int(done.stdout.split()[-1]) / step < 1.35
     assert memory.parameters == 4 * count_parameters(config)
 
 
