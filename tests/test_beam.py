@@ -227,11 +227,11 @@ def test_search_stops_when_nothing_better_can_come():
 def test_search_goes_on_while_a_longer_one_may_be_better():
     # The penalty makes up for the length: log-probability falls ever more slowly.
     logits = table(BEGIN={A: 0.5, END: 0.49}, A={A: 0.98, END: 0.015})
-    short, _ = steps_of(logits, 60, length_penalty=0.0)
-    steps, ids = steps_of(logits, 60, length_penalty=1.0)
+    short, _ = steps_of(logits, 30, length_penalty=0.0)
+    steps, ids = steps_of(logits, 30, length_penalty=1.0)
     assert short < 5
-    assert steps == 60
-    assert ids == [A] * 60
+    assert steps == 30
+    assert ids == [A] * 30
 
 
 def test_all_that_are_wanted_have_to_be_safe():
@@ -277,7 +277,7 @@ def test_the_bound_stops_many_searches_and_changes_none(kind, monkeypatch):
 def test_rows_depend_neither_on_their_company_nor_on_their_order():  # D04, T28
     ids, scores = found("random", 4, 0.6, 4)
     order = np.random.default_rng(0).permutation(ROWS).tolist()
-    for rows in (order, order[:70], order[70:77], *[[row] for row in order[:4]]):
+    for rows in (order, order[:70], order[70:77], *[[row] for row in order[:2]]):
         own_ids, own_scores = found("random", 4, 0.6, 4, rows)
         assert own_ids == [ids[row] for row in rows]
         np.testing.assert_allclose(own_scores, scores[rows], rtol=0, atol=1e-6)
@@ -296,7 +296,7 @@ def test_more_room_changes_nothing():  # the limit of each row counts, not the l
 
 def test_first_of_many_is_what_is_found_alone():
     many, scores = found("random", 5, 0.6, 5)
-    for wanted in (1, 2, 4):
+    for wanted in (1, 4):
         ids, own = found("random", 5, 0.6, wanted)
         assert ids == [row[:wanted] for row in many]
         assert np.array_equal(own, scores[:, :wanted])

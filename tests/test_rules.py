@@ -46,6 +46,7 @@ def searched(trees, rows, **more):
 
 # Against oracles that apply the rules one token after another
 
+PLAIN: list = []  # what is found without any rule
 RULES = {
     "min length": {"min_length": 4},
     "penalty": {"repetition_penalty": 1.7},
@@ -87,8 +88,9 @@ def test_search_under_rules_agrees_with_the_oracle(rules, width):
         assert_close(scores[row][: len(expected)], [score for _, score in expected])
         assert np.all(np.isneginf(scores[row][len(expected) :]))
     if width == 1:
-        plain, _ = searched(trees, rows, limits=limits, max_length=LIMIT)
-        assert ids != plain  # the rules matter
+        if not PLAIN:  # the same trees each time
+            PLAIN.append(searched(trees, rows, limits=limits, max_length=LIMIT)[0])
+        assert ids != PLAIN[0]  # the rules matter
 
 
 # Padding and the begin token
@@ -123,7 +125,7 @@ def test_share_of_padding_is_not_given_away():
 def test_least_length_counts_the_end_token(options):
     eager = table(BEGIN={END: 0.99}, A={END: 0.99}, B={END: 0.99}, C={END: 0.99})
     seeds = np.arange(3, dtype="int32")
-    for least in range(6):
+    for least in (0, 1, 4):
         arguments = {**options, "seeds": seeds, "min_length": least}
         ids, _ = search(chain(eager), [20] * 3, **arguments)
         lengths = [[np.count_nonzero(hypothesis) for hypothesis in row] for row in ids]
@@ -305,7 +307,7 @@ def test_rules_keep_rows_apart():  # T28
         more = {"max_length": 9, "min_length": 3, **options, **way}
         limits = np.arange(12) % 8 + 2
         ids, scores = searched(trees, 12, limits=limits, prefix=prefix.astype("int32"), **more)
-        for row, limit in itertools.islice(enumerate(limits), 0, 12, 3):
+        for row, limit in itertools.islice(enumerate(limits), 1, 12, 5):
             more["cache"] = trees.cache([row])
             own = {"limits": [limit], "prefix": prefix[[row]].astype("int32")}
             alone, score = searched(trees, 1, **own, **more)

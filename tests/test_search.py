@@ -253,7 +253,7 @@ def test_caches_get_room_for_sixteen_positions_at_a_time(options):  # D03, C20
 
     search(
         shapes_of(trees.step, shapes),
-        [40, 21],
+        [34, 21],
         1000,
         cache=trees.cache(range(2)),
         make_room=make_room,
@@ -261,7 +261,7 @@ def test_caches_get_room_for_sixteen_positions_at_a_time(options):  # D03, C20
         **options,
     )
     assert ROOM == 16
-    assert [room for _, room in shapes] == [16] * 16 + [32] * 16 + [48] * 8
+    assert [room for _, room in shapes] == [16] * 16 + [32] * 16 + [48] * 2
     width = options.get("beam_size", options.get("num_hypotheses", 1))
     # When a row leaves, there is nothing to add: that is 0 slots.
     assert [slots for slots in grown if slots] == [16 * width] * 3
