@@ -146,7 +146,8 @@ class Servable(Artefact):
                 def graph(**inputs):
                     return answer(**checked(inputs, specs))
 
-                self._functions[signature] = tf.function(graph).get_concrete_function(**specs)
+                traced = tf.function(graph, autograph=False)
+                self._functions[signature] = traced.get_concrete_function(**specs)
             return self._functions[signature]
 
 

@@ -78,7 +78,9 @@ class Translator(Servable, TextToText):
         self.max_length = model.config.max_length
         # Traced once, and shared by every signature that is made of it.
         self._generate = tf.function(
-            self._generate_ids, input_signature=[tf.TensorSpec([None, None], tf.int32)]
+            self._generate_ids,
+            input_signature=[tf.TensorSpec([None, None], tf.int32)],
+            autograph=False,
         )
         super().__init__()
 

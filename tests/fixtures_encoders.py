@@ -45,12 +45,14 @@ def embedder_run(tmp_path_factory):
     return import_checkpoint(there, folder / "run")
 
 
-def exported_files(run, folder):
+def exported_files(run, servable, folder):
     """Export a run in float32, and load what takes no pieces: `(name, artefact)`.
 
-    The files are proven in this process; test_encoder_export.py waits for a fresh one.
+    The files are made of the run's servable as it is, so that no graph is traced again, and proven
+    in this process; test_encoder_export.py makes them anew and waits for a fresh one.
     """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(run), "servable", lambda _: servable)
         patch.setattr(encoder_bundle, "run_in_fresh_process", encoder_bundle.try_out)
         export_run(run, folder, quiet(), precisions=())
     return [(file, load(folder / file)) for file in ("savedmodel/1", "model.tflite")]

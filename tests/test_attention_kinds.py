@@ -45,7 +45,7 @@ def stack(stack_class, kind, rng=None, **options):
     if stack_class is Decoder:
         options["cross_attention"] = False
     options |= {"num_heads": 2, "d_model": 8, "d_ff": 16}
-    options.setdefault("num_layers", 2)
+    options.setdefault("num_layers", 1)
     made = stack_class(attention=make(), positions=make_positions(), **options)
     made.build((None, None, 8))
     if rng is not None:
@@ -81,7 +81,7 @@ def test_a_query_without_keys_gets_zeros(rng, kind):  # L12, W51
 
 @EVERY
 def test_padding_does_not_reach_the_memory(rng, kind):  # L10, C17
-    encoder, real = stack(Encoder, kind, rng), normal(rng, 1, 3, 8)
+    encoder, real = stack(Encoder, kind, rng, num_layers=2), normal(rng, 1, 3, 8)
     padded = np.concatenate([real, normal(rng, 1, 4, 8)], axis=1)
     mask = attend_to(np.array([[True] * 3 + [False] * 4]))
     alone = encoder(real)
@@ -110,7 +110,7 @@ def test_order_matters_where_there_are_positions(rng, kind):  # C11
 
 @EVERY
 def test_step_by_step_equals_all_at_once(rng, kind):  # D03, C19
-    decoder, x = stack(Decoder, kind, rng), normal(rng, 2, 4, 8)
+    decoder, x = stack(Decoder, kind, rng, num_layers=2), normal(rng, 2, 4, 8)
     expected = decoder(x, attention_mask=causal_mask(4))
     caches = decoder.empty_caches(2, 6)
     for index in range(4):
@@ -145,23 +145,25 @@ def test_saved_stack_computes_the_same(rng, reload, kind):
     assert np.array_equal(again(x), model(x))
     own = [block.self_attention.sublayer for s in again.layers[1:] for block in s.blocks]
     assert {type(layer) for layer in own} == {type(KINDS[kind][0]())}
-    traced = tf.function(again, input_signature=[tf.TensorSpec((None, None, 8))])
+    signature = [tf.TensorSpec((None, None, 8))]
+    traced = tf.function(again, input_signature=signature, autograph=False)
     assert_close(traced(x), model(x))
     assert_close(traced(x[:, :1]), model(x[:, :1]))
 
 
 @EVERY
-@pytest.mark.parametrize(("policy", "bound"), [("mixed_float16", 2e-2), ("mixed_bfloat16", 2e-1)])
-def test_mixed_precision_is_near_float32(rng, kind, policy, bound):
-    full, mixed = stack(Encoder, kind, rng), stack(Encoder, kind, dtype=policy)
-    mixed.set_weights(full.get_weights())
-    assert {w.dtype for w in mixed.weights} == {"float32"}
+def test_mixed_precision_is_near_float32(rng, kind):
+    full = stack(Encoder, kind, rng)
     x, mask = normal(rng, 2, 6, 8), np.ones((2, 6, 6), "bool")
     mask[1, 2] = False
     expected = np.array(full(x, attention_mask=mask))
-    output = mixed(x, attention_mask=mask)
-    assert output.dtype == policy.removeprefix("mixed_")
-    assert_close(ops.cast(output, "float32"), expected, bound * np.max(np.abs(expected)))
+    for dtype, bound in (("float16", 2e-2), ("bfloat16", 2e-1)):
+        mixed = stack(Encoder, kind, dtype=f"mixed_{dtype}")
+        mixed.set_weights(full.get_weights())
+        assert {w.dtype for w in mixed.weights} == {"float32"}
+        output = mixed(x, attention_mask=mask)
+        assert output.dtype == dtype
+        assert_close(ops.cast(output, "float32"), expected, bound * np.max(np.abs(expected)))
 
 
 class Spy(MultiHeadAttention):
@@ -222,9 +224,9 @@ def test_dropout_acts_in_training_only(rng, kind):  # L31
 def test_one_step_trains_every_weight(rng, kind):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((None, 8))
-    model = keras.Model(inputs, stack(Encoder, kind, num_layers=1)(inputs))
+    model = keras.Model(inputs, stack(Encoder, kind)(inputs))
     before = model.get_weights()
-    model.compile(keras.optimizers.SGD(0.1), loss="mse")
+    model.compile(keras.optimizers.SGD(0.1), loss="mse", run_eagerly=True)
     history = model.fit(normal(rng, 4, 5, 8), normal(rng, 4, 5, 8), verbose=0).history
     assert np.isfinite(history["loss"][0])
     moved = {

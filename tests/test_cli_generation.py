@@ -35,6 +35,20 @@ def models(trained, exported):
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _loaded_once(models):
+    """Load each of them once, so that its graphs are traced once."""
+    load, ours = runtime.load, set(models.values())
+    cached = functools.cache(load)
+
+    def once(path, *args, **more):
+        return (cached if path in ours else load)(path, *args, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "load", once)
+        yield
+
+
 def test_translate_gives_a_line_for_a_line_from_every_model(here, call, models):  # M19, X01
     Path("in.txt").write_text(LINES)
     outputs = {}
@@ -319,7 +333,7 @@ def test_attention_writes_the_maps_of_the_model(here, call, models):  # C18
     assert json.loads(Path("maps.json").read_text("utf-8"))["target_pieces"][0] == "[BOS]"
     pictures = set()
     for kind in ("encoder", "decoder", "cross"):
-        options = ["--kind", kind, "--layer", "1", "--output", f"{kind}.png"]
+        options = ["--target", "CAT", "--kind", kind, "--layer", "1", "--output", f"{kind}.png"]
         assert call([*command, *options])[0] == 0
         picture = tf.io.decode_png(Path(f"{kind}.png").read_bytes()).numpy()
         assert picture.ndim == 3 and picture.std() > 0

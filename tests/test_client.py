@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 from fixtures_run import free_ports
-from fixtures_serving import Capitals, Loaded, server
+from fixtures_serving import Capitals, Loaded, server, until
 
 from keras_transformer.errors import InputError
 from keras_transformer.export import AsyncClient, Client, ServerError
@@ -161,15 +161,14 @@ def test_a_full_queue_is_waited_for(protocol):
                 target=lambda: answers.extend(client.translate([f"t{i}" for i in range(8)]))
             )
             asking.start()
-            time.sleep(0.3)  # most have been refused by now
             refused = served.metrics.requests.labels(
                 "rest" if protocol == "rest" else "grpc",
                 "predict" if protocol == "rest" else "Predict",
                 "RESOURCE_EXHAUSTED",
-            )._value.get()
+            )
+            until(lambda: refused._value.get() >= 6)  # most of them
             model.free.set()
             asking.join()
-        assert refused >= 6
         assert [one.text for one in answers] == [f"T{i}" for i in range(8)]
 
 
@@ -196,7 +195,7 @@ class Unreliable(BaseHTTPRequestHandler):
 @pytest.fixture
 def unreliable():
     with ThreadingHTTPServer(("127.0.0.1", 0), Unreliable) as other:
-        thread = threading.Thread(target=other.serve_forever)
+        thread = threading.Thread(target=other.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{other.server_port}"
         other.shutdown()

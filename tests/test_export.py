@@ -31,22 +31,24 @@ NAMES = ["keras", "savedmodel", "tflite"]
 
 
 @pytest.fixture(scope="module")
-def raw(translator, exported):
+def saved_model(exported):
+    return tf.saved_model.load(str(exported.paths["savedmodel"] / "1"))
+
+
+@pytest.fixture(scope="module")
+def raw(translator, exported, saved_model):
     """The same three as functions of arrays, which may hold bytes that are no text."""
-    model = tf.saved_model.load(str(exported.paths["savedmodel"] / "1"))
     lite = runtime.interpreter(exported.paths["tflite"])
-    in_graph = tf.function(
-        translator.translate_text, input_signature=[tf.TensorSpec([None], tf.string)]
-    )
+    in_graph = translator.function("serving_default")
     runner = lite.get_signature_runner("serving_default")
 
     def arrays(outputs):
         return {name: x.numpy() for name, x in outputs.items()}
 
     return {
-        "keras": lambda rows: arrays(in_graph(tf.constant(rows, tf.string))),
+        "keras": lambda rows: arrays(in_graph(text=tf.constant(rows, tf.string))),
         "savedmodel": lambda rows: arrays(
-            model.signatures["serving_default"](text=tf.constant(rows, tf.string))
+            saved_model.signatures["serving_default"](text=tf.constant(rows, tf.string))
         ),
         "tflite": lambda rows: runner(text=np.array(rows, dtype=object)),
     }
@@ -97,7 +99,7 @@ def plain(specs):
     return {name: (spec.shape.as_list(), spec.dtype) for name, spec in specs.items()}
 
 
-def test_signatures_of_the_savedmodel(exported, trained):
+def test_signatures_of_the_savedmodel(saved_model, trained):
     text, ids = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.int32)
     score, truncated = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None], tf.bool)
     best = {"text": tf.TensorSpec([None, 1], tf.string), "score": tf.TensorSpec([None, 1])}
@@ -118,7 +120,7 @@ def test_signatures_of_the_savedmodel(exported, trained):
         "ids": ({"ids": ids}, {"ids": ids, "score": score}),
         "tokenize": ({"text": text}, {"ids": ids, "truncated": truncated}),
     }
-    signatures = tf.saved_model.load(str(exported.paths["savedmodel"] / "1")).signatures
+    signatures = saved_model.signatures
     assert set(signatures) == {*promised, "stream_start", "stream_step"}
     assert all(function.structured_input_signature[0] == () for function in signatures.values())
     for name, (inputs, outputs) in promised.items():
@@ -126,8 +128,8 @@ def test_signatures_of_the_savedmodel(exported, trained):
         assert plain(signatures[name].structured_outputs) == plain(outputs)
 
 
-def test_the_state_of_a_stream_goes_from_each_signature_into_the_next(exported):
-    signatures = tf.saved_model.load(str(exported.paths["savedmodel"] / "1")).signatures
+def test_the_state_of_a_stream_goes_from_each_signature_into_the_next(saved_model):
+    signatures = saved_model.signatures
     start, step = signatures["stream_start"], signatures["stream_step"]
     text = tf.TensorSpec([None], tf.string)
     assert plain(start.structured_input_signature[1]) == plain({"text": text})
@@ -336,11 +338,11 @@ def test_no_rows_and_many_batches(runtimes, expected, name):
     assert sum(done) == 7 and len(done) > 1
 
 
-def test_the_signature_of_ids_gives_the_models_ids(exported, translator):
+def test_the_signature_of_ids_gives_the_models_ids(exported, saved_model, translator):
     texts = [text for text in TEXTS if "\0" not in text]
     ids = translator.tokenizer.tokenize(texts).to_tensor()
-    in_graph = tf.function(translator.translate_ids)(ids)
-    saved = tf.saved_model.load(str(exported.paths["savedmodel"] / "1")).signatures["ids"](ids=ids)
+    in_graph = translator.function("ids")(ids=ids)
+    saved = saved_model.signatures["ids"](ids=ids)
     # A runtime that has no custom ops at all.
     lite = Interpreter(model_path=str(exported.paths["ids_tflite"])).get_signature_runner("ids")
     for outputs in (saved, lite(ids=ids.numpy())):

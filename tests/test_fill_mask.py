@@ -3,6 +3,7 @@
 How text is split at masks is tested in test_word_pieces.py.
 """
 
+import functools
 import json
 
 import numpy as np
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from keras_transformer.cli import app
 from keras_transformer.errors import InputError
-from keras_transformer.export import load
+from keras_transformer.export import load, runtime
 from keras_transformer.export.encoder_bundle import IdsFile
 from keras_transformer.export.tflite import custom_ops_of
 from keras_transformer.fill_mask import MaskFiller
@@ -92,7 +93,7 @@ def test_masked_places_alone_are_scored(filler, monkeypatch):  # D07
 
 def test_every_artefact_fills_in_what_the_model_does(run, filler, tmp_path):
     wanted = filler.call("serving_default", text=TEXTS)
-    for _, artefact in exported_files(run, tmp_path / "exported"):
+    for _, artefact in exported_files(run, filler, tmp_path / "exported"):
         assert_same(artefact.call("serving_default", text=TEXTS), wanted)
         one = artefact.call("serving_default", text=[""])
         assert one["tokens"].tolist() == [[[b""] * 5]] and one["text"].tolist() == [b""]
@@ -111,7 +112,8 @@ def test_every_artefact_fills_in_what_the_model_does(run, filler, tmp_path):
     assert card["description"].endswith("in the places of a text where [MASK] stands.")
 
 
-def test_the_command_ranks_tokens(run, filler, tmp_path):
+def test_the_command_ranks_tokens(run, filler, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "load", functools.cache(runtime.load))
     command = ["fill-mask", "--model", str(run.path)]
     result = CliRunner().invoke(app, [*command, TEXTS[0], TEXTS[3]])
     assert result.exit_code == 0

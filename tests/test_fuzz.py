@@ -85,7 +85,7 @@ def generated(strategy, count):
 
 def test_any_text_gives_the_same_in_any_company_from_every_artefact(models, served):
     anything = st.one_of(texts(), texts(st.binary(min_size=1, max_size=6), b""))
-    made = generated(anything, 10_000)
+    made = generated(anything, 2500)
     kinds = {
         "surrogates": lambda x: isinstance(x, str) and any("\ud800" <= c <= "\udfff" for c in x),
         "NULs": lambda x: isinstance(x, str) and "\0" in x,
@@ -93,9 +93,9 @@ def test_any_text_gives_the_same_in_any_company_from_every_artefact(models, serv
         "special tokens": lambda x: isinstance(x, str) and any(y in x for y in SPECIAL_TOKENS),
         "long": lambda x: len(x) == LONGEST,
     }
-    assert len(set(made)) > 8000
+    assert len(set(made)) > 2000
     for name, kind in kinds.items():
-        assert sum(map(kind, made)) > 100, name
+        assert sum(map(kind, made)) > 25, name
     rng = random.Random(0)
     for i in range(0, len(made), ROWS):
         check_texts(models, served, made[i : i + ROWS], rng)
@@ -208,7 +208,7 @@ def assert_goes_on(served):
 def test_values_at_wrong_places_are_the_clients_fault(served, requests):
     statuses = []
 
-    @examples(1500)
+    @examples(600)
     @given(st.sampled_from(range(len(requests))), SEEDS, VALUES)
     def check(which, seed, value):
         path, body = requests[which]
@@ -223,11 +223,11 @@ def test_values_at_wrong_places_are_the_clients_fault(served, requests):
     for path, body in requests:
         assert ask(served, path, json.dumps(body).encode())[0] == 200, body
     check()
-    assert statuses.count(400) > 500 and statuses.count(200) > 20
+    assert statuses.count(400) > 200 and statuses.count(200) > 8
     assert_goes_on(served)
 
 
-@pytest.mark.parametrize("depth", [65, 300, 600, 900, 980, 100_000])
+@pytest.mark.parametrize("depth", [65, 600, 980, 100_000])
 def test_deep_values_are_the_clients_fault(served, depth):
     for form in ('{"instances": [%s]}', '{"inputs": %s}', '{"inputs": {"text": %s}}'):
         for value in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
@@ -262,7 +262,7 @@ def test_a_wrong_state_of_a_search_is_the_clients_fault(models, served):
 
 
 def test_bytes_that_are_no_json_are_the_clients_fault(served, requests):
-    @examples(300)
+    @examples(120)
     @given(st.sampled_from(range(len(requests))), st.binary(max_size=60), SEEDS)
     def check(which, noise, seed):
         path, body = requests[which]
@@ -306,7 +306,7 @@ def test_damaged_messages_are_the_clients_fault(served):
             codes.append(code)
             return code
 
-        @examples(300)
+        @examples(120)
         @given(st.sampled_from(sorted(calls)), st.binary(min_size=1, max_size=30), SEEDS)
         def check(method, noise, seed):
             whole = calls[method]
@@ -321,7 +321,7 @@ def test_damaged_messages_are_the_clients_fault(served):
             for end in range(len(whole)):
                 assert code_of(method, whole[:end]) in refused
         check()
-    assert codes.count("INVALID_ARGUMENT") > 300
+    assert codes.count("INVALID_ARGUMENT") > 200
     assert_goes_on(served)
 
 

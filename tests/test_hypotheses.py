@@ -27,8 +27,8 @@ KINDS = {name: {"positions": name} for name in POSITIONS} | {
 MODELS = {"Transformer": (Transformer, Config), "Gpt": (Gpt, GptConfig)}
 SEARCHES = {
     "greedy": GenerationOptions(max_length=4),
-    "beam of 2": GenerationOptions(beam_size=2, num_hypotheses=2, length_penalty=0, max_length=4),
     "beam of 3": GenerationOptions(beam_size=3, num_hypotheses=3, length_penalty=0, max_length=4),
+    "beam of 2": GenerationOptions(beam_size=2, num_hypotheses=2, length_penalty=0, max_length=4),
     "3 samples": GenerationOptions(temperature=1.0, num_hypotheses=3, seed=5, max_length=4),
 }
 SOURCES = np.array([[4, 5, 6, 3, 0], [7, 3, 0, 0, 0], [8, 9, 10, 11, 3]], "int32")
@@ -55,25 +55,30 @@ def assert_scores(model, ids, scores):
     assert real.mean() > 0.8
 
 
+def searches_of(model, kind):
+    """Return a half of the searches: the two models take turns, so that a kind meets every one."""
+    first = (list(KINDS).index(kind) + list(MODELS).index(model)) % 2
+    return list(SEARCHES.values())[first::2]
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_hypotheses_have_the_scores_of_the_teacher_forced_pass(model, kind):  # D03, C19
     made = make(model, kind)
-    for name, options in SEARCHES.items():
-        # Two hypotheses and two heads: a mistake in which axis is which is not seen by its shape.
-        if name != "beam of 2" or kind in ("shaw", "transformer-xl"):
-            assert_scores(made, *generate(made, SOURCES, options))
+    for options in searches_of(model, kind):
+        assert_scores(made, *generate(made, SOURCES, options))
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("kind", ["shaw", "transformer-xl", "buckets"])
+# Two hypotheses and two heads: a mistake in which axis is which is not seen by its shape.
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [("Transformer", "shaw"), ("Gpt", "transformer-xl"), ("Transformer", "buckets")],
+)
 def test_a_savedmodel_gives_the_same_scores(model, kind, tmp_path):
     made = make(model, kind)
     servable = Translator if model == "Transformer" else TextGenerator
     export_saved_model(
-        servable(made, WordPieceTokenizer(PIECES), SEARCHES["beam of 2"]),
-        tmp_path / "1",
-        ["ids", "tokenize", "serving_default"],
+        servable(made, WordPieceTokenizer(PIECES), SEARCHES["beam of 2"]), tmp_path / "1", ["ids"]
     )
     sources = np.where(SOURCES == 3, 0, SOURCES) if model == "Transformer" else SOURCES
     outputs = tf.saved_model.load(str(tmp_path / "1")).signatures["ids"](ids=sources)
@@ -145,9 +150,12 @@ def test_hypotheses_are_right_where_keras_computes_in_float64(model, kind):
     with in_float64():
         made = make(model, kind)
         assert made.compute_dtype == "float64"
-        for options in SEARCHES.values():
+        searches = searches_of(model, kind)
+        for options in searches:
             assert_scores(made, *generate(made, SOURCES, options))
         rules = {"repetition_penalty": 1.3, "no_repeat_ngram": 2, "min_length": 2, "max_length": 4}
-        for width in ({"beam_size": 3}, {"temperature": 0.7, "top_k": 5, "top_p": 0.9}):
-            ids, _ = generate(made, SOURCES, GenerationOptions(**rules, **width), SOURCES[:, :2])
-            assert np.array(ids)[:, 0].tolist() == SOURCES[:, 0].tolist()
+        width = {"temperature": 0.7, "top_k": 5, "top_p": 0.9}
+        if SEARCHES["beam of 3"] in searches:
+            width = {"beam_size": 3}
+        ids, _ = generate(made, SOURCES, GenerationOptions(**rules, **width), SOURCES[:, :2])
+        assert np.array(ids)[:, 0].tolist() == SOURCES[:, 0].tolist()

@@ -137,7 +137,7 @@ def test_a_classifier_sees_what_its_model_sees(run, classifier, colours):
 def test_every_artefact_sees_what_the_model_sees(run, classifier, colours, tmp_path):
     pixels = colours.astype("float32")
     wanted = classifier.call("pixels", pixels=pixels)
-    files = exported_files(run, tmp_path / "exported")
+    files = exported_files(run, classifier, tmp_path / "exported")
     for _, artefact in files:
         assert_same(artefact.call("pixels", pixels=pixels), wanted)
     images = [png(one) for one in colours]

@@ -1,6 +1,8 @@
 """Tests of keras_transformer.export.runtime: what is loaded, and what is refused."""
 
+import functools
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
@@ -9,11 +11,36 @@ from fixtures_export import TEXTS, expected, exported, trained, translator
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
 from keras_transformer.export import runtime
+from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import TF_TEXT_OPS, convert
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
 from keras_transformer.translator import Translator
 
 __all__ = ["expected", "exported", "trained", "translator"]
+
+OLD = ["serving_default", "tokenize"]
+
+
+@pytest.fixture(scope="module")
+def old(translator, tmp_path_factory):
+    """A small SavedModel with the two signatures that an older version had."""
+    path = tmp_path_factory.mktemp("old") / "old"
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def repeat(text):
+        return {"text": tf.identity(text), "score": tf.zeros(tf.shape(text))}
+
+    functions = {"serving_default": repeat, "tokenize": translator.function("tokenize")}
+    export_saved_model(SimpleNamespace(model=translator.model, function=functions.get), path, OLD)
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _read_once():
+    """Read the SavedModel of each folder once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.saved_model, "load", functools.cache(tf.saved_model.load))
+        yield
 
 
 @pytest.mark.parametrize(
@@ -51,8 +78,8 @@ def test_the_highest_version_is_taken(exported, tmp_path, monkeypatch):
         ("variables/variables.data-00000-of-00001", None),
     ],
 )
-def test_a_damaged_savedmodel_is_refused(exported, tmp_path, file, content):
-    path = shutil.copytree(exported.paths["savedmodel"] / "1", tmp_path / "1")
+def test_a_damaged_savedmodel_is_refused(old, tmp_path, file, content):
+    path = shutil.copytree(old, tmp_path / "1")
     (path / file).unlink()
     if content is not None:
         (path / file).write_bytes(content)
@@ -105,18 +132,13 @@ def test_options_reach_the_translator_of_a_run(trained):
     assert runtime.load(trained.run.path).options == GenerationOptions()
 
 
-def test_an_artefact_of_an_older_version_is_refused(exported, tmp_path):
-    # It had these two signatures.
-    old = ["serving_default", "tokenize"]
-    saved = tf.saved_model.load(str(exported.paths["savedmodel"] / "1"))
-    signatures = {name: saved.signatures[name] for name in old}
-    tf.saved_model.save(saved, str(tmp_path / "old"), signatures)
+def test_an_artefact_of_an_older_version_is_refused(old, tmp_path):
     with pytest.raises(
         InputError, match=r"old has no signature complete, next_token, .*, translate; export it"
     ):
-        runtime.load(tmp_path / "old")
+        runtime.load(old)
     path = tmp_path / "old.tflite"
-    path.write_bytes(convert(tmp_path / "old", old, TF_TEXT_OPS))
+    path.write_bytes(convert(old, OLD, TF_TEXT_OPS))
     with pytest.raises(InputError, match=r"old\.tflite .* export it again"):
         runtime.load(path)
 

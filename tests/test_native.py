@@ -124,7 +124,7 @@ def test_litert_without_python_gives_the_best_of_several_hypotheses(
 ):
     options = GenerationOptions(beam_size=3, num_hypotheses=2)
     translator = Translator(trained.run.load_model(), trained.run.tokenizer(), options)
-    export_saved_model(translator, tmp_path / "1")
+    export_saved_model(translator, tmp_path / "1", ["ids"])
     model = tmp_path / "model.ids.tflite"
     model.write_bytes(convert(tmp_path / "1", ["ids"], frozenset()))
     texts, _ = translator.run(LINES)

@@ -1,6 +1,7 @@
 """Tests of question_answering, in Python and exported, and of the command `answer`."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from keras_transformer.cli import app
 from keras_transformer.errors import InputError
+from keras_transformer.export import runtime
 from keras_transformer.export.encoder_bundle import IdsFile
 from keras_transformer.export.tflite import custom_ops_of
 from keras_transformer.models import BertConfig
@@ -127,7 +129,7 @@ def test_a_model_without_segments_has_two_separators():  # as RoBERTa
 def test_every_artefact_answers_as_the_model_does(run, reader, tmp_path):
     pairs = {"question": QUESTIONS, "passage": PASSAGES}
     wanted = reader.call("serving_default", **pairs)
-    for _, artefact in exported_files(run, tmp_path / "exported"):
+    for _, artefact in exported_files(run, reader, tmp_path / "exported"):
         assert_same(artefact.call("serving_default", **pairs), wanted)
     path = tmp_path / "exported" / "model.ids.tflite"
     assert not custom_ops_of(path.read_bytes())
@@ -137,7 +139,8 @@ def test_every_artefact_answers_as_the_model_does(run, reader, tmp_path):
     assert card["description"] == "Answers a question by words of a passage."
 
 
-def test_the_command_answers(run, reader, tmp_path):
+def test_the_command_answers(run, reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "load", functools.cache(runtime.load))
     path = tmp_path / "in.tsv"
     path.write_text(
         "".join(f"{q}\t{p}\n" for q, p in zip(QUESTIONS, PASSAGES, strict=True) if "\n" not in p)

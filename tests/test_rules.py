@@ -46,6 +46,7 @@ def searched(trees, rows, **more):
 
 # Against oracles that apply the rules one token after another
 
+PLAIN: list = []  # what is found without any rule
 RULES = {
     "min length": {"min_length": 4},
     "penalty": {"repetition_penalty": 1.7},
@@ -62,7 +63,7 @@ RULES = {
 @pytest.mark.parametrize("width", [1, 4])
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
 def test_search_under_rules_agrees_with_the_oracle(rules, width):
-    rows, rules = 80, dict(rules)
+    rows, rules = 40, dict(rules)
     prefixed = rules.pop("prefixed", False)
     # By the last token alone, so that there is much that would be repeated.
     trees = forest(width, rows, whole_prefix=False, tokens=4, fewer=False)
@@ -73,7 +74,6 @@ def test_search_under_rules_agrees_with_the_oracle(rules, width):
     if width > 1:
         more = {**more, "beam_size": width, "num_hypotheses": width}
     ids, scores = searched(trees, rows, limits=limits, max_length=LIMIT, **rules, **more)
-    plain, _ = searched(trees, rows, limits=limits, max_length=LIMIT)
     names = {"repetition_penalty": "penalty", "no_repeat_ngram": "ngram"}
     own = {names.get(name, name): value for name, value in rules.items()}
     for row in range(rows):
@@ -88,7 +88,9 @@ def test_search_under_rules_agrees_with_the_oracle(rules, width):
         assert_close(scores[row][: len(expected)], [score for _, score in expected])
         assert np.all(np.isneginf(scores[row][len(expected) :]))
     if width == 1:
-        assert ids != plain  # the rules matter
+        if not PLAIN:  # the same trees each time
+            PLAIN.append(searched(trees, rows, limits=limits, max_length=LIMIT)[0])
+        assert ids != PLAIN[0]  # the rules matter
 
 
 # Padding and the begin token
@@ -123,7 +125,7 @@ def test_share_of_padding_is_not_given_away():
 def test_least_length_counts_the_end_token(options):
     eager = table(BEGIN={END: 0.99}, A={END: 0.99}, B={END: 0.99}, C={END: 0.99})
     seeds = np.arange(3, dtype="int32")
-    for least in range(6):
+    for least in (0, 1, 4):
         arguments = {**options, "seeds": seeds, "min_length": least}
         ids, _ = search(chain(eager), [20] * 3, **arguments)
         lengths = [[np.count_nonzero(hypothesis) for hypothesis in row] for row in ids]
@@ -179,23 +181,17 @@ def repeats(tokens, n):
 
 
 @EVERY_WAY
-@pytest.mark.parametrize("n", [1, 2, 3])
-def test_no_ngram_occurs_twice(options, n):
-    trees = forest(n, 20, whole_prefix=False, tokens=4, fewer=False)
-    ids, scores = searched(
-        trees,
-        20,
-        limits=[24] * 20,
-        seeds=np.arange(20, dtype="int32"),
-        no_repeat_ngram=n,
-        **options,
-    )
-    free, _ = searched(trees, 20, limits=[24] * 20, seeds=np.arange(20, dtype="int32"), **options)
-    assert not any(repeats(tokens, n) for row in ids for tokens in row)
-    assert any(repeats(tokens, n) for row in free for tokens in row)  # the check can fail
-    assert np.all(scores > -1e4) or options.get("beam_size")
-    if n > 1:  # shorter ones may
-        assert any(repeats(tokens, n - 1) for row in ids for tokens in row)
+def test_no_ngram_occurs_twice(options):
+    trees = forest(1, 10, whole_prefix=False, tokens=4, fewer=False)
+    more = {"limits": [20] * 10, "seeds": np.arange(10, dtype="int32"), **options}
+    free, _ = searched(trees, 10, **more)
+    for n in (1, 2, 3):
+        ids, scores = searched(trees, 10, no_repeat_ngram=n, **more)
+        assert not any(repeats(tokens, n) for row in ids for tokens in row)
+        assert any(repeats(tokens, n) for row in free for tokens in row)  # the check can fail
+        assert np.all(scores > -1e4) or options.get("beam_size")
+        if n > 1:  # shorter ones may
+            assert any(repeats(tokens, n - 1) for row in ids for tokens in row)
 
 
 def test_search_ends_when_every_other_token_was_seen():
@@ -278,7 +274,7 @@ def test_beam_holds_one_hypothesis_while_the_prefix_lasts():
 def test_prefix_may_hold_what_other_rules_forbid(options, prefix, rules):
     trees = forest(12, 2, fewer=False)
     rows = np.array([prefix, [C] + [0] * (len(prefix) - 1)], "int32")
-    ids, scores = searched(trees, 2, limits=[9, 9], prefix=rows, **rules, **options)
+    ids, scores = searched(trees, 2, limits=[6, 6], prefix=rows, **rules, **options)
     assert ids[0][0][: len(prefix)] == prefix
     assert ids[1][0][0] == C
     assert np.all(scores[:, 0] > -1e4)
@@ -311,7 +307,7 @@ def test_rules_keep_rows_apart():  # T28
         more = {"max_length": 9, "min_length": 3, **options, **way}
         limits = np.arange(12) % 8 + 2
         ids, scores = searched(trees, 12, limits=limits, prefix=prefix.astype("int32"), **more)
-        for row, limit in itertools.islice(enumerate(limits), 0, 12, 3):
+        for row, limit in itertools.islice(enumerate(limits), 1, 12, 5):
             more["cache"] = trees.cache([row])
             own = {"limits": [limit], "prefix": prefix[[row]].astype("int32")}
             alone, score = searched(trees, 1, **own, **more)

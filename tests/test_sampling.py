@@ -264,16 +264,20 @@ def samples(model, sources=SOURCES, options=HOT, **more):
     return [tokens_of(row) for row in np.array(ids)], np.array(scores)
 
 
-def test_sample_depends_on_the_seed_and_the_source_alone(model):  # T28
-    ids, scores = samples(model)
+@pytest.fixture(scope="module")
+def sampled(model):
+    return samples(model)
+
+
+def test_sample_depends_on_the_seed_and_the_source_alone(model, sampled):  # T28
+    ids, scores = sampled
     assert len({tuple(row) for row in ids}) > 4
     assert samples(model)[0] == ids  # again
     order = [6, 2, 0, 5, 4, 1, 3]
     others = [
-        (samples(model, SOURCES[order]), order),
+        (samples(model, SOURCES[[*order, *order]]), [*order, *order]),
         (samples(model, np.pad(SOURCES, ((0, 0), (0, 3)))), range(7)),
-        (samples(model, np.concatenate([SOURCES, SOURCES])), [*range(7), *range(7)]),
-        *((samples(model, np.array([tokens_of(SOURCES[row])])), [row]) for row in (0, 6)),
+        (samples(model, np.array([tokens_of(SOURCES[6])])), [6]),
     ]
     for (again, its_scores), rows in others:
         assert again == [ids[row] for row in rows]
@@ -290,8 +294,8 @@ def test_another_seed_gives_another_sample(model):
         assert len({tuple(ids[place]) for ids in found}) >= 3
 
 
-def test_seeds_of_rows_take_the_place_of_the_seed(model):
-    ids, _ = samples(model)
+def test_seeds_of_rows_take_the_place_of_the_seed(model, sampled):
+    ids, _ = sampled
     same, _ = samples(model, seeds=np.full(7, 3, "int32"))
     assert same == ids
     other, _ = samples(model, seeds=np.array([3, 4, 3, 3, 5, 3, 6], "int32"))
@@ -316,7 +320,7 @@ def test_hypotheses_are_different_draws_best_first(model):
 
 def test_sampling_is_the_same_in_a_graph(model):
     options = GenerationOptions(temperature=1.2, seed=9, top_p=0.9, min_p=0.05)
-    graph = tf.function(lambda ids: generate(model, ids, options))
+    graph = tf.function(lambda ids: generate(model, ids, options), autograph=False)
     ids, scores = graph(SOURCES)
     expected, expected_scores = generate(model, SOURCES, options)
     assert np.array_equal(ids, expected)

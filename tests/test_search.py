@@ -253,7 +253,7 @@ def test_caches_get_room_for_sixteen_positions_at_a_time(options):  # D03, C20
 
     search(
         shapes_of(trees.step, shapes),
-        [40, 21],
+        [34, 21],
         1000,
         cache=trees.cache(range(2)),
         make_room=make_room,
@@ -261,7 +261,7 @@ def test_caches_get_room_for_sixteen_positions_at_a_time(options):  # D03, C20
         **options,
     )
     assert ROOM == 16
-    assert [room for _, room in shapes] == [16] * 16 + [32] * 16 + [48] * 8
+    assert [room for _, room in shapes] == [16] * 16 + [32] * 16 + [48] * 2
     width = options.get("beam_size", options.get("num_hypotheses", 1))
     # When a row leaves, there is nothing to add: that is 0 slots.
     assert [slots for slots in grown if slots] == [16 * width] * 3
@@ -269,13 +269,13 @@ def test_caches_get_room_for_sixteen_positions_at_a_time(options):  # D03, C20
 
 @EVERY_WAY
 def test_rows_that_leave_take_their_results_along(options):  # D04, T28
-    trees, limits = forest(2, 30), np.random.default_rng(2).integers(1, 25, 30)
-    arguments = {"make_room": trees.make_room, "max_length": 24, "min_length": 6, **options}
+    trees, limits = forest(2, 20), np.random.default_rng(2).integers(1, 19, 20)
+    arguments = {"make_room": trees.make_room, "max_length": 18, "min_length": 6, **options}
     ids, scores = search(
-        trees.step, limits, cache=trees.cache(range(30)), seeds=limits.astype("int32"), **arguments
+        trees.step, limits, cache=trees.cache(range(20)), seeds=limits.astype("int32"), **arguments
     )
-    assert len({tuple(row[0]) for row in ids}) > 20
-    for row in (0, 7, 18, 29):
+    assert len({tuple(row[0]) for row in ids}) > 13
+    for row in (0, 7, 19):
         own = {"cache": trees.cache([row]), "seeds": limits[[row]].astype("int32")}
         alone, score = search(trees.step, limits[[row]], **own, **arguments)
         assert alone[0] == ids[row]
@@ -321,8 +321,9 @@ def test_rows_do_not_depend_on_their_company():  # D04, T28
 @EVERY_WAY
 def test_search_is_the_same_in_a_graph(options):
     trees, traces = forest(4, 12), []
+    signature = [tf.TensorSpec((None,), tf.int32), tf.TensorSpec((), tf.int32)]
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.int32), tf.TensorSpec((), tf.int32)])
+    @tf.function(input_signature=signature, autograph=False)
     def graph(limits, max_length):
         traces.append(1)
         rows = ops.arange(ops.shape(limits)[0])

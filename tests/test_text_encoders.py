@@ -45,8 +45,12 @@ ROWS = [
 ]
 
 
-def test_a_classifier_reads_text_as_its_model_reads_pieces(classifier_run):  # M17
-    servable = classifier_run.servable()
+@pytest.fixture(scope="module")
+def servable(classifier_run):
+    return classifier_run.servable()
+
+
+def test_a_classifier_reads_text_as_its_model_reads_pieces(servable):  # M17
     outputs = servable.call("serving_default", text=TEXTS)
     logits = by_hand(servable.model, *ROWS)
     wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -66,8 +70,7 @@ def test_an_embedder_gives_the_mean_of_real_tokens(embedder_run):
     assert cut.tolist() == [False, False, False, True, False, False]
 
 
-def test_texts_are_read_in_batches_of_like_length_and_given_in_order(classifier_run):
-    servable = classifier_run.servable()
+def test_texts_are_read_in_batches_of_like_length_and_given_in_order(servable):
     done = []
     outputs, cut = read_texts(servable, TEXTS, 2, done.append)
     whole = servable.call("serving_default", text=TEXTS)
@@ -91,8 +94,7 @@ def test_a_run_that_was_imported_is_opened_again(classifier_run):
         run.training_config()
 
 
-def test_names_of_labels_have_to_fit_the_model(classifier_run):
-    servable = classifier_run.servable()
+def test_names_of_labels_have_to_fit_the_model(servable):
     with pytest.raises(InputError, match="3 labels, but 2 are named"):
         TextClassifier(servable.model, servable.tokenizer, ["good", "bad"])
 

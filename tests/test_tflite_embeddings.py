@@ -35,7 +35,7 @@ def model_of(more):
     rows = np.random.default_rng(0).normal(size=(V, D)) * np.linspace(0.1, 5, V)[:, None]
     layer.table.assign(rows)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
     def function(ids):
         def step(i, total):
             return i + 1, total + more(layer, (ids + i) % V)

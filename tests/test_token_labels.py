@@ -46,6 +46,11 @@ def run(tmp_path_factory):
     return import_checkpoint(folder / "there", folder / "run")
 
 
+@pytest.fixture(scope="module")
+def servable(run):
+    return run.servable()
+
+
 def by_hand(model, words):
     """Label words one text at a time, by the logits of the first piece of each."""
     pieces = " ".join(["[CLS]", *words, "[SEP]"]).split()
@@ -57,8 +62,7 @@ def by_hand(model, words):
     return [LABELS[i] for i in probabilities.argmax(axis=1)], probabilities.max(axis=1)
 
 
-def test_a_word_has_the_label_of_its_first_piece(run):
-    servable = run.servable()
+def test_a_word_has_the_label_of_its_first_piece(run, servable):
     assert (run.head().task, run.head().labels) == ("token-classification", tuple(LABELS))
     outputs = servable.call("serving_default", text=TEXTS)
     assert outputs["words"].shape == outputs["labels"].shape == (6, 16)
@@ -75,8 +79,7 @@ def test_a_word_has_the_label_of_its_first_piece(run):
     assert len(seen) > 1
 
 
-def test_words_without_pieces_have_no_label_and_leave_the_others_theirs(run):
-    servable = run.servable()
+def test_words_without_pieces_have_no_label_and_leave_the_others_theirs(servable):
     outputs = servable.call("serving_default", text=["\x01 a \x02\x03 cab", "a cab"])
     assert outputs["labels"][0, [0, 2]].tolist() == [b"", b""]
     assert outputs["probabilities"][0, [0, 2]].tolist() == [0, 0]
@@ -84,11 +87,10 @@ def test_words_without_pieces_have_no_label_and_leave_the_others_theirs(run):
     assert texts_of(outputs["words"])[0] == ["\x01", "a", "\x02\x03", "cab"]
 
 
-def test_every_artefact_labels_words_as_the_model_does(run, tmp_path):
-    servable = run.servable()
+def test_every_artefact_labels_words_as_the_model_does(run, servable, tmp_path):
     texts = [*TEXTS, "\x01 a"]
     wanted = servable.call("serving_default", text=texts)
-    for _, artefact in exported_files(run, tmp_path / "exported"):
+    for _, artefact in exported_files(run, servable, tmp_path / "exported"):
         assert_same(artefact.call("serving_default", text=texts), wanted)
         one = artefact.call("serving_default", text=[""])  # no words at all
         assert (one["words"].tolist(), one["labels"].tolist()) == ([[b""]], [[b""]])
@@ -114,8 +116,7 @@ def test_the_command_tags_lines(run, tmp_path):
     np.testing.assert_allclose([one["probability"] for one in rows[2]], probabilities, atol=1e-5)
 
 
-def test_what_does_not_fit_is_refused(run):
-    servable = run.servable()
+def test_what_does_not_fit_is_refused(run, servable):
     with pytest.raises(InputError, match="3 labels, but 1 are named"):
         TokenLabeller(servable.model, servable.tokenizer, ["one"])
     with pytest.raises(InputError, match="gives labels and probabilities and words, and no label"):
