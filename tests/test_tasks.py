@@ -38,8 +38,8 @@ def command(examples, path):
     settings = "--set positions=rotary --num-layers 1 --d-model 32 --num-heads 2 --d-ff 64"
     data = f"--data {examples / 'train-labels.tsv'} --valid-data {examples / 'valid-labels.tsv'}"
     sizes = "--steps 40 --max-length 32 --batch-tokens 512 --vocab-size 120 --learning-rate 0.01"
-    often = "--warmup 5 --validate-every 40"
-    return [*f"train --task classification {data} {settings} {sizes} {often} --output".split(), path]
+    often = "--warmup 5 --validate-every 40 --output"
+    return [*f"train --task classification {data} {settings} {sizes} {often}".split(), path]
 
 
 @pytest.fixture(scope="module")
