@@ -14,6 +14,9 @@ from keras_transformer.training.losses import BinaryCrossEntropy, CrossEntropy
 V, S, T = 20, 5, 4
 LENGTHS = (5, 2, 3, 4)  # of the rows of a batch, so that two replicas get different numbers
 SIZES = {"num_layers": 1, "num_heads": 2, "d_model": 8, "d_ff": 12, "max_length": 12}
+# On many devices these make the step of another: of Bart, of Bert, and, in two kinds of labels, of
+# SentenceEncoder (one a row) and Electra (one a token).
+LIKE_ANOTHER = ("Marian", "Roberta", "SequenceClassifier", "TokenClassifier")
 NO_DROPOUT = {"dropout": 0.0, "embedding_dropout": 0.0, "attention_dropout": 0.0}
 
 
