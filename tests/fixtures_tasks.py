@@ -13,7 +13,15 @@ BAD = ["bad", "awful", "poor", "dull"]
 THINGS = ["film", "plot", "cast", "story"]
 SIZES = {"train": 400, "valid": 60}
 MODEL = {"num_layers": 1, "num_heads": 2, "d_model": 32, "d_ff": 64, "max_length": 32}
-TRAINING = {"batch_tokens": 512, "learning_rate": 0.01, "warmup_steps": 5, "max_length": 32}
+TRAINING = {
+    "batch_tokens": 512,
+    "learning_rate": 0.01,
+    "warmup_steps": 5,
+    "max_length": 32,
+    # At the end alone: it takes longer than the few steps of a test.
+    "validate_every": 1000,
+    "checkpoint_every": 1000,
+}
 
 
 def sentence(rng):

@@ -19,7 +19,7 @@ def main():
     """Train both for two steps, and print what the test compares."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    config = TransformerConfig(20, 4, 2, 32, 64, dropout=0.0, embedding_dropout=0.0)
+    config = TransformerConfig(20, 2, 2, 32, 64, dropout=0.0, embedding_dropout=0.0)
     rng = np.random.default_rng(0)
     inputs = {name: rng.integers(4, 20, (6, 5)) for name in ("source_ids", "target_ids")}
     found = {}

@@ -6,6 +6,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from fixtures_families import without_decoding
 from fixtures_run import everything
 from oracles import assert_close
 
@@ -15,6 +16,10 @@ from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
 from keras_transformer.training.averaging import average_run, average_weights
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.run_directory import RunDirectory
+
+__all__ = ["without_decoding"]
+
+pytestmark = pytest.mark.usefixtures("without_decoding")
 
 TOKENIZER = WordPieceTokenizer([*SPECIAL_TOKENS, "a", "##b", "c"])
 MODEL = TransformerConfig(7, num_layers=1, num_heads=2, d_model=8, d_ff=8, max_length=12)

@@ -207,8 +207,7 @@ def test_one_machine_trains_whatever_tf_config_says(texts, call, untrained, monk
     assert Path("new/config.json").is_file()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_prints_how_to_go_on(here, texts, number, status):
+def test_a_signal_saves_and_prints_how_to_go_on(here, texts):
     command = [sys.executable, "-m", "keras_transformer", "train", *TEXT.split(), *SMALL.split()]
     options = "--output run --steps 100000 --vocab-size 90 --validate-every 5000"
     with subprocess.Popen([*command, *options.split()], stderr=subprocess.PIPE, text=True) as child:
@@ -216,15 +215,26 @@ def test_a_signal_saves_and_prints_how_to_go_on(here, texts, number, status):
         for line in child.stderr:
             seen.append(line)
             if line.startswith("step "):
-                child.send_signal(number)
+                child.send_signal(signal.SIGTERM)
                 break
         seen.append(child.stderr.read())
     error = "".join(seen)
-    assert child.returncode == status, error
+    assert child.returncode == 143, error
     step = int(re.search(r"Stopped and saved at step (\d+)", error)[1])
     assert "Go on by: keras-transformer train --resume run" in error
     assert "Traceback" not in error
     assert os.listdir("run/checkpoints") == [f"step-{step:08d}"]
+
+
+def test_ctrl_c_ends_with_a_status_of_its_own(texts, call, monkeypatch):
+    # That the trainer stops after it is tested in test_resume.py.
+    from keras_transformer.training import trainer
+
+    stopped = trainer.TrainingResult(7, {}, {}, signal.SIGINT)
+    monkeypatch.setattr(trainer, "train", lambda *_: stopped)
+    status, output, error = call(TRAIN)
+    assert (status, output) == (130, "")
+    assert "Stopped and saved at step 7. Go on by: keras-transformer train --resume new" in error
 
 
 def test_a_worker_that_is_told_to_stop_comes_back_and_the_other_waits(here, texts):  # T26
@@ -240,7 +250,7 @@ def test_a_worker_that_is_told_to_stop_comes_back_and_the_other_waits(here, text
             text=True,
         )
 
-    options = f"{TEXT} {SMALL} --output run --steps 200 --vocab-size 90 --validate-every 200"
+    options = f"{TEXT} {SMALL} --output run --steps 100 --vocab-size 90 --validate-every 20"
     first, second = (start(i, options) for i in range(2))
     metrics = Path("run/metrics.jsonl")
     while not metrics.is_file() or not metrics.read_text():
@@ -256,7 +266,7 @@ def test_a_worker_that_is_told_to_stop_comes_back_and_the_other_waits(here, text
     assert (first.returncode, second.returncode) == (0, 0), errors
     assert "Starting again" in errors[0]
     assert "Traceback" not in errors[0]
-    assert "step-00000200" in os.listdir("run/checkpoints")
+    assert "step-00000100" in os.listdir("run/checkpoints")
 
 
 # --- average and tune -----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from rich.console import Console
 from keras_transformer import demo
 from keras_transformer.errors import InputError
 from keras_transformer.export import bundle, parity, runtime
+from keras_transformer.training import sequence_to_sequence
 from keras_transformer.translator import Translator
 
 
@@ -21,8 +22,9 @@ def test_the_demo_goes_the_whole_way(tmp_path, monkeypatch):  # M19
     monkeypatch.setattr(demo, "VOCABULARY_SIZE", 300)
     small = {"num_layers": 1, "num_heads": 2, "d_model": 16, "d_ff": 16}
     monkeypatch.setattr(demo, "MODEL", {**demo.MODEL, **small})
-    often = {"warmup_steps": 2, "validate_every": 3, "checkpoint_every": 6}
-    monkeypatch.setattr(demo, "TRAINING", {**demo.TRAINING, **often})
+    once = {"warmup_steps": 2, "validate_every": 6, "checkpoint_every": 6}
+    monkeypatch.setattr(demo, "TRAINING", {**demo.TRAINING, **once})
+    monkeypatch.setattr(sequence_to_sequence, "SAMPLES_SHOWN", 0)  # they take a graph more
     # Less is exported, and in this process: `exported` is made with all that there is.
     few = frozenset({"translate", "tokenize", "ids"})
     monkeypatch.setattr(Translator, "signatures", few)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from fixtures_families import without_decoding
 from oracles import assert_close
 
 from keras_transformer.models import Transformer, TransformerConfig
@@ -16,6 +17,8 @@ from keras_transformer.training import (
     paper_adam,
 )
 from keras_transformer.training.optimizers import AdamW
+
+__all__ = ["without_decoding"]
 
 EACH = pytest.mark.parametrize("name", OPTIMIZERS)
 
@@ -256,6 +259,7 @@ def test_what_each_optimizer_keeps():
     ("name", "policy"),
     [("adam", "float32"), ("adamw", "mixed_float16"), ("adafactor", "float32")],
 )
+@pytest.mark.usefixtures("without_decoding")
 def test_each_trains_a_transformer(name, policy, rng):
     keras.config.set_dtype_policy(policy)
     try:

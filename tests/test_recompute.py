@@ -1,5 +1,6 @@
 """Tests of keras_transformer.layers.recompute: less memory, and not one bit of another result."""
 
+import functools
 import itertools
 import subprocess
 import sys
@@ -57,6 +58,13 @@ def steps_of(stack, rng, *, graph=True):
     return [[np.array(ops.cast(x, "float32")) for x in step()] for _ in range(STEPS)]
 
 
+@functools.cache
+def results(stack_class, recompute, dtype=None, *, graph=True, **options):
+    """The same of a stack that is made anew; kept, since a graph takes seconds to trace."""
+    stack = made(stack_class, recompute, dtype, **options)
+    return steps_of(stack, np.random.default_rng(0), graph=graph)
+
+
 def equal(one, other):
     return all(
         np.array_equal(a, b)
@@ -68,20 +76,27 @@ def equal(one, other):
 # --- The same result ------------------------------------------------------------------------------
 
 
-@STACKS
-@pytest.mark.parametrize("norm_first", [False, True])
-@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize(
+    ("stack_class", "norm_first", "graph"),
+    # Each with each other once; the first two are compared with again below.
+    [
+        (Encoder, False, True),
+        (Decoder, False, True),
+        (Decoder, True, True),
+        (Encoder, True, False),
+        (Decoder, False, False),
+    ],
+)
 def test_outputs_and_gradients_are_the_same_to_the_last_bit(  # T15
     stack_class, norm_first, graph
 ):
-    kept, again = (
-        steps_of(made(stack_class, r, norm_first=norm_first), np.random.default_rng(0), graph=graph)
-        for r in (False, True)
-    )
+    options = {"norm_first": True} if norm_first else {}
+    kept, again = (results(stack_class, r, graph=graph, **options) for r in (False, True))
     if stack_class is Decoder and not graph:
         # Each block adds to the gradient of the memory, and without a graph in another order.
         for one, other in zip(kept, again, strict=True):
-            np.testing.assert_allclose(other.pop(), one.pop(), rtol=0, atol=1e-5)
+            np.testing.assert_allclose(other[-1], one[-1], rtol=0, atol=1e-5)
+        kept, again = ([step[:-1] for step in steps] for steps in (kept, again))
     assert equal(kept, again)
     for a, b in itertools.combinations(kept, 2):
         assert largest_difference(a[0], b[0]) > 0.1  # each step drops out other units
@@ -90,40 +105,30 @@ def test_outputs_and_gradients_are_the_same_to_the_last_bit(  # T15
 
 @STACKS
 def test_half_precision_is_the_same_too(stack_class):  # T15, T12
-    kept, again = (
-        steps_of(made(stack_class, r, "mixed_bfloat16"), np.random.default_rng(0))
-        for r in (False, True)
-    )
+    kept, again = (results(stack_class, r, "mixed_bfloat16") for r in (False, True))
     assert equal(kept, again)
-    assert not equal(kept, steps_of(made(stack_class, False), np.random.default_rng(0)))
+    assert not equal(kept, results(stack_class, False))
 
 
 def test_the_gradient_reaches_the_memory():
-    memory_gradients = [
-        [step[-1] for step in steps_of(made(Decoder, r), np.random.default_rng(0))]
-        for r in (False, True)
-    ]
+    memory_gradients = [[step[-1] for step in results(Decoder, r)] for r in (False, True)]
     assert np.array_equal(*memory_gradients)
     real = memory_gradients[1][0]
     assert np.all(np.any(real[0], axis=-1))
     assert not np.any(real[1, 2:])  # masked
 
 
-@STACKS
-@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize(("stack_class", "rate"), [(Encoder, 0.0), (Encoder, 0.3), (Decoder, 0.3)])
 def test_recomputation_as_keras_offers_it_forgets_dropout(monkeypatch, stack_class, rate):
     """The negative control: what is computed again is not what was computed."""
 
     def naive(block):
         return lambda x, **options: keras.remat(lambda x: block(x, **options))(x)
 
-    kept = steps_of(
-        made(stack_class, False, **dict.fromkeys(RATES, rate)), np.random.default_rng(0)
-    )
+    options = {} if rate == RATES["dropout"] else dict.fromkeys(RATES, rate)
+    kept = results(stack_class, False, **options)
     monkeypatch.setattr("keras_transformer.layers.stacks.recompute", naive)
-    other = steps_of(
-        made(stack_class, True, **dict.fromkeys(RATES, rate)), np.random.default_rng(0)
-    )
+    other = steps_of(made(stack_class, True, **options), np.random.default_rng(0))
     # The decoder's memory is caught inside of the function there, so that it gets no gradient.
     weights = len(made(stack_class, False).trainable_variables)
     differences = [
@@ -142,7 +147,7 @@ def test_fit_with_micro_batches_gives_the_same_weights():  # T15, T11
     for recompute in (False, True):
         keras.utils.set_random_seed(1)
         config = TransformerConfig(
-            30, 2, 2, 16, 32, **RATES, embedding_dropout=0.3, recompute=recompute
+            30, 1, 2, 16, 32, **RATES, embedding_dropout=0.3, recompute=recompute
         )
         model = Transformer(config)
         model.compile(keras.optimizers.SGD(0.1), loss=CrossEntropy(0.1), accumulate=2)
@@ -191,7 +196,7 @@ def status(name):
     return int(re.search(rf"{name}:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 
 def megabytes(recompute):
-    encoder = Encoder(12, num_heads=2, d_model=64, d_ff=64, dropout=0.1, recompute=recompute)
+    encoder = Encoder(9, num_heads=2, d_model=64, d_ff=64, dropout=0.1, recompute=recompute)
     encoder.build((None, None, 64))
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, 64))])
@@ -216,5 +221,5 @@ def test_a_step_needs_much_less_memory():  # T15
     )
     assert child.returncode == 0, child.stderr
     recomputed, kept = map(float, child.stdout.split()[-2:])
-    print(recomputed, kept)  # seen: 31 and 146
+    print(recomputed, kept)  # seen: 27 and 107
     assert recomputed < kept / 3

@@ -92,6 +92,20 @@ def test_another_seed_gives_other_weights(trained):
     assert any((a != b).any() for a, b in zip(*weights, strict=True))
 
 
+def as_it_was(run, step, path):
+    """A copy of a run as a process that was killed after a checkpoint would have left it.
+
+    No validation may have come before the checkpoint.
+    """
+    copy = RunDirectory(shutil.copytree(run.path, path))
+    copy.best_path.unlink()
+    for folder in copy.checkpoints.all():
+        if folder.name != f"step-{step:08d}":
+            shutil.rmtree(folder)
+    assert copy.steps_done() == step
+    return copy
+
+
 def test_every_way_of_training_can_be_gone_on_with(tmp_path, files):  # T12, T16
     settings = {
         "precision": "mixed_float16",
@@ -100,36 +114,18 @@ def test_every_way_of_training_can_be_gone_on_with(tmp_path, files):  # T12, T16
         "teacher_forcing": 0.5,
         "accumulate": 2,
         "schedule": "linear",
-        **{"validate_every": 4, "checkpoint_every": 4, "warmup_steps": 2},
+        **{"validate_every": 4, "checkpoint_every": 3, "keep_checkpoints": 3, "warmup_steps": 2},
     }
-    runs = [
-        make_run(tmp_path / name, *files, steps=8, training=settings, model={"recompute": True})
-        for name in ("whole", "halves")
-    ]
-    trainer.train(runs[0], quiet())
-    assert train_and_stop(runs[1], 3, signal.SIGTERM).signal == signal.SIGTERM
-    assert runs[1].steps_done() == 3
-    trainer.train(runs[1], quiet())
-    assert differences(*runs) == []
-    assert without_speed(runs[0]) == without_speed(runs[1])
-    best = [arrays(run.best_path) for run in runs]
+    whole = make_run(
+        tmp_path / "whole", *files, steps=8, training=settings, model={"recompute": True}
+    )
+    trainer.train(whole, quiet())
+    half = as_it_was(whole, 3, tmp_path / "half")
+    trainer.train(half, quiet())
+    assert differences(whole, half) == []
+    assert without_speed(whole) == without_speed(half)
+    best = [arrays(run.best_path) for run in (whole, half)]
     assert [name for name in best[0] if (best[0][name] != best[1][name]).any()] == []
-
-
-def test_a_mixture_is_trained_on_and_gone_on_with(tmp_path, files):
-    write_text(tmp_path, "more-1", 20)
-    more = ParallelFiles(tmp_path / "more-*.small", tmp_path / "more-*.capital")
-    settings = {"checkpoint_every": 3, "validate_every": 3, "token_dropout": 0.2}
-    runs = [
-        make_run(
-            tmp_path / name, Mixture((files[0], more), (1, 2)), files[1], steps=6, training=settings
-        )
-        for name in ("whole", "halves")
-    ]
-    trainer.train(runs[0], quiet())
-    for steps in (3, 6):
-        trainer.train(asked_for(runs[1], steps=steps), quiet())
-    assert differences(*runs) == []
 
 
 @pytest.mark.parametrize("steps", [STEPS, STEPS - 1, 1])
@@ -186,23 +182,42 @@ trainer.train(RunDirectory.open(sys.argv[1]))
 """
 
 
-def test_a_process_killed_while_it_saves_leaves_the_old_checkpoint_whole(tmp_path):  # T16
-    files = write_text(tmp_path, "train", 300), write_text(tmp_path, "valid", 10)
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A run on a mixture, killed at its second checkpoint, and one that nothing has disturbed."""
+    folder = tmp_path_factory.mktemp("killed")
+    train, more, valid = (
+        write_text(folder, *text) for text in (("train", 60), ("more-1", 20), ("valid", 10))
+    )
+    more = ParallelFiles(folder / "more-*.small", folder / "more-*.capital")
+    settings = {"checkpoint_every": 2, "validate_every": 100, "token_dropout": 0.2}
+
+    def make(name, **more_settings):
+        training = {**settings, **more_settings}
+        texts = Mixture((train, more), (1, 2))
+        return make_run(folder / name, texts, valid, steps=6, training=training)
+
     # Determinism can't be switched off again, so that it is tried in the other process.
-    settings = {"validate_every": 100, "checkpoint_every": 2, "deterministic": True}
-    run = make_run(tmp_path / "run", *files, steps=6, training=settings)
+    run, undisturbed = make("run", deterministic=True), make("undisturbed")
     child = subprocess.run(
         [sys.executable, "-c", KILLED, run.path], capture_output=True, text=True, check=False
     )
     assert child.returncode == -signal.SIGKILL, child.stderr
+    trainer.train(undisturbed, quiet())
+    return run, undisturbed
+
+
+def test_a_process_killed_while_it_saves_leaves_the_old_checkpoint_whole(killed):  # T16
+    run, _ = killed
     assert run.steps_done() == 2
     assert [path.name for path in run.checkpoints.all()] == ["step-00000002"]
     assert len([*run.path.rglob(".writing-*")]) == 1
+
+
+def test_a_mixture_is_trained_on_and_gone_on_with(killed, tmp_path):
+    killed_run, undisturbed = killed
+    run = RunDirectory(shutil.copytree(killed_run.path, tmp_path / "run"))
     trainer.train(asked_for(run, deterministic=False), quiet())
     assert run.steps_done() == 6
     assert [*run.path.rglob(".writing-*")] == []
-    undisturbed = make_run(
-        tmp_path / "other", *files, steps=6, training={**settings, "deterministic": False}
-    )
-    trainer.train(undisturbed, quiet())
     assert differences(run, undisturbed) == []

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fixtures_families import leave_out_decoding
 from oracles import assert_close, largest_difference, shake
 
 from keras_transformer.models import Transformer, TransformerConfig
@@ -14,6 +15,14 @@ SOURCE = np.array([[5, 6, 7, 3], [8, 9, 3, 0], [4, 3, 0, 0]], "int32")
 TARGET = np.array([[2, 5, 10, 6], [2, 9, 0, 0], [2, 7, 8, 0]], "int32")
 LABELS = np.array([[5, 10, 6, 3], [9, 3, 0, 0], [7, 8, 3, 0]], "int32")
 INPUTS = {"source_ids": SOURCE, "target_ids": TARGET}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_decoding():
+    """Leave out the graphs for decoding, which training does not use."""
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_decoding(patch)
+        yield
 
 
 def made(dropout=0.5):
@@ -109,7 +118,7 @@ def one_fit(model, steps=1):
     return np.concatenate([w.numpy().ravel() for w in model.trainable_variables])
 
 
-def trained(sampling, accumulate=1, steps=1):
+def compiled(sampling, accumulate=1):
     model = made(dropout=0.0)
     model.compile(
         keras.optimizers.SGD(0.5),
@@ -117,10 +126,17 @@ def trained(sampling, accumulate=1, steps=1):
         prepare_inputs=sampling,
         accumulate=accumulate,
     )
-    return one_fit(model, steps)
+    return model
 
 
-def test_fit_trains_on_the_mixture_and_no_gradient_flows_through_the_predictions():  # T03
+@pytest.fixture(scope="module")
+def forced():
+    """The weights after one step of teacher forcing, and after three."""
+    model = compiled(None)
+    return [one_fit(model, steps) for steps in (1, 2)]
+
+
+def test_fit_trains_on_the_mixture_and_no_gradient_flows_through_the_predictions(forced):  # T03
     model = made(dropout=0.0)
     with tf.GradientTape() as tape:
         inputs = {**INPUTS, "target_ids": own_predictions(model, TARGET)}
@@ -133,15 +149,14 @@ def test_fit_trains_on_the_mixture_and_no_gradient_flows_through_the_predictions
         ]
     )
     for accumulate in (1, 3):  # free running has no chance in it
-        assert_close(trained(ScheduledSampling(0.0), accumulate), expected, 1e-5)
-    assert largest_difference(trained(None), expected) > 1e-3
+        assert_close(one_fit(compiled(ScheduledSampling(0.0), accumulate)), expected, 1e-5)
+    assert largest_difference(forced[0], expected) > 1e-3
 
 
-def test_fit_follows_the_schedule():
-    forced, falling = trained(None, steps=1), trained(ScheduledSampling(0.0, steps=2), steps=1)
-    np.testing.assert_array_equal(forced, falling)  # the share is 1 at the first step
-    forced, falling = trained(None, steps=3), trained(ScheduledSampling(0.0, steps=2), steps=3)
-    assert largest_difference(forced, falling) > 1e-3
+def test_fit_follows_the_schedule(forced):
+    model = compiled(ScheduledSampling(0.0, steps=2))
+    np.testing.assert_array_equal(forced[0], one_fit(model))  # the share is 1 at the first step
+    assert largest_difference(forced[1], one_fit(model, 2)) > 1e-3
 
 
 def test_it_is_saved_with_the_model(reload):

@@ -5,7 +5,7 @@ import errno
 import io
 import json
 import os
-import subprocess
+import resource
 import sys
 import threading
 from pathlib import Path
@@ -41,19 +41,21 @@ def classifier(tmp_path_factory):
 # --- Full and read-only disks ---------------------------------------------------------------------
 
 
+@pytest.fixture
+def small_files():
+    """Lets this process write no larger files than so many kB, until the test ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit * 1024, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 @pytest.mark.parametrize("limit", [60, 200])  # kB: within the weights, and within the checkpoint
-def test_a_disk_that_fills_up_while_training_says_how_to_go_on(texts, limit):
-    arguments = f"train {TEXT} {SMALL} --output run --vocab-size 90 --steps 4 --validate-every 2"
-    arguments = arguments.replace("--d-model 16", "--d-model 64")
-    script = (
-        "import resource, sys; "
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit * 1024}, {limit * 1024})); "
-        "from keras_transformer.cli import main; main()"
-    )
-    command = [sys.executable, "-c", script, *arguments.split()]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    *_, last = ended.stderr.strip().splitlines()
-    assert ended.returncode == 2, ended.stderr
+def test_a_disk_that_fills_up_while_training_says_how_to_go_on(texts, call, small_files, limit):
+    arguments = f"train {TEXT} {SMALL} --output run --vocab-size 90 --steps 2 --validate-every 2"
+    small_files(limit)
+    status, _, error = call(arguments.replace("--d-model 16", "--d-model 64"))
+    *_, last = error.strip().splitlines()
+    assert status == 2, error
     assert last.startswith("error: run/")
     assert "can't be written: File too large. run is whole up to step 0. Make room" in last
     assert last.endswith("keras-transformer train --resume run")

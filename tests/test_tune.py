@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from fixtures_families import without_decoding
 from fixtures_run import MODEL, TRAINING, everything, pretend_checkpoint, quiet, write_text
 
 from keras_transformer.errors import InputError
@@ -12,10 +13,12 @@ from keras_transformer.training import tune as tune_module
 from keras_transformer.training.run_directory import RunDirectory
 from keras_transformer.training.tune import TuneResult, grid_points, table, tune
 
+__all__ = ["without_decoding"]
+
 OPTIONS = {
     "vocabulary_size": 120,
     "model": {**MODEL, "d_model": 16},
-    "training": {**TRAINING, "warmup_steps": 2, "validate_every": 4, "checkpoint_every": 4},
+    "training": {**TRAINING, "warmup_steps": 2, "validate_every": 8, "checkpoint_every": 8},
 }
 
 
@@ -109,8 +112,19 @@ def test_what_is_no_grid_is_refused(specs, message):
 # --- The search -----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_decoding")
 def test_same_seed_gives_the_same_table(tmp_path, texts, monkeypatch):  # T25
     monkeypatch.setattr(sequence_to_sequence, "SAMPLES_SHOWN", 0)  # they take long
+    train = tune_module.train_run
+
+    def train_the_higher(run, console):
+        # At the lower learning rate nothing is learned in 8 steps; that need not be trained.
+        if run.training_config().learning_rate == 1e-4:
+            nothing = {"step": 8, "loss": 5.0, "perplexity": 150.0, "token_accuracy": 0.0}
+            return pretend_checkpoint(run, 8, {"best": nothing})
+        return train(run, console)
+
+    monkeypatch.setattr(tune_module, "train_run", train_the_higher)
     consoles = quiet(), quiet()
     one, again = (
         search(tmp_path / rates, texts, [f"learning_rate={rates}"], console=console)
@@ -119,7 +133,6 @@ def test_same_seed_gives_the_same_table(tmp_path, texts, monkeypatch):  # T25
     assert again == [dataclasses.replace(one[0], folder=again[0].folder)]
     first, second = (line for line in printed(table(one)).splitlines() if "/00" in line)
     assert "0.02" in first and "0.0001" in second
-    # At the lower learning rate nothing is learned in 8 steps, so the order is known.
     assert [r.settings for r in one] == [{"learning_rate": 0.02}, {"learning_rate": 0.0001}]
     assert one[0].best["loss"] < one[1].best["loss"]
     assert [r.folder.name for r in one] == ["001", "000"]
@@ -165,7 +178,9 @@ def test_interrupted_run_ends_the_search(tmp_path, texts, monkeypatch):
     assert "point 2/2" not in console.file.getvalue()
 
 
+@pytest.mark.usefixtures("without_decoding")
 def test_run_that_stopped_early_is_not_trained_again(tmp_path, texts, monkeypatch):
+    monkeypatch.setattr(sequence_to_sequence, "SAMPLES_SHOWN", 0)
     training = {**OPTIONS["training"], "learning_rate": 50.0, "validate_every": 1, "patience": 1}
     options = {"training": training, "steps": 40}
     results = search(tmp_path / "grid", texts, ["seed=1"], **options)
