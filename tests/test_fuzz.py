@@ -4,6 +4,7 @@ import base64
 import copy
 import http.client
 import json
+import os
 import random
 
 import grpc
@@ -24,6 +25,7 @@ __all__ = ["exported", "trained"]
 
 NAME = "capitals"
 ROWS = 100
+DEPTH = int(os.environ.get("FUZZ_DEPTH", "1"))  # 4 in the nightly run
 LONGEST = 20_000
 SCORE_TOLERANCE = 1e-3  # sums in batches of other sizes round differently
 
@@ -31,7 +33,7 @@ SCORE_TOLERANCE = 1e-3  # sums in batches of other sizes round differently
 def examples(count):
     """The same ones each time, none of which is written down."""
     return settings(
-        max_examples=count,
+        max_examples=count * DEPTH,
         derandomize=True,
         deadline=None,
         database=None,

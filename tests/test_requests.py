@@ -33,7 +33,7 @@ from keras_transformer.training.run_directory import RunDirectory
 SHAPES = [(), (0,), (1,), (2,), (3,), (0, 0), (1, 2), (2, 0), (2, 3), (2, 40), (1, 2, 3)]
 SHAPES += [(0, 0, 0), (2, 4, 4, 1), (1, 2, 3, 4, 5)]
 TEXT = b"two men. a"
-SEARCHES = {"serving_default", "stream_start", "stream_step"}
+SEARCHES = {"serving_default", "stream_start", "stream_step", "draft_start", "draft_step"}
 # Of all that texts are made with, one graph is optimised, as a server does; it takes long.
 AS_MADE = {"causal-lm", "translation, samples"}
 TASKS = [name for name, (_, options) in CASES.items() if options is None]
