@@ -17,8 +17,8 @@ from keras import ops
 
 import keras_transformer.layers.attention as attention
 import keras_transformer.layers.positions as positions
+import keras_transformer.models.train_step as train_step
 import keras_transformer.models.transformer as transformer
-import keras_transformer.train_step as train_step
 import keras_transformer.training.trainer as trainer
 from keras_transformer.training import CrossEntropy
 

@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from keras_transformer.arguments import check_model, check_tokenizer
 from keras_transformer.errors import InputError
+from keras_transformer.layers.packing import packing_tokens
 from keras_transformer.models.heads import EncoderHead, SentenceEncoder, SequenceClassifier
-from keras_transformer.packing import packing_tokens
 from keras_transformer.servable import (
     PROOF_BATCH,
     SAVED_MODEL,

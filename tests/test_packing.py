@@ -1,15 +1,14 @@
-"""Tests of keras_transformer.packing."""
+"""Tests of keras_transformer.layers.packing."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from oracles import assert_close, shake
 
-from keras_transformer import packing
-from keras_transformer.layers import Encoder, attend_to
+from keras_transformer.layers import Encoder, attend_to, packing
+from keras_transformer.layers.packing import Packing, packing_tokens
 from keras_transformer.models.assembly import stack_arguments
 from keras_transformer.models.bert import BertConfig
-from keras_transformer.packing import Packing, packing_tokens
 
 LENGTHS = [3, 7, 1, 5]
 MASK = np.arange(7) < np.array(LENGTHS)[:, None]

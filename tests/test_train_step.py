@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.train_step: one update, however its batch is split.
+"""Tests of keras_transformer.models.train_step: one update, however its batch is split.
 
 `pytest -s tests/test_train_step.py` prints the table of docs/distributed.md.
 """

@@ -1,7 +1,7 @@
 """Training: data, loss, metrics, schedules, and the run from text files to a trained model."""
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-from keras_transformer.loss_scale import LossScaleOptimizer
+from keras_transformer.models.loss_scale import LossScaleOptimizer
 from keras_transformer.training.augmentation import PieceDropout, token_dropout
 from keras_transformer.training.batching import Batching
 from keras_transformer.training.config import TrainingConfig

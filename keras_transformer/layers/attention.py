@@ -17,8 +17,8 @@ from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.linear import Linear
 from keras_transformer.layers.masks import LOWEST
+from keras_transformer.layers.packing import current
 from keras_transformer.layers.rotary import rotate
-from keras_transformer.packing import current
 
 
 def scaled_dot_product_attention(

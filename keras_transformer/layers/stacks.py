@@ -5,7 +5,7 @@ import contextlib
 import keras
 from keras import ops
 
-from keras_transformer import packing
+from keras_transformer.layers import packing
 from keras_transformer.layers.blocks import DecoderBlock, EncoderBlock
 from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.masks import bias_of

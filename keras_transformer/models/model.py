@@ -6,7 +6,7 @@ from keras_transformer.models.arguments import find_configuration
 from keras_transformer.models.config import StackConfig
 
 if keras.backend.backend() == "tensorflow":
-    from keras_transformer.train_step import Model
+    from keras_transformer.models.train_step import Model
 else:
     from keras import Model  # type: ignore[no-redef]
 

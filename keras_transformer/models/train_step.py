@@ -14,7 +14,7 @@ This file is for Keras's TensorFlow backend; other backends keep Keras's step.
 import keras
 import tensorflow as tf
 
-from keras_transformer.loss_scale import LossScaleOptimizer
+from keras_transformer.models.loss_scale import LossScaleOptimizer
 
 
 class Model(keras.Model):
