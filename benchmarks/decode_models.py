@@ -104,7 +104,7 @@ def prepare(folder, engines, beams, preset=None, batches=(), run=None, source=No
     from keras_transformer.layers.caches import writing_slices
 
     if run:
-        from keras_transformer.training.run_directory import RunDirectory
+        from keras_transformer.training.run.run_directory import RunDirectory
 
         opened = RunDirectory.open(run)
         model = opened.load_model()

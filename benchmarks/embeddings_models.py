@@ -85,7 +85,7 @@ def _write_ours(folder, model):
     from rich.console import Console
 
     from keras_transformer.export import export_run
-    from keras_transformer.training.importing import import_checkpoint
+    from keras_transformer.training.run.importing import import_checkpoint
 
     run = import_checkpoint(model, folder / RUN)
     with open(os.devnull, "w") as nowhere:

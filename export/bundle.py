@@ -29,8 +29,8 @@ from keras_transformer.training.files import (
     scratch_folder,
     write_json,
 )
-from keras_transformer.training.locks import locked
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.locks import locked
+from keras_transformer.training.run.run_directory import RunDirectory
 
 VOCABULARY = "vocab.txt"
 GENERATION = "generation.json"

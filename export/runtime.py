@@ -78,7 +78,7 @@ def _load(path, options, jit_compile):
     if path.is_file():
         return TFLiteModel(path)
     if (path / "config.json").is_file():
-        from keras_transformer.training.run_directory import RunDirectory
+        from keras_transformer.training.run.run_directory import RunDirectory
 
         servable = RunDirectory.open(path).servable(options, jit_compile)
         if hasattr(servable.model, "transpose_output"):

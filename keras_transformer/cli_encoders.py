@@ -44,7 +44,7 @@ def import_(
     """Make a run folder of a published checkpoint, so that `export` takes it."""
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.")
-    from keras_transformer.training.importing import import_checkpoint
+    from keras_transformer.training.run.importing import import_checkpoint
 
     console = _console()
 

@@ -50,7 +50,7 @@ def evaluate(
     if (data is None) == (source is None) or (source is None) != (target is None):
         raise InputError("Give --source and --target, or --data.")
     check_files_exist(*(path for path in (source, target, data) if path))
-    from keras_transformer.training.text_metrics import TOKENIZERS
+    from keras_transformer.training.evaluation.text_scores import TOKENIZERS
 
     if tokenize not in TOKENIZERS:
         raise InputError(
@@ -93,7 +93,7 @@ def evaluate(
 def is_language_model(model: Path) -> bool:
     """Say whether a path is that of a run that is evaluated as it is trained."""
     from keras_transformer.tasks import CAUSAL_LM, MASKED_LM
-    from keras_transformer.training.run_directory import RunDirectory
+    from keras_transformer.training.run.run_directory import RunDirectory
 
     if not (model / "config.json").is_file():
         return False
@@ -102,8 +102,8 @@ def is_language_model(model: Path) -> bool:
 
 def _evaluate_run(model, data):
     """Compute the metrics of validation."""
-    from keras_transformer.training.run_directory import RunDirectory
-    from keras_transformer.training.task_evaluation import evaluate_run
+    from keras_transformer.training.evaluation.of_examples import evaluate_run
+    from keras_transformer.training.run.run_directory import RunDirectory
 
     if data is None:
         raise InputError(f"{model} is a language model: give its text by --data.")
@@ -113,7 +113,7 @@ def _evaluate_run(model, data):
 
 def _evaluate_examples(model, artefact, gives, data, batch):
     """Compare labels or answers."""
-    from keras_transformer.training import task_evaluation as evaluation
+    from keras_transformer.training.evaluation import of_examples as evaluation
 
     by_output = {
         "label": evaluation.evaluate_labels,
@@ -137,8 +137,8 @@ def _evaluate_text(
     model, runtime, source, target, data, as_json, lowercase, tokenize, batch_tokens
 ):
     """Compare what is written with references."""
+    from keras_transformer.training.evaluation.text_scores import score_texts
     from keras_transformer.training.text_files import ParallelFiles, read_lines
-    from keras_transformer.training.text_metrics import score_texts
     from keras_transformer.translation import translate as translate_texts
 
     if "align" not in runtime.signatures:
@@ -184,7 +184,7 @@ def _pairs(model, data):
     """Read sources and references from a file of records."""
     from keras_transformer.tasks import SUMMARISATION
     from keras_transformer.training.records import Records
-    from keras_transformer.training.run_directory import RunDirectory
+    from keras_transformer.training.run.run_directory import RunDirectory
     from keras_transformer.training.sequence_to_sequence import SequenceToSequence, Summarisation
 
     kind = SequenceToSequence
@@ -199,7 +199,7 @@ def _pairs(model, data):
 
 def _perplexity(model: Path, runtime, files, console) -> float | None:
     """Compute the perplexity of the references if the model is a run that was trained here."""
-    from keras_transformer.training.run_directory import RunDirectory
+    from keras_transformer.training.run.run_directory import RunDirectory
 
     if not (model / "config.json").is_file():
         return None
@@ -208,7 +208,7 @@ def _perplexity(model: Path, runtime, files, console) -> float | None:
         return None
     from keras_transformer.training.corpus_size import measure
     from keras_transformer.training.data import make_batches
-    from keras_transformer.training.evaluation import Evaluator
+    from keras_transformer.training.evaluation.evaluator import Evaluator
 
     batching = run.training_config().batching
     tokenizer = runtime.tokenizer

@@ -275,7 +275,7 @@ def export(
             "float16 and int8."
         )
     from keras_transformer.export.bundle import export_run
-    from keras_transformer.training.run_directory import RunDirectory
+    from keras_transformer.training.run.run_directory import RunDirectory
 
     export_run(
         RunDirectory.open(model),

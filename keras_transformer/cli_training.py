@@ -258,7 +258,7 @@ def train(
     )
     from keras_transformer.training.fields import parse_fields
     from keras_transformer.training.new_run import new_run
-    from keras_transformer.training.run_directory import RunDirectory
+    from keras_transformer.training.run.run_directory import RunDirectory
     from keras_transformer.training.tasks import find_task
     from keras_transformer.training.text_files import Corpus, ParallelFiles, make_corpus
     from keras_transformer.training.trainer import train as train_run
@@ -393,7 +393,7 @@ def _saying_how_to_go_on(run):
 
 def _start_again(folder, strategy, error, console) -> None:
     """Put a new process in the place of this one, to join the others at the last checkpoint."""
-    from keras_transformer.training.run_directory import RunDirectory
+    from keras_transformer.training.run.run_directory import RunDirectory
 
     reason = str(error).split("\n", maxsplit=1)[0][:300]
     is_set_up = (folder / "config.json").is_file()

@@ -20,8 +20,8 @@ def average(
 ) -> None:
     """Average the weights of a run's newest checkpoints into a new run."""
     check_files_exist(model)
-    from keras_transformer.training.averaging import average_run
-    from keras_transformer.training.run_directory import RunDirectory
+    from keras_transformer.training.run.averaging import average_run
+    from keras_transformer.training.run.run_directory import RunDirectory
 
     run = average_run(RunDirectory.open(model), output, last)
     _console().print(f"{run.path}: averaged; translate, evaluate and export take it")

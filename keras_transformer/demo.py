@@ -57,9 +57,9 @@ def run_demo(output: Path, overwrite: bool, console: Console) -> None:
     from keras_transformer.export.bundle import export_run
     from keras_transformer.export.runtime import load
     from keras_transformer.training import spoken_english
+    from keras_transformer.training.evaluation.text_scores import score_texts
     from keras_transformer.training.new_run import new_run
     from keras_transformer.training.text_files import ParallelFiles, read_lines
-    from keras_transformer.training.text_metrics import score_texts
     from keras_transformer.training.trainer import train
     from keras_transformer.translation import translate
 

@@ -9,7 +9,7 @@ import pytest
 from fixtures_run import quiet
 
 from keras_transformer.export import encoder_bundle, export_run, load
-from keras_transformer.training.importing import import_checkpoint
+from keras_transformer.training.run.importing import import_checkpoint
 
 CHECKPOINTS = Path(__file__).parent / "golden" / "checkpoints"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

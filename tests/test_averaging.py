@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.averaging."""
+"""Tests of keras_transformer.training.run.averaging."""
 
 import shutil
 
@@ -13,9 +13,9 @@ from oracles import assert_close
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
-from keras_transformer.training.averaging import average_run, average_weights
 from keras_transformer.training.config import TrainingConfig
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.averaging import average_run, average_weights
+from keras_transformer.training.run.run_directory import RunDirectory
 
 __all__ = ["without_decoding"]
 

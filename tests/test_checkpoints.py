@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.checkpoints."""
+"""Tests of keras_transformer.training.run.checkpoints."""
 
 import json
 import shutil
@@ -13,10 +13,10 @@ from oracles import shake
 
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
-from keras_transformer.training import checkpoints as module
-from keras_transformer.training.checkpoints import Checkpoints, save_weights
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.optimizers import OPTIMIZERS
+from keras_transformer.training.run import checkpoints as module
+from keras_transformer.training.run.checkpoints import Checkpoints, save_weights
 
 SOURCE = np.array([[5, 6, 7, 3], [8, 9, 3, 0]], "int32")
 TARGET = np.array([[2, 5, 10], [2, 9, 0]], "int32")

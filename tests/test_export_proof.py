@@ -16,8 +16,8 @@ from keras_transformer.errors import InputError
 from keras_transformer.export import bundle, parity
 from keras_transformer.models.config import END_ID
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.training.run_directory import RunDirectory
-from keras_transformer.training.text_metrics import score_texts
+from keras_transformer.training.evaluation.text_scores import score_texts
+from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.translation import Translations, translate
 
 __all__ = ["exported", "ready_made", "trained", "translator", "trials"]

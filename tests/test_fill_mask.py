@@ -19,7 +19,7 @@ from keras_transformer.export.tflite import custom_ops_of
 from keras_transformer.fill_mask import MaskFiller
 from keras_transformer.tasks import MASKED_LM, Head, make_servable
 from keras_transformer.text import SPECIAL_TOKENS, WordTokenizer
-from keras_transformer.training.importing import import_checkpoint
+from keras_transformer.training.run.importing import import_checkpoint
 
 PIECE = {piece: i for i, piece in enumerate(PIECES)}
 TEXTS = [

@@ -15,7 +15,7 @@ from keras_transformer.export.tflite import custom_ops_of
 from keras_transformer.image_classifier import ImageClassifier
 from keras_transformer.images import decode_images, prepare_pixels, read_pictures
 from keras_transformer.models import VisionTransformer, VisionTransformerConfig
-from keras_transformer.training.importing import import_checkpoint
+from keras_transformer.training.run.importing import import_checkpoint
 
 SIZE = 8
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]

@@ -12,7 +12,7 @@ from fixtures_checkpoints import CHECKPOINTS, change, rewrite, tensors_of
 from keras_transformer.errors import InputError
 from keras_transformer.models import from_hugging_face
 from keras_transformer.text import learn_byte_pairs
-from keras_transformer.training.importing import import_checkpoint
+from keras_transformer.training.run.importing import import_checkpoint
 
 GOLDEN = Path(__file__).parent / "golden"
 LINES = ["two young men are outside", "a dog runs in the park", "the cat sat on the mat"] * 3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_transformer.training.label_scores import (
+from keras_transformer.training.evaluation.label_scores import (
     score_answers,
     score_labels,
     score_words,

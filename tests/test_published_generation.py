@@ -10,7 +10,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.models.bart import BartConfig
 from keras_transformer.models.gpt import GptConfig
 from keras_transformer.models.hugging_face.generation import notes_of_generation
-from keras_transformer.training.importing import import_checkpoint
+from keras_transformer.training.run.importing import import_checkpoint
 
 MARIAN, GPT, BART = "marian", "gpt2", "bart-base"
 CONFIGS = {

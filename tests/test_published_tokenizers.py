@@ -18,7 +18,7 @@ from keras_transformer.text.sentencepiece_model import (
     read_model,
     write_model,
 )
-from keras_transformer.training.importing import read_tokenizer as import_tokenizer
+from keras_transformer.training.run.importing import read_tokenizer as import_tokenizer
 
 ROLES = ("padding_id", "unknown_id", "begin_id", "end_id", "mask_id")
 ON_A_PHONE = ("bert", "unigram of transformers 4")

@@ -17,7 +17,7 @@ from keras_transformer.export.encoder_bundle import IdsFile
 from keras_transformer.export.tflite import custom_ops_of
 from keras_transformer.models import BertConfig
 from keras_transformer.question_answering import PassageReader, join_pairs
-from keras_transformer.training.importing import import_checkpoint
+from keras_transformer.training.run.importing import import_checkpoint
 
 PIECE = {piece: i for i, piece in enumerate(PIECES)}
 # Question and passage, and both in pieces as they fit: twelve, of which three are special.

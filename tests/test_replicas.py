@@ -19,7 +19,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from keras_transformer.training import trainer
 from keras_transformer.training.distribution import make_strategy
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.run_directory import RunDirectory
 
 strategy = make_strategy("mirrored")
 assert strategy.num_replicas_in_sync == 2

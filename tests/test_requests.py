@@ -28,7 +28,7 @@ from keras_transformer.layers.caches import writing_slices
 from keras_transformer.serving.versions import Model
 from keras_transformer.text.masks import tokenize_with_masks
 from keras_transformer.text.word_pieces import word_pieces
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.run_directory import RunDirectory
 
 SHAPES = [(), (0,), (1,), (2,), (3,), (0, 0), (1, 2), (2, 0), (2, 3), (2, 40), (1, 2, 3)]
 SHAPES += [(0, 0, 0), (2, 4, 4, 1), (1, 2, 3, 4, 5)]

@@ -24,7 +24,7 @@ from fixtures_run import (
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer
 from keras_transformer.training import trainer
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.text_files import Mixture, ParallelFiles
 
 __all__ = ["trained"]
@@ -170,7 +170,7 @@ def test_without_a_whole_checkpoint_nothing_is_trained(trained, tmp_path):  # T1
 KILLED = """
 import os, signal, sys
 from keras_transformer.training import checkpoints, trainer
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.run_directory import RunDirectory
 
 ordinary = checkpoints.np.savez
 def kill(path, *arrays):

@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.run_directory and of setting up a run by new_run."""
+"""Tests of keras_transformer.training.run.run_directory and of setting up a run by new_run."""
 
 import dataclasses
 import gzip
@@ -14,7 +14,7 @@ from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.corpus_size import measured
 from keras_transformer.training.new_run import new_run
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.text_files import Mixture, ParallelFiles
 
 TOKENIZER = WordPieceTokenizer([*SPECIAL_TOKENS, "a", "##b", "c"])

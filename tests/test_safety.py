@@ -24,7 +24,7 @@ from keras_transformer.export import runtime
 from keras_transformer.export.model_card import ops_of
 from keras_transformer.layers import LearnedPositions
 from keras_transformer.models import Transformer, TransformerConfig
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.trainer import train
 
 __all__ = ["exported", "trained"]

@@ -15,8 +15,8 @@ from keras_transformer.models.hugging_face.scores import scores_of
 from keras_transformer.tasks import Head
 from keras_transformer.text import BertTokenizer
 from keras_transformer.text_encoders import TextClassifier
-from keras_transformer.training.importing import import_checkpoint
 from keras_transformer.training.new_run import _Start
+from keras_transformer.training.run.importing import import_checkpoint
 
 TEXTS = ["a cab", "", "bed, fig. j"]
 IDENTITY, SIGMOID = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"

@@ -19,7 +19,7 @@ from keras_transformer.models import from_hugging_face
 from keras_transformer.models.hugging_face.sentence_transformers import read_package
 from keras_transformer.text.prefix import prefixed
 from keras_transformer.text_encoders import SentenceEmbedder
-from keras_transformer.training.importing import import_checkpoint
+from keras_transformer.training.run.importing import import_checkpoint
 
 __all__ = ["copy"]
 

@@ -17,8 +17,8 @@ from keras_transformer.errors import InputError
 from keras_transformer.models import from_hugging_face
 from keras_transformer.reading import read_lines_in_order, read_texts
 from keras_transformer.text_encoders import TextClassifier
-from keras_transformer.training.importing import import_checkpoint
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.importing import import_checkpoint
+from keras_transformer.training.run.run_directory import RunDirectory
 
 __all__ = ["classifier_run", "embedder_run"]
 

@@ -24,7 +24,7 @@ from keras_transformer.text import (
     learn_characters,
 )
 from keras_transformer.text_generator import TextGenerator
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.run_directory import RunDirectory
 
 LINES = ["the cat sat on the mat", "the dog saw the cat", "on and on\n", "größe"] * 3
 PROMPTS = ["the cat", "", "on", "the dog saw the cat and the mat"]

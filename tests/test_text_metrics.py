@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.text_metrics."""
+"""Tests of keras_transformer.training.evaluation.text_scores."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import sacrebleu
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.text_metrics import TOKENIZERS, score_texts
+from keras_transformer.training.evaluation.text_scores import TOKENIZERS, score_texts
 
 REFERENCES = [
     "The cat sat quietly on the mat, near the door.",

@@ -22,7 +22,7 @@ from keras_transformer.export.encoder_bundle import IdsFile
 from keras_transformer.export.tflite import custom_ops_of
 from keras_transformer.tasks import Head
 from keras_transformer.token_labels import TokenLabeller
-from keras_transformer.training.importing import import_checkpoint
+from keras_transformer.training.run.importing import import_checkpoint
 
 PIECE = {piece: i for i, piece in enumerate(PIECES)}
 # The words of `TEXTS` in pieces; twelve fit, of which ten are the text's.

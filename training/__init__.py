@@ -24,7 +24,7 @@ from keras_transformer.training.noise import (
     sample_unigrams,
 )
 from keras_transformer.training.optimizers import OPTIMIZERS, adafactor, adamw, paper_adam
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
 from keras_transformer.training.schedules import (
     Constant,

@@ -18,9 +18,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from keras_transformer.errors import InputError
 from keras_transformer.training.batching import Batching
 from keras_transformer.training.distribution import all_agree, has_other_workers
-from keras_transformer.training.evaluation import Evaluator
+from keras_transformer.training.evaluation.evaluator import Evaluator
 from keras_transformer.training.journal import SMOOTHING, Journal
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.run_directory import RunDirectory
 
 SKIPPED_IN_A_ROW = 30  # float16's scale falls from 2^15 below 2^-14 in so many steps
 

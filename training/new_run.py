@@ -22,7 +22,7 @@ from keras_transformer.tasks import (
     make_model,
 )
 from keras_transformer.training.config import TrainingConfig, paper_peak
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.task import SAMPLES, TRAINING, VALIDATION
 from keras_transformer.training.tasks import find_task
 from keras_transformer.training.text_files import Corpus, ParallelFiles, read_lines

@@ -19,7 +19,7 @@ from keras_transformer.training.language_modelling import (
     MaskedLanguageModelling,
 )
 from keras_transformer.training.question_answering import QuestionAnswering
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.sequence_to_sequence import SequenceToSequence, Summarisation
 from keras_transformer.training.task import Task
 from keras_transformer.training.token_classification import TokenClassification

@@ -28,13 +28,13 @@ from keras_transformer.training.distribution import (
     sum_over_workers,
     worker_index,
 )
-from keras_transformer.training.evaluation import Evaluator
+from keras_transformer.training.evaluation.evaluator import Evaluator
 from keras_transformer.training.files import remove_unfinished
 from keras_transformer.training.journal import Journal
-from keras_transformer.training.locks import locked
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.memory import describe_memory, measured_peak
-from keras_transformer.training.run_directory import RunDirectory, load_weights
+from keras_transformer.training.run.locks import locked
+from keras_transformer.training.run.run_directory import RunDirectory, load_weights
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
 from keras_transformer.training.task import TRAINING, VALIDATION
 from keras_transformer.training.tasks import make_task

@@ -28,7 +28,7 @@ from keras_transformer.tasks import (
 )
 from keras_transformer.text import hugging_face
 from keras_transformer.text.masks import mask_name
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.run_directory import RunDirectory
 
 
 def _tell(note: str) -> None:

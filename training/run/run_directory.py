@@ -25,10 +25,10 @@ from keras_transformer.servable import Servable
 from keras_transformer.tasks import WITHOUT_TEXT, Head, make_model, make_servable
 from keras_transformer.text import load_tokenizer, save_tokenizer
 from keras_transformer.text.storage import Tokenizer
-from keras_transformer.training.checkpoints import Checkpoints, save_weights
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.files import replacing, write_json
-from keras_transformer.training.locks import locked
+from keras_transformer.training.run.checkpoints import Checkpoints, save_weights
+from keras_transformer.training.run.locks import locked
 
 FORMAT = 1
 

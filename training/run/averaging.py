@@ -11,10 +11,10 @@ import numpy as np
 
 from keras_transformer.errors import InputError
 from keras_transformer.text import save_tokenizer
-from keras_transformer.training.checkpoints import Checkpoints
 from keras_transformer.training.files import replacing
-from keras_transformer.training.locks import locked
-from keras_transformer.training.run_directory import RunDirectory
+from keras_transformer.training.run.checkpoints import Checkpoints
+from keras_transformer.training.run.locks import locked
+from keras_transformer.training.run.run_directory import RunDirectory
 
 
 def average_weights(paths: Sequence[Path], output: Path) -> None:
