@@ -18,8 +18,8 @@ from keras_transformer.tasks import CAUSAL_LM
 from keras_transformer.training.evaluation.text_scores import score_texts
 from keras_transformer.training.records import Pairs, Records
 from keras_transformer.training.spoken_english import examples
-from keras_transformer.training.task import VALIDATION
-from keras_transformer.training.tasks import make_task
+from keras_transformer.training.tasks.registry import make_task
+from keras_transformer.training.tasks.task import VALIDATION
 from keras_transformer.training.text_files import read_lines
 from keras_transformer.translation import translate
 

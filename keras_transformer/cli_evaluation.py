@@ -185,7 +185,10 @@ def _pairs(model, data):
     from keras_transformer.tasks import SUMMARISATION
     from keras_transformer.training.records import Records
     from keras_transformer.training.run.run_directory import RunDirectory
-    from keras_transformer.training.sequence_to_sequence import SequenceToSequence, Summarisation
+    from keras_transformer.training.tasks.sequence_to_sequence import (
+        SequenceToSequence,
+        Summarisation,
+    )
 
     kind = SequenceToSequence
     is_run = (model / "config.json").is_file()

@@ -259,7 +259,7 @@ def train(
     from keras_transformer.training.fields import parse_fields
     from keras_transformer.training.new_run import new_run
     from keras_transformer.training.run.run_directory import RunDirectory
-    from keras_transformer.training.tasks import find_task
+    from keras_transformer.training.tasks.registry import find_task
     from keras_transformer.training.text_files import Corpus, ParallelFiles, make_corpus
     from keras_transformer.training.trainer import train as train_run
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from keras_transformer import demo
 from keras_transformer.errors import InputError
 from keras_transformer.export import bundle, parity, runtime
-from keras_transformer.training import sequence_to_sequence
+from keras_transformer.training.tasks import sequence_to_sequence
 from keras_transformer.translator import Translator
 
 

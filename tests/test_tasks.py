@@ -14,18 +14,18 @@ from typer.testing import CliRunner
 from keras_transformer.cli import app
 from keras_transformer.errors import InputError
 from keras_transformer.export import load
-from keras_transformer.training import language_modelling, sequence_to_sequence
 from keras_transformer.training.evaluation.of_examples import (
     evaluate_answers,
     evaluate_labels,
     evaluate_run,
     evaluate_words,
 )
-from keras_transformer.training.language_modelling import PROMPT
 from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.training.task import SAMPLES_SHOWN, VALIDATION
-from keras_transformer.training.task import TRAINING as TRAINING_PART
-from keras_transformer.training.tasks import make_task
+from keras_transformer.training.tasks import language_modelling, sequence_to_sequence
+from keras_transformer.training.tasks.language_modelling import PROMPT
+from keras_transformer.training.tasks.registry import make_task
+from keras_transformer.training.tasks.task import SAMPLES_SHOWN, VALIDATION
+from keras_transformer.training.tasks.task import TRAINING as TRAINING_PART
 from keras_transformer.training.trainer import train
 
 __all__ = ["examples"]

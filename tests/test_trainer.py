@@ -37,8 +37,8 @@ from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.optimizers import paper_adam
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
 from keras_transformer.training.schedules import InverseSquareRoot, OneCycle
-from keras_transformer.training.task import SAMPLES_SHOWN
-from keras_transformer.training.tasks import make_task
+from keras_transformer.training.tasks.registry import make_task
+from keras_transformer.training.tasks.task import SAMPLES_SHOWN
 
 __all__ = ["trained"]
 

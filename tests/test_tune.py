@@ -8,9 +8,9 @@ from fixtures_families import without_decoding
 from fixtures_run import MODEL, TRAINING, everything, pretend_checkpoint, quiet, write_text
 
 from keras_transformer.errors import InputError
-from keras_transformer.training import sequence_to_sequence
 from keras_transformer.training import tune as tune_module
 from keras_transformer.training.run.run_directory import RunDirectory
+from keras_transformer.training.tasks import sequence_to_sequence
 from keras_transformer.training.tune import TuneResult, grid_points, table, tune
 
 __all__ = ["without_decoding"]

@@ -23,8 +23,8 @@ from keras_transformer.tasks import (
 )
 from keras_transformer.training.config import TrainingConfig, paper_peak
 from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.training.task import SAMPLES, TRAINING, VALIDATION
-from keras_transformer.training.tasks import find_task
+from keras_transformer.training.tasks.registry import find_task
+from keras_transformer.training.tasks.task import SAMPLES, TRAINING, VALIDATION
 from keras_transformer.training.text_files import Corpus, ParallelFiles, read_lines
 from keras_transformer.training.transfer import describe, transfer_weights
 from keras_transformer.training.vocabulary import WORDPIECE, learn_tokenizer, read_tokenizer

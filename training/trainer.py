@@ -36,8 +36,8 @@ from keras_transformer.training.memory import describe_memory, measured_peak
 from keras_transformer.training.run.locks import locked
 from keras_transformer.training.run.run_directory import RunDirectory, load_weights
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
-from keras_transformer.training.task import TRAINING, VALIDATION
-from keras_transformer.training.tasks import make_task
+from keras_transformer.training.tasks.registry import make_task
+from keras_transformer.training.tasks.task import TRAINING, VALIDATION
 from keras_transformer.training.transfer import freeze
 
 REPORT_EVERY = 50  # steps

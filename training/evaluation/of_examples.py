@@ -16,9 +16,9 @@ from keras_transformer.training.evaluation.label_scores import (
 )
 from keras_transformer.training.records import ImageFolder, Records
 from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.training.task import VALIDATION
-from keras_transformer.training.tasks import make_task
-from keras_transformer.training.token_classification import WORD
+from keras_transformer.training.tasks.registry import make_task
+from keras_transformer.training.tasks.task import VALIDATION
+from keras_transformer.training.tasks.token_classification import WORD
 
 Advance = Callable[[int], None]
 

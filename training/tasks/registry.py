@@ -12,17 +12,17 @@ from keras_transformer.tasks import (
     TRANSLATION,
     WITHOUT_TEXT,
 )
-from keras_transformer.training.classification import TextClassification
-from keras_transformer.training.image_classification import ImageClassification
-from keras_transformer.training.language_modelling import (
+from keras_transformer.training.run.run_directory import RunDirectory
+from keras_transformer.training.tasks.classification import TextClassification
+from keras_transformer.training.tasks.image_classification import ImageClassification
+from keras_transformer.training.tasks.language_modelling import (
     CausalLanguageModelling,
     MaskedLanguageModelling,
 )
-from keras_transformer.training.question_answering import QuestionAnswering
-from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.training.sequence_to_sequence import SequenceToSequence, Summarisation
-from keras_transformer.training.task import Task
-from keras_transformer.training.token_classification import TokenClassification
+from keras_transformer.training.tasks.question_answering import QuestionAnswering
+from keras_transformer.training.tasks.sequence_to_sequence import SequenceToSequence, Summarisation
+from keras_transformer.training.tasks.task import Task
+from keras_transformer.training.tasks.token_classification import TokenClassification
 
 TRAINED: dict[str, type[Task]] = {
     TRANSLATION: SequenceToSequence,

@@ -15,7 +15,7 @@ from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.noise import mask_tokens
 from keras_transformer.training.records import JSON_LINES
 from keras_transformer.training.tables import TABLES
-from keras_transformer.training.task import SAMPLES_SHOWN, TRAINING, Task
+from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, Task
 from keras_transformer.training.text_files import find_files
 from keras_transformer.training.token_stream import TokenStream, all_windows, windows
 from keras_transformer.translation import translate

@@ -12,7 +12,7 @@ from keras_transformer.training.data import make_batches, make_training_batches
 from keras_transformer.training.framing import frame
 from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.records import Pairs
-from keras_transformer.training.task import SAMPLES_SHOWN, TRAINING, Task
+from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, Task
 from keras_transformer.training.text_files import ParallelFiles
 from keras_transformer.translation import translate
 from keras_transformer.translator import Translator, append_end
