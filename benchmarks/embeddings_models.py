@@ -64,7 +64,7 @@ def read(path):
 
 def generated():
     """Make sentences such as people say."""
-    from keras_transformer.training import spoken_english
+    from keras_transformer.training.data import spoken_english
 
     return [example.spoken for example in spoken_english.examples("test", COUNT)]
 

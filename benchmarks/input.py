@@ -50,7 +50,7 @@ def main():
 
 
 def _generate(folder, pairs):
-    from keras_transformer.training import spoken_english
+    from keras_transformer.training.data import spoken_english
 
     names = [str(folder / "text.spoken"), str(folder / "text.written")]
     with open(names[0], "w") as source, open(names[1], "w") as target:
@@ -65,11 +65,11 @@ def _print_speed(files, batch_tokens):
 
     from keras_transformer.models import Transformer, TransformerConfig
     from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
-    from keras_transformer.training.batching import Batching, untuned
     from keras_transformer.training.config import TrainingConfig
-    from keras_transformer.training.corpus_size import measure
-    from keras_transformer.training.data import make_training_batches
-    from keras_transformer.training.text_files import make_corpus
+    from keras_transformer.training.data.batching import Batching, untuned
+    from keras_transformer.training.data.corpora import make_corpus
+    from keras_transformer.training.data.corpus_size import measure
+    from keras_transformer.training.data.parallel_text import make_training_batches
     from keras_transformer.training.trainer import compile_model
 
     corpus = make_corpus(files[:1], files[1:])
@@ -122,10 +122,10 @@ CHILD = """
 import re, sys
 from pathlib import Path
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.training.batching import Batching
-from keras_transformer.training.corpus_size import measure
-from keras_transformer.training.data import make_training_batches
-from keras_transformer.training.text_files import make_corpus
+from keras_transformer.training.data.batching import Batching
+from keras_transformer.training.data.corpus_size import measure
+from keras_transformer.training.data.parallel_text import make_training_batches
+from keras_transformer.training.data.corpora import make_corpus
 
 source, target, vocabulary = sys.argv[1:]
 corpus, batching = make_corpus([source], [target]), Batching(4096, 256)
@@ -141,7 +141,7 @@ print(f"{size.pairs} {peak / 1024:.0f}")
 
 def _print_memory(folder, files):
     from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
-    from keras_transformer.training.text_files import make_corpus
+    from keras_transformer.training.data.corpora import make_corpus
 
     lines = itertools.islice(make_corpus(files[:1], files[1:]).lines(), 100_000)
     vocabulary = folder / "vocab.txt"

@@ -54,7 +54,7 @@ def _untrained(folder, preset):
     from keras_transformer.layers.caches import writing_slices
     from keras_transformer.models import Transformer, TransformerConfig
     from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
-    from keras_transformer.training import spoken_english
+    from keras_transformer.training.data import spoken_english
     from keras_transformer.translator import Translator
 
     folder.mkdir()
@@ -70,7 +70,7 @@ def _untrained(folder, preset):
 
 
 def _measure(program, model, vocabulary, folder):
-    from keras_transformer.training import spoken_english
+    from keras_transformer.training.data import spoken_english
 
     lines = "".join(f"{x.spoken}\n" for x in spoken_english.examples("test", LINES))
 

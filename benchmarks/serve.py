@@ -83,7 +83,7 @@ def main():
 
 def distinct_texts(count):
     """Make texts of one to three sentences, no two of them the same."""
-    from keras_transformer.training import spoken_english
+    from keras_transformer.training.data import spoken_english
 
     rng = random.Random(1)
     sentences = (one.spoken for one in spoken_english.examples("test", 4 * count))
@@ -279,9 +279,9 @@ def _small_export(folder):
 
     from keras_transformer import demo
     from keras_transformer.export.bundle import export_run
-    from keras_transformer.training import spoken_english
+    from keras_transformer.training.data import spoken_english
+    from keras_transformer.training.data.corpora import ParallelFiles
     from keras_transformer.training.new_run import new_run
-    from keras_transformer.training.text_files import ParallelFiles
     from keras_transformer.training.trainer import train
 
     sizes = {**demo.SIZES, "train": PAIRS}

@@ -33,8 +33,8 @@ def rows(shown, files=(), runs=7, generated=50_000):
         A list of `results.Row`.
     """
     from keras_transformer.text import learn_vocabulary
-    from keras_transformer.training import spoken_english
-    from keras_transformer.training.text_files import read_lines
+    from keras_transformer.training.data import spoken_english
+    from keras_transformer.training.data.corpora import read_lines
 
     os.environ.setdefault("RAYON_NUM_THREADS", str(os.cpu_count()))
     if files:

@@ -16,11 +16,11 @@ from pathlib import Path
 from rich.console import Console
 
 from keras_transformer.text import learn_vocabulary
-from keras_transformer.training.corpus_size import measure
-from keras_transformer.training.data import make_batches
+from keras_transformer.training.data.corpora import ParallelFiles, read_lines
+from keras_transformer.training.data.corpus_size import measure
+from keras_transformer.training.data.parallel_text import make_batches
 from keras_transformer.training.evaluation.evaluator import Evaluator
 from keras_transformer.training.new_run import new_run
-from keras_transformer.training.text_files import ParallelFiles, read_lines
 from keras_transformer.training.trainer import train
 
 VARIANTS = [("frequency", 2), ("likelihood", 2), ("likelihood", 10), ("likelihood", 30)]

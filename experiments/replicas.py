@@ -62,8 +62,8 @@ def main():
 
 def set_up(asked, path, vocabulary, dropout, accumulate):
     """Make a run, and return the file of its vocabulary for the next one."""
+    from keras_transformer.training.data.corpora import ParallelFiles
     from keras_transformer.training.new_run import new_run
-    from keras_transformer.training.text_files import ParallelFiles
 
     steps = SHOWN[-1]
     run = new_run(

@@ -30,9 +30,9 @@ from keras_transformer.export.runtime import CARD, EXTRA
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite import PRECISIONS
 from keras_transformer.servable import SAVED_MODEL, Proof
+from keras_transformer.training.data.spoken_english import examples
 from keras_transformer.training.files import write_json
 from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.training.spoken_english import examples
 
 PROBES = 60  # generated sentences, for a run without samples
 # How far numbers of a float32 artefact may be from the model's.

@@ -107,8 +107,8 @@ def vocab(
     """Learn a WordPiece vocabulary from text."""
     check_files_exist(*input)
     from keras_transformer.text.learner import learn_vocabulary
+    from keras_transformer.training.data.corpora import read_lines
     from keras_transformer.training.files import replacing
-    from keras_transformer.training.text_files import read_lines
 
     check_file_free(output, overwrite)
     console = _console()

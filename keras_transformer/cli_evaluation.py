@@ -57,7 +57,7 @@ def evaluate(
             f"There is no tokeniser {tokenize!r}; choose one of {', '.join(TOKENIZERS)}."
         )
     from keras_transformer.export.runtime import load, sees
-    from keras_transformer.training.text_files import spooled
+    from keras_transformer.training.data.corpora import spooled
 
     with spooled(*(path for path in (source, target, data) if path)) as copies:
         if data is None:
@@ -137,8 +137,8 @@ def _evaluate_text(
     model, runtime, source, target, data, as_json, lowercase, tokenize, batch_tokens
 ):
     """Compare what is written with references."""
+    from keras_transformer.training.data.corpora import ParallelFiles, read_lines
     from keras_transformer.training.evaluation.text_scores import score_texts
-    from keras_transformer.training.text_files import ParallelFiles, read_lines
     from keras_transformer.translation import translate as translate_texts
 
     if "align" not in runtime.signatures:
@@ -183,7 +183,7 @@ def _evaluate_text(
 def _pairs(model, data):
     """Read sources and references from a file of records."""
     from keras_transformer.tasks import SUMMARISATION
-    from keras_transformer.training.records import Records
+    from keras_transformer.training.data.records import Records
     from keras_transformer.training.run.run_directory import RunDirectory
     from keras_transformer.training.tasks.sequence_to_sequence import (
         SequenceToSequence,
@@ -209,8 +209,8 @@ def _perplexity(model: Path, runtime, files, console) -> float | None:
     run = RunDirectory.open(model)
     if not run.was_trained_here or run.training_config().source is None:
         return None
-    from keras_transformer.training.corpus_size import measure
-    from keras_transformer.training.data import make_batches
+    from keras_transformer.training.data.corpus_size import measure
+    from keras_transformer.training.data.parallel_text import make_batches
     from keras_transformer.training.evaluation.evaluator import Evaluator
 
     batching = run.training_config().batching

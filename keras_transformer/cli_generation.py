@@ -112,7 +112,7 @@ def translate(
     if output != "-":
         check_file_free(Path(output), overwrite=True)
     from keras_transformer.export.runtime import load
-    from keras_transformer.training.text_files import count_lines, read_lines, spooled
+    from keras_transformer.training.data.corpora import count_lines, read_lines, spooled
     from keras_transformer.translation import translate_lines
 
     runtime = load(model, options, jit_compile, gives="text")
@@ -205,7 +205,7 @@ def score(
     check_files_exist(source, target)
     if output != "-":
         check_file_free(Path(output), overwrite=True)
-    from keras_transformer.training.text_files import ParallelFiles, read_lines, spooled
+    from keras_transformer.training.data.corpora import ParallelFiles, read_lines, spooled
 
     console = _console()
     total, tokens, done = 0.0, 0, 0

@@ -49,7 +49,7 @@ def generate(
     if stream and output != "-":
         raise InputError("--stream writes to standard output; leave out --output.")
     from keras_transformer.export.runtime import load
-    from keras_transformer.training.text_files import read_lines
+    from keras_transformer.training.data.corpora import read_lines
     from keras_transformer.translation import measure, translate
 
     runtime = load(model, options, jit_compile, gives="text")

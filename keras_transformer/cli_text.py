@@ -23,7 +23,7 @@ def tokenizers(
     """
     check_files_exist(input)
     from keras_transformer.text.comparison import compare_tokenizers
-    from keras_transformer.training.text_files import read_lines
+    from keras_transformer.training.data.corpora import read_lines
 
     lines = list(read_lines(input))
     try:

@@ -250,6 +250,7 @@ def train(
     check_files_exist(*(p for p in (valid_source, valid_target, vocab, init_from) if p))
 
     from keras_transformer.models.families import config_of_preset
+    from keras_transformer.training.data.corpora import Corpus, ParallelFiles, make_corpus
     from keras_transformer.training.distribution import (
         all_agree,
         make_strategy,
@@ -260,7 +261,6 @@ def train(
     from keras_transformer.training.new_run import new_run
     from keras_transformer.training.run.run_directory import RunDirectory
     from keras_transformer.training.tasks.registry import find_task
-    from keras_transformer.training.text_files import Corpus, ParallelFiles, make_corpus
     from keras_transformer.training.trainer import train as train_run
 
     console = _console()

@@ -50,7 +50,7 @@ def tune(
     """Train a run for every combination of settings, and rank them by validation loss."""
     check_files_exist(source, target, valid_source, valid_target)
     from keras_transformer.training import tune as tuning
-    from keras_transformer.training.text_files import ParallelFiles
+    from keras_transformer.training.data.corpora import ParallelFiles
 
     results = tuning.tune(
         output,
@@ -117,7 +117,7 @@ def data_service(
     ] = None,
 ) -> None:
     """Run a part of a tf.data service, which makes batches for `train --data-service`."""
-    from keras_transformer.training.data_service import serve
+    from keras_transformer.training.data.data_service import serve
 
     server = serve(kind, port, dispatcher, host)
     listens = server.target.rpartition(":")[2] if kind == "dispatcher" else port

@@ -9,7 +9,7 @@ import pytest
 
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
-from keras_transformer.training.text_files import ParallelFiles
+from keras_transformer.training.data.corpora import ParallelFiles
 
 TOKENIZER = WordPieceTokenizer([*SPECIAL_TOKENS, *"abcdefgh", *("##" + c for c in "abcdefgh")])
 

@@ -42,7 +42,7 @@ TRAINING = {
 
 def write_text(folder, name, count, seed=0):
     """Write parallel text, and return its files."""
-    from keras_transformer.training.text_files import ParallelFiles
+    from keras_transformer.training.data.corpora import ParallelFiles
 
     rng = random.Random(f"{name} {seed}")
     lines = [" ".join(rng.choices(WORDS, k=rng.randint(1, 5))) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.augmentation; tests/test_data.py has those in batches."""
+"""Tests of keras_transformer.training.data.augmentation; tests/test_data.py has those in batches."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, UNKNOWN_ID
 from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
 from keras_transformer.text.learner import SPECIAL_TOKENS
-from keras_transformer.training.augmentation import VOCABULARIES, PieceDropout, token_dropout
+from keras_transformer.training.data.augmentation import VOCABULARIES, PieceDropout, token_dropout
 
 IDS = np.random.default_rng(0).integers(0, 9, (200, 50)).astype("int32")
 TEXTS = ["Two young men.", "The menu, [UNK] and [EOS]!", "", "young   youngsters 猫"]

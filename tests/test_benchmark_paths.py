@@ -166,7 +166,7 @@ def test_phone(toy, few_signatures, monkeypatch, capsys):
 def test_vocabulary_score(toy, monkeypatch, tmp_path, capsys):
     import vocabulary_score
 
-    from keras_transformer.training import spoken_english
+    from keras_transformer.training.data import spoken_english
     from keras_transformer.training.new_run import new_run
 
     for name, count in (("train", 200), ("val", 20)):

@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.data with many files, mixtures and several workers."""
+"""Tests of keras_transformer.training.data.parallel_text with many files, mixtures and several workers."""
 
 import functools
 import itertools
@@ -16,11 +16,11 @@ from fixtures_data import (
 )
 
 from keras_transformer.models.config import END_ID, UNKNOWN_ID
-from keras_transformer.training import data
-from keras_transformer.training.batching import Batching
-from keras_transformer.training.corpus_size import measure
-from keras_transformer.training.data import make_batches, make_training_batches
-from keras_transformer.training.text_files import Mixture, ParallelFiles
+from keras_transformer.training.data import parallel_text as data
+from keras_transformer.training.data.batching import Batching
+from keras_transformer.training.data.corpora import Mixture, ParallelFiles
+from keras_transformer.training.data.corpus_size import measure
+from keras_transformer.training.data.parallel_text import make_batches, make_training_batches
 
 __all__ = ["write"]
 

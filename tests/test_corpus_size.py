@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.corpus_size and of batching's buckets."""
+"""Tests of keras_transformer.training.data.corpus_size and of batching's buckets."""
 
 import dataclasses
 import json
@@ -11,11 +11,11 @@ from fixtures_data import TOKENIZER, random_pairs, write, write_pairs
 
 from keras_transformer.errors import InputError
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
-from keras_transformer.training import corpus_size
-from keras_transformer.training.batching import Batching
-from keras_transformer.training.corpus_size import CorpusSize, measure, measured, remember
-from keras_transformer.training.data import make_training_batches
-from keras_transformer.training.text_files import Mixture, ParallelFiles
+from keras_transformer.training.data import corpus_size
+from keras_transformer.training.data.batching import Batching
+from keras_transformer.training.data.corpora import Mixture, ParallelFiles
+from keras_transformer.training.data.corpus_size import CorpusSize, measure, measured, remember
+from keras_transformer.training.data.parallel_text import make_training_batches
 
 __all__ = ["write"]
 

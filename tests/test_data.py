@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.data."""
+"""Tests of keras_transformer.training.data.parallel_text."""
 
 import itertools
 
@@ -20,9 +20,13 @@ from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, UNKNOWN_ID
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.training.batching import Batching
-from keras_transformer.training.corpus_size import measure
-from keras_transformer.training.data import make_batches, make_training_batches, split_batches
+from keras_transformer.training.data.batching import Batching
+from keras_transformer.training.data.corpus_size import measure
+from keras_transformer.training.data.parallel_text import (
+    make_batches,
+    make_training_batches,
+    split_batches,
+)
 
 __all__ = ["write"]
 

@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.data_service."""
+"""Tests of keras_transformer.training.data.data_service."""
 
 import itertools
 import os
@@ -11,18 +11,18 @@ from fixtures_data import TOKENIZER, expected_rows, random_pairs, rows, same_bat
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.config import UNKNOWN_ID
-from keras_transformer.training.batching import Batching
-from keras_transformer.training.corpus_size import measure
-from keras_transformer.training.data import make_training_batches
-from keras_transformer.training.data_service import serve
-from keras_transformer.training.text_files import Mixture
+from keras_transformer.training.data.batching import Batching
+from keras_transformer.training.data.corpora import Mixture
+from keras_transformer.training.data.corpus_size import measure
+from keras_transformer.training.data.data_service import serve
+from keras_transformer.training.data.parallel_text import make_training_batches
 
 BATCHING = Batching(64, 16)
 
 
 # A dispatcher with one worker, and one with two.
 SERVICES = """
-from keras_transformer.training.data_service import serve
+from keras_transformer.training.data.data_service import serve
 
 running = []
 for workers in (1, 2):

@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.examples."""
+"""Tests of keras_transformer.training.data.examples."""
 
 import dataclasses
 import functools
@@ -11,15 +11,15 @@ import tensorflow as tf
 from fixtures_data import TOKENIZER, ids
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.batching import LINES_AT_ONCE, Batching
-from keras_transformer.training.examples import (
+from keras_transformer.training.data.batching import LINES_AT_ONCE, Batching
+from keras_transformer.training.data.examples import (
     ExampleSize,
     count_examples,
     make_example_batches,
     make_example_training_batches,
 )
-from keras_transformer.training.noise import mask_tokens
-from keras_transformer.training.records import ImageFolder, Pairs, Records
+from keras_transformer.training.data.noise import mask_tokens
+from keras_transformer.training.data.records import ImageFolder, Pairs, Records
 
 BEGIN, END, PAD = 2, 3, 99  # padding is not the usual one, nor any token
 

@@ -300,7 +300,7 @@ def test_roberta_is_a_bert_without_segments():  # M07
 
 
 def test_electra_scores_every_token_against_what_was_replaced():  # M08
-    from keras_transformer.training.noise import replace_tokens
+    from keras_transformer.training.data.noise import replace_tokens
 
     ids = np.array([[2, 7, 8, 9, 3, 0]], "int32")
     places, sampled = np.array([[1, 2]], "int32"), np.array([[11, 8]], "int32")

@@ -14,10 +14,10 @@ from fixtures_run import make_run, quiet, trained, write_text
 
 from keras_transformer.errors import InputError
 from keras_transformer.export import export_run
+from keras_transformer.training.data.corpora import ParallelFiles
 from keras_transformer.training.run.averaging import average_run
 from keras_transformer.training.run.locks import lock_path, locked
 from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.training.text_files import ParallelFiles
 from keras_transformer.training.trainer import train
 from keras_transformer.training.tune import tune
 

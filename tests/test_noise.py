@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.noise."""
+"""Tests of keras_transformer.training.data.noise."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.noise import (
+from keras_transformer.training.data.noise import (
     corrupt_spans,
     infill_text,
     mask_tokens,

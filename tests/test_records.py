@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.records."""
+"""Tests of keras_transformer.training.data.records."""
 
 import gzip
 import json
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.records import (
+from keras_transformer.training.data.records import (
     ImageFolder,
     Pairs,
     Records,

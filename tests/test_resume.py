@@ -24,8 +24,8 @@ from fixtures_run import (
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer
 from keras_transformer.training import trainer
+from keras_transformer.training.data.corpora import Mixture, ParallelFiles
 from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.training.text_files import Mixture, ParallelFiles
 
 __all__ = ["trained"]
 

@@ -12,10 +12,10 @@ from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
 from keras_transformer.training.config import TrainingConfig
-from keras_transformer.training.corpus_size import measured
+from keras_transformer.training.data.corpora import Mixture, ParallelFiles
+from keras_transformer.training.data.corpus_size import measured
 from keras_transformer.training.new_run import new_run
 from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.training.text_files import Mixture, ParallelFiles
 
 TOKENIZER = WordPieceTokenizer([*SPECIAL_TOKENS, "a", "##b", "c"])
 MODEL = TransformerConfig(7, num_layers=1, num_heads=2, d_model=8, d_ff=8, max_length=12)

@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from keras_transformer.training import spoken_english
-from keras_transformer.training.spoken_english import (
+from keras_transformer.training.data import spoken_english
+from keras_transformer.training.data.spoken_english import (
     DAYS,
     NUMBERLESS_TEMPLATES,
     TEMPLATES,

@@ -7,7 +7,7 @@ from fixtures_run import quiet
 from fixtures_tasks import examples, make_task_run
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.records import Records, read_records
+from keras_transformer.training.data.records import Records, read_records
 from keras_transformer.training.tasks.registry import make_task
 from keras_transformer.training.trainer import train
 

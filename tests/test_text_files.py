@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.text_files."""
+"""Tests of keras_transformer.training.data.corpora."""
 
 import gzip
 import io
@@ -9,7 +9,7 @@ import pytest
 from fixtures_data import write
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.text_files import (
+from keras_transformer.training.data.corpora import (
     Mixture,
     ParallelFiles,
     make_corpus,

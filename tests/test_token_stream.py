@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.token_stream."""
+"""Tests of keras_transformer.training.data.token_stream."""
 
 import gzip
 import itertools
@@ -18,8 +18,8 @@ from keras_transformer.text import (
     learn_characters,
     learn_vocabulary,
 )
-from keras_transformer.training import token_stream
-from keras_transformer.training.token_stream import TokenStream, all_windows, windows
+from keras_transformer.training.data import token_stream
+from keras_transformer.training.data.token_stream import TokenStream, all_windows, windows
 
 TEXT = "A sheep.\n\n  And its tail,\nwhich is\tshort. \n\n\nEnd\n"
 CHARACTERS = CharacterTokenizer(learn_characters([TEXT]))

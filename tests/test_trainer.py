@@ -28,9 +28,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
-from keras_transformer.training import corpus_size, trainer
-from keras_transformer.training.corpus_size import measure
-from keras_transformer.training.data import make_batches
+from keras_transformer.training import trainer
+from keras_transformer.training.data import corpus_size
+from keras_transformer.training.data.corpus_size import measure
+from keras_transformer.training.data.parallel_text import make_batches
 from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.metrics import token_metrics

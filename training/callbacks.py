@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.batching import Batching
+from keras_transformer.training.data.batching import Batching
 from keras_transformer.training.distribution import all_agree, has_other_workers
 from keras_transformer.training.evaluation.evaluator import Evaluator
 from keras_transformer.training.journal import SMOOTHING, Journal

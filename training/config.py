@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.batching import Batching
+from keras_transformer.training.data.batching import Batching
+from keras_transformer.training.data.corpora import Corpus, ParallelFiles, make_corpus
 from keras_transformer.training.optimizers import OPTIMIZERS
 from keras_transformer.training.schedules import (
     Constant,
@@ -15,7 +16,6 @@ from keras_transformer.training.schedules import (
     OneCycle,
     WarmupCosine,
 )
-from keras_transformer.training.text_files import Corpus, ParallelFiles, make_corpus
 
 SCHEDULES = ("inverse-square-root", "linear", "cosine", "one-cycle", "constant")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")

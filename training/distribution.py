@@ -7,7 +7,7 @@ import os
 import tensorflow as tf
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.data import split_batches
+from keras_transformer.training.data.parallel_text import split_batches
 
 STRATEGIES = ("auto", "single", "mirrored", "multiworker")
 

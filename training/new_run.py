@@ -22,12 +22,12 @@ from keras_transformer.tasks import (
     make_model,
 )
 from keras_transformer.training.config import TrainingConfig, paper_peak
+from keras_transformer.training.data.corpora import Corpus, ParallelFiles, read_lines
+from keras_transformer.training.data.vocabulary import WORDPIECE, learn_tokenizer, read_tokenizer
 from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.tasks.registry import find_task
 from keras_transformer.training.tasks.task import SAMPLES, TRAINING, VALIDATION
-from keras_transformer.training.text_files import Corpus, ParallelFiles, read_lines
 from keras_transformer.training.transfer import describe, transfer_weights
-from keras_transformer.training.vocabulary import WORDPIECE, learn_tokenizer, read_tokenizer
 
 EPOCHS = 10
 # What differs where a model begins with weights that were trained: Devlin et al. 2019, A.3.

@@ -8,13 +8,13 @@ from typing import Any
 
 from keras_transformer.errors import InputError
 from keras_transformer.reading import read_columns
+from keras_transformer.training.data.records import ImageFolder, Records
 from keras_transformer.training.evaluation.evaluator import Evaluator
 from keras_transformer.training.evaluation.label_scores import (
     score_answers,
     score_labels,
     score_words,
 )
-from keras_transformer.training.records import ImageFolder, Records
 from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.tasks.registry import make_task
 from keras_transformer.training.tasks.task import VALIDATION

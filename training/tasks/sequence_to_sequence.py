@@ -6,14 +6,14 @@ import tensorflow as tf
 from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig, attention_maps
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
-from keras_transformer.training.batching import ALONE
-from keras_transformer.training.corpus_size import CorpusSize, measured
-from keras_transformer.training.data import make_batches, make_training_batches
+from keras_transformer.training.data.batching import ALONE
+from keras_transformer.training.data.corpora import ParallelFiles
+from keras_transformer.training.data.corpus_size import CorpusSize, measured
+from keras_transformer.training.data.parallel_text import make_batches, make_training_batches
+from keras_transformer.training.data.records import Pairs
 from keras_transformer.training.framing import frame
 from keras_transformer.training.metrics import token_metrics
-from keras_transformer.training.records import Pairs
 from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, Task
-from keras_transformer.training.text_files import ParallelFiles
 from keras_transformer.translation import translate
 from keras_transformer.translator import Translator, append_end
 

@@ -14,20 +14,20 @@ import tensorflow as tf
 
 from keras_transformer.models.config import StackConfig
 from keras_transformer.tasks import Head
-from keras_transformer.training.batching import ALONE, Batching, Worker
 from keras_transformer.training.config import TrainingConfig
-from keras_transformer.training.corpus_size import fingerprint
-from keras_transformer.training.examples import (
+from keras_transformer.training.data.batching import ALONE, Batching, Worker
+from keras_transformer.training.data.corpus_size import fingerprint
+from keras_transformer.training.data.examples import (
     NO_LABEL,
     ExampleSize,
     count_examples,
     make_example_batches,
     make_example_training_batches,
 )
+from keras_transformer.training.data.records import Records, RecordSource
 from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.metrics import TokenAccuracy, TokenCrossEntropy
-from keras_transformer.training.records import Records, RecordSource
 
 TRAINING, VALIDATION = "training", "validation"
 SAMPLES = 50  # texts kept in the run

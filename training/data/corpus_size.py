@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_transformer.errors import InputError
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.training.batching import (
+from keras_transformer.training.data.batching import (
     ALONE,
     Batching,
     Worker,
@@ -21,7 +21,7 @@ from keras_transformer.training.batching import (
     text_lines,
     tokenized,
 )
-from keras_transformer.training.text_files import Corpus, FilePair
+from keras_transformer.training.data.corpora import Corpus, FilePair
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.training.augmentation import PieceDropout
-from keras_transformer.training.augmentation import token_dropout as drop_tokens
-from keras_transformer.training.batching import (
+from keras_transformer.training.data.augmentation import PieceDropout
+from keras_transformer.training.data.augmentation import token_dropout as drop_tokens
+from keras_transformer.training.data.batching import (
     ALONE,
     Batching,
     Worker,
@@ -20,9 +20,9 @@ from keras_transformer.training.batching import (
     text_lines,
     untuned,
 )
-from keras_transformer.training.corpus_size import CorpusSize
-from keras_transformer.training.data_service import on_data_service
-from keras_transformer.training.text_files import Corpus
+from keras_transformer.training.data.corpora import Corpus
+from keras_transformer.training.data.corpus_size import CorpusSize
+from keras_transformer.training.data.data_service import on_data_service
 
 SHUFFLE_LINES = 100_000
 GOLDEN_RATIO = 0.6180339887498949

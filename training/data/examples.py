@@ -18,14 +18,14 @@ import tensorflow as tf
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.config import PADDING_ID
-from keras_transformer.training.batching import (
+from keras_transformer.training.data.batching import (
     ALONE,
     LINES_AT_ONCE,
     Batching,
     Worker,
     untuned,
 )
-from keras_transformer.training.records import RecordSource
+from keras_transformer.training.data.records import RecordSource
 
 SHUFFLE_EXAMPLES = 100_000
 NO_LABEL = -1
