@@ -100,7 +100,7 @@ def prepare(folder, engines, beams, preset=None, batches=(), run=None, source=No
     """
     import keras
 
-    from keras_transformer.export.tflite import convert
+    from keras_transformer.export.tflite.convert import convert
     from keras_transformer.layers.caches import writing_slices
 
     if run:

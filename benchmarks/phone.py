@@ -50,7 +50,7 @@ def _build(folder):
 
 def _untrained(folder, preset):
     from keras_transformer.export.saved_model import export_saved_model
-    from keras_transformer.export.tflite import convert
+    from keras_transformer.export.tflite.convert import convert
     from keras_transformer.layers.caches import writing_slices
     from keras_transformer.models import Transformer, TransformerConfig
     from keras_transformer.text import WordPieceTokenizer, learn_vocabulary

@@ -208,7 +208,7 @@ class RetryingClient:
     """The package's client, which asks again while the server is away."""
 
     def __init__(self, address, model):
-        from keras_transformer.export.client import Client
+        from keras_transformer.serving.client import Client
 
         self._client = Client(address, model, timeout=TIMEOUT)
 

@@ -3,12 +3,12 @@
 import importlib
 
 _HOMES = {
-    "AsyncClient": "client",
-    "Client": "client",
-    "ServerError": "client",
-    "export_run": "bundle",
-    "export_saved_model": "saved_model",
-    "load": "runtime",
+    "AsyncClient": "keras_transformer.serving.client",
+    "Client": "keras_transformer.serving.client",
+    "ServerError": "keras_transformer.serving.client",
+    "export_run": "keras_transformer.export.bundle",
+    "export_saved_model": "keras_transformer.export.saved_model",
+    "load": "keras_transformer.export.runtime",
 }
 
 __all__ = sorted(_HOMES)
@@ -17,7 +17,7 @@ __all__ = sorted(_HOMES)
 def __getattr__(name):
     # Lazily: running an artefact needs neither Keras nor the code that wrote it.
     if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

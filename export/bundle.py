@@ -17,8 +17,8 @@ from keras_transformer.export.model_card import model_card
 from keras_transformer.export.quality import measure, validation_of
 from keras_transformer.export.runtime import CARD, EXTRA, PIECES
 from keras_transformer.export.saved_model import export_saved_model
-from keras_transformer.export.tflite import PRECISIONS, TF_TEXT_OPS, convert
-from keras_transformer.export.tflite_metadata import add_metadata
+from keras_transformer.export.tflite.convert import PRECISIONS, TF_TEXT_OPS, convert
+from keras_transformer.export.tflite.metadata import add_metadata
 from keras_transformer.layers.caches import writing_slices
 from keras_transformer.servable import SAVED_MODEL
 from keras_transformer.tasks import WRITE, make_servable

@@ -28,7 +28,7 @@ from keras_transformer.export.model_card import PACKAGES, ops_of
 from keras_transformer.export.parity import EDGE_CASES
 from keras_transformer.export.runtime import CARD, EXTRA
 from keras_transformer.export.saved_model import export_saved_model
-from keras_transformer.export.tflite import PRECISIONS
+from keras_transformer.export.tflite.convert import PRECISIONS
 from keras_transformer.servable import SAVED_MODEL, Proof
 from keras_transformer.training.data.spoken_english import examples
 from keras_transformer.training.files import write_json

@@ -13,7 +13,7 @@ from typing import Any
 
 from keras_transformer.errors import InputError
 from keras_transformer.export import parity
-from keras_transformer.export.tflite import PRECISIONS
+from keras_transformer.export.tflite.convert import PRECISIONS
 from keras_transformer.tasks import CAUSAL_LM
 from keras_transformer.training.data.corpora import read_lines
 from keras_transformer.training.data.records import Pairs, Records

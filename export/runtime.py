@@ -13,7 +13,7 @@ import numpy as np
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer.artefact import Spec, as_arrays, check_arrays, specs_of
 from keras_transformer.errors import InputError
-from keras_transformer.export.tflite_metadata import VOCABULARY, read_file
+from keras_transformer.export.tflite.metadata import VOCABULARY, read_file
 from keras_transformer.text_to_text import SIGNATURES, STREAMING, TextToText
 
 THREADS = os.cpu_count() or 1

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_transformer.export import runtime
-from keras_transformer.export.tflite import convert
+from keras_transformer.export.tflite.convert import convert
 
 TEXT = tf.TensorSpec([None], tf.string)
 IDS = tf.TensorSpec([None, None], tf.int32)

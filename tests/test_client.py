@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.export.client, against the local server and against worse ones."""
+"""Tests of keras_transformer.serving.client, against the local server and against worse ones."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from fixtures_serving import Capitals, Loaded, server, until
 
 from keras_transformer.errors import InputError
 from keras_transformer.export import AsyncClient, Client, ServerError
-from keras_transformer.export.client import Hypothesis
+from keras_transformer.serving.client import Hypothesis
 
 PROTOCOLS = ("rest", "grpc")
 TEXTS = ["a", "", "é 猫 😀", "x\ny\t\0z", *[f"text {i}" for i in range(100)]]

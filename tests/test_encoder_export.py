@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from keras_transformer.cli import app
 from keras_transformer.errors import InputError
 from keras_transformer.export import encoder_bundle, export_run, load
-from keras_transformer.export.tflite import ops_of
+from keras_transformer.export.tflite.convert import ops_of
 
 __all__ = ["classifier_run", "embedder_run"]
 

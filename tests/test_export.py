@@ -17,7 +17,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.export import runtime
 from keras_transformer.export.model_card import ops_of
 from keras_transformer.export.saved_model import export_saved_model
-from keras_transformer.export.tflite import TF_TEXT_OPS, convert, custom_ops_of
+from keras_transformer.export.tflite.convert import TF_TEXT_OPS, convert, custom_ops_of
 from keras_transformer.models.config import END_ID
 from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.translation import translate

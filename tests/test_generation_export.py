@@ -28,7 +28,7 @@ from keras_transformer.decoding.loops import while_loop
 from keras_transformer.errors import InputError
 from keras_transformer.export import bundle, runtime
 from keras_transformer.export.saved_model import export_saved_model
-from keras_transformer.export.tflite import TF_TEXT_OPS, convert
+from keras_transformer.export.tflite.convert import TF_TEXT_OPS, convert
 from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.models.config import BEGIN_ID, END_ID
 from keras_transformer.translator import Translator

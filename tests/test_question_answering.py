@@ -14,7 +14,7 @@ from keras_transformer.cli import app
 from keras_transformer.errors import InputError
 from keras_transformer.export import runtime
 from keras_transformer.export.encoder_bundle import IdsFile
-from keras_transformer.export.tflite import custom_ops_of
+from keras_transformer.export.tflite.convert import custom_ops_of
 from keras_transformer.models import BertConfig
 from keras_transformer.question_answering import PassageReader, join_pairs
 from keras_transformer.training.run.importing import import_checkpoint

@@ -20,11 +20,11 @@ from tensorflow.core.protobuf import config_pb2
 
 from keras_transformer.artefact import decode
 from keras_transformer.errors import InputError
-from keras_transformer.export.client import Client
 from keras_transformer.export.runtime import SavedModel, TFLiteModel, interpreter
 from keras_transformer.export.saved_model import export_saved_model
-from keras_transformer.export.tflite import convert
+from keras_transformer.export.tflite.convert import convert
 from keras_transformer.layers.caches import writing_slices
+from keras_transformer.serving.client import Client
 from keras_transformer.serving.versions import Model
 from keras_transformer.text.masks import tokenize_with_masks
 from keras_transformer.text.word_pieces import word_pieces

@@ -13,7 +13,7 @@ from fixtures_encoders import PIECES
 from keras_transformer.errors import InputError
 from keras_transformer.export import load
 from keras_transformer.export.saved_model import export_saved_model
-from keras_transformer.export.tflite import TF_TEXT_OPS, convert
+from keras_transformer.export.tflite.convert import TF_TEXT_OPS, convert
 from keras_transformer.layers.caches import writing_slices
 from keras_transformer.models import from_hugging_face
 from keras_transformer.models.hugging_face.sentence_transformers import read_package

@@ -25,7 +25,7 @@ from serve_load import (
 )
 
 from keras_transformer.export import runtime
-from keras_transformer.export.client import Client
+from keras_transformer.serving.client import Client
 from keras_transformer.serving.versions import Model
 
 __all__ = ["cli", "exported", "trained"]

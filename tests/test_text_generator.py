@@ -13,7 +13,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.export import runtime
 from keras_transformer.export.runtime import load
 from keras_transformer.export.saved_model import export_saved_model
-from keras_transformer.export.tflite import convert
+from keras_transformer.export.tflite.convert import convert
 from keras_transformer.layers.caches import writing_slices
 from keras_transformer.models import Gpt, GptConfig
 from keras_transformer.tasks import CAUSAL_LM, Head

@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.export.tflite_embeddings: one table in int8, widened by rows."""
+"""Tests of keras_transformer.export.tflite.embeddings: one table in int8, widened by rows."""
 
 import copy
 
@@ -10,10 +10,10 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from fixtures_export import exported, trained
 
-from keras_transformer.export import tflite
-from keras_transformer.export.tflite import convert, ops_of
-from keras_transformer.export.tflite_embeddings import look_up_rows
-from keras_transformer.export.tflite_packing import pack
+from keras_transformer.export.tflite import convert as tflite
+from keras_transformer.export.tflite.convert import convert, ops_of
+from keras_transformer.export.tflite.embeddings import look_up_rows
+from keras_transformer.export.tflite.packing import pack
 from keras_transformer.layers import TokenEmbedding
 
 __all__ = ["exported", "trained"]

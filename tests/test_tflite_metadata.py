@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.export.tflite_metadata, read by the format's slots alone."""
+"""Tests of keras_transformer.export.tflite.metadata, read by the format's slots alone."""
 
 import zipfile
 
@@ -11,7 +11,7 @@ from fixtures_export import LITE, exported, trained
 from flatbuffers.table import Table
 
 from keras_transformer.export import runtime
-from keras_transformer.export.tflite_metadata import READ, TENSORS, add_metadata, read_file
+from keras_transformer.export.tflite.metadata import READ, TENSORS, add_metadata, read_file
 
 __all__ = ["exported", "trained"]
 

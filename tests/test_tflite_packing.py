@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.export.tflite_packing: fewer bytes, and nothing else."""
+"""Tests of keras_transformer.export.tflite.packing: fewer bytes, and nothing else."""
 
 import flatbuffers
 import numpy as np
@@ -7,7 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from fixtures_export import exported, trained
 
-from keras_transformer.export.tflite_packing import pack
+from keras_transformer.export.tflite.packing import pack
 
 __all__ = ["exported", "trained"]
 

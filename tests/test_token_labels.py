@@ -19,7 +19,7 @@ from keras_transformer.cli import app
 from keras_transformer.errors import InputError
 from keras_transformer.export import load
 from keras_transformer.export.encoder_bundle import IdsFile
-from keras_transformer.export.tflite import custom_ops_of
+from keras_transformer.export.tflite.convert import custom_ops_of
 from keras_transformer.tasks import Head
 from keras_transformer.token_labels import TokenLabeller
 from keras_transformer.training.run.importing import import_checkpoint

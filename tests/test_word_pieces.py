@@ -10,7 +10,7 @@ from test_sentencepiece import MODEL
 
 from keras_transformer.errors import InputError
 from keras_transformer.export import runtime
-from keras_transformer.export.tflite import convert
+from keras_transformer.export.tflite.convert import convert
 from keras_transformer.text import (
     SPECIAL_TOKENS,
     BertTokenizer,

@@ -12,8 +12,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_transformer import text  # noqa: F401  (registers tf.text's ops)
 from keras_transformer.errors import InputError
-from keras_transformer.export.tflite_embeddings import look_up_rows
-from keras_transformer.export.tflite_packing import pack
+from keras_transformer.export.tflite.embeddings import look_up_rows
+from keras_transformer.export.tflite.packing import pack
 
 # The custom ops of tf.text that LiteRT has kernels for. No other may be in a file: the converter
 # would let an op without a kernel through, and the file would fail on the phone.

@@ -16,7 +16,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_transformer.export.tflite_packing import pack
+from keras_transformer.export.tflite.packing import pack
 
 NAME = "TFLITE_METADATA"
 VOCABULARY = "vocab.txt"

@@ -1,0 +1,1 @@
+"""The `.tflite` files: conversion, packing of weights, metadata."""
