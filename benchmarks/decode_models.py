@@ -32,7 +32,7 @@ def export_ours(model, folder, beam, length, jit_compile=False):
     import tensorflow as tf
 
     import keras_transformer as kt
-    from keras_transformer.translator import append_end
+    from keras_transformer.pipelines.translator import append_end
 
     options = kt.decoding.GenerationOptions(
         beam_size=beam, length_penalty=0.0, min_length=length or 0, max_length=length
@@ -144,7 +144,7 @@ def prepare(folder, engines, beams, preset=None, batches=(), run=None, source=No
 
 def text_batches(tokenizer, model, source):
     """Cut the lines of a file into ids, ended, in batches of similar length."""
-    from keras_transformer.translator import Translator
+    from keras_transformer.pipelines.translator import Translator
 
     lines = [line for line in Path(source).read_text("utf-8").split("\n") if line.strip()]
     ids, _ = Translator(model, tokenizer).tokenize(lines)

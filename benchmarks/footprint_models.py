@@ -56,10 +56,10 @@ def prepare(folder, preset, batch):
 
     from keras_transformer.decoding import GenerationOptions
     from keras_transformer.export.bundle import export_run
+    from keras_transformer.pipelines.translator import Translator
     from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
     from keras_transformer.training.data import spoken_english
     from keras_transformer.training.run.run_directory import RunDirectory
-    from keras_transformer.translator import Translator
 
     examples = list(spoken_english.examples("train", SENTENCES))
     lines = [line for example in examples for line in (example.spoken, example.written)]

@@ -53,9 +53,9 @@ def _untrained(folder, preset):
     from keras_transformer.export.tflite.convert import convert
     from keras_transformer.layers.caches import writing_slices
     from keras_transformer.models import Transformer, TransformerConfig
+    from keras_transformer.pipelines.translator import Translator
     from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
     from keras_transformer.training.data import spoken_english
-    from keras_transformer.translator import Translator
 
     folder.mkdir()
     texts = [example.written for example in spoken_english.examples("train", SENTENCES)]

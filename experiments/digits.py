@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits
 
-from keras_transformer.images import read_pictures
+from keras_transformer.pipelines.images import read_pictures
 from keras_transformer.training.new_run import new_run
 from keras_transformer.training.trainer import train
 

@@ -20,8 +20,8 @@ from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite.convert import PRECISIONS, TF_TEXT_OPS, convert
 from keras_transformer.export.tflite.metadata import add_metadata
 from keras_transformer.layers.caches import writing_slices
-from keras_transformer.servable import SAVED_MODEL
-from keras_transformer.tasks import WRITE, make_servable
+from keras_transformer.pipelines.servable import SAVED_MODEL
+from keras_transformer.pipelines.tasks import WRITE, make_servable
 from keras_transformer.text import save_tokenizer
 from keras_transformer.training.files import (
     naming_problems,

@@ -29,7 +29,7 @@ from keras_transformer.export.parity import EDGE_CASES
 from keras_transformer.export.runtime import CARD, EXTRA
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite.convert import PRECISIONS
-from keras_transformer.servable import SAVED_MODEL, Proof
+from keras_transformer.pipelines.servable import SAVED_MODEL, Proof
 from keras_transformer.training.data.spoken_english import examples
 from keras_transformer.training.files import write_json
 from keras_transformer.training.run.run_directory import RunDirectory

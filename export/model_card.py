@@ -9,7 +9,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_transformer import DISTRIBUTION
 from keras_transformer.export.tf_serving import MINIMUM_SERVER
-from keras_transformer.tasks import CAUSAL_LM, SUMMARISATION
+from keras_transformer.pipelines.tasks import CAUSAL_LM, SUMMARISATION
 
 PACKAGES = (DISTRIBUTION, "tensorflow", "tensorflow-text", "keras", "ai-edge-litert")
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_transformer.artefact import decode
+from keras_transformer.artefacts.artefact import decode
+from keras_transformer.artefacts.bulk import translate
+from keras_transformer.artefacts.text_to_text import TextToText
 from keras_transformer.errors import InputError
-from keras_transformer.text_to_text import TextToText
-from keras_transformer.translation import translate
 
 # Texts that every artefact has to get right, beside the run's own samples.
 EDGE_CASES = ["", "  \t ", "a", "\N{GRINNING FACE} e\N{COMBINING ACUTE ACCENT}", "word " * 400]

@@ -11,17 +11,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from keras_transformer.artefacts.bulk import translate
 from keras_transformer.errors import InputError
 from keras_transformer.export import parity
 from keras_transformer.export.tflite.convert import PRECISIONS
-from keras_transformer.tasks import CAUSAL_LM
+from keras_transformer.pipelines.tasks import CAUSAL_LM
 from keras_transformer.training.data.corpora import read_lines
 from keras_transformer.training.data.records import Pairs, Records
 from keras_transformer.training.data.spoken_english import examples
 from keras_transformer.training.evaluation.text_scores import score_texts
 from keras_transformer.training.tasks.registry import make_task
 from keras_transformer.training.tasks.task import VALIDATION
-from keras_transformer.translation import translate
 
 VALIDATION_LINES = 200
 PROBES = 60  # generated sentences, for a run without samples

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from keras_transformer._quiet import quiet_stderr
-from keras_transformer.artefact import Spec, as_arrays, check_arrays, specs_of
+from keras_transformer.artefacts.artefact import Spec, as_arrays, check_arrays, specs_of
+from keras_transformer.artefacts.text_to_text import SIGNATURES, STREAMING, TextToText
 from keras_transformer.errors import InputError
 from keras_transformer.export.tflite.metadata import VOCABULARY, read_file
-from keras_transformer.text_to_text import SIGNATURES, STREAMING, TextToText
 
 THREADS = os.cpu_count() or 1
 EXTRA = "assets.extra"
@@ -42,7 +42,7 @@ def load(path, options=None, jit_compile: bool = False, gives: str | None = None
 
     Returns:
         What has signatures; if it writes text, an object for
-        `keras_transformer.translation.translate`.
+        `keras_transformer.artefacts.bulk.translate`.
 
     Raises:
         InputError: If it is none of these, or damaged, or no run and options are given, or it

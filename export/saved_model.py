@@ -9,7 +9,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 
 import tensorflow as tf
 
-from keras_transformer.translator import Translator
+from keras_transformer.pipelines.translator import Translator
 
 
 def export_saved_model(

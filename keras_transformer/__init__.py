@@ -16,7 +16,7 @@ DISTRIBUTION = "keras-transformer-anywhere"  # the name without the last word is
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _SUBPACKAGES = ("decoding", "export", "layers", "models", "text", "training")
-_SHORTCUTS = {"Translator": "keras_transformer.translator"}
+_SHORTCUTS = {"Translator": "keras_transformer.pipelines.translator"}
 
 __all__ = [*_SUBPACKAGES, *_SHORTCUTS, "__version__"]
 

@@ -119,8 +119,8 @@ def read_all(
         check_files_exist(Path(input))
     if output != "-":
         check_file_free(Path(output), overwrite=True)
+    from keras_transformer.artefacts.reading import read_rows_in_order
     from keras_transformer.export.runtime import load, sees
-    from keras_transformer.reading import read_rows_in_order
     from keras_transformer.training.data.corpora import count_lines, read_lines
 
     artefact = load(model, gives=gives)
@@ -151,7 +151,7 @@ def read_all(
 
 def _see(artefact, names, batch, advance):
     """Answer pictures by the names of their files; they are decoded here, as LiteRT can't."""
-    from keras_transformer.images import read_pictures
+    from keras_transformer.pipelines.images import read_pictures
 
     _, size, _, channels = artefact.specs("pixels")[0]["pixels"].shape
     names = iter(names)

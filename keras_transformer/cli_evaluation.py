@@ -92,7 +92,7 @@ def evaluate(
 
 def is_language_model(model: Path) -> bool:
     """Say whether a path is that of a run that is evaluated as it is trained."""
-    from keras_transformer.tasks import CAUSAL_LM, MASKED_LM
+    from keras_transformer.pipelines.tasks import CAUSAL_LM, MASKED_LM
     from keras_transformer.training.run.run_directory import RunDirectory
 
     if not (model / "config.json").is_file():
@@ -137,9 +137,9 @@ def _evaluate_text(
     model, runtime, source, target, data, as_json, lowercase, tokenize, batch_tokens
 ):
     """Compare what is written with references."""
+    from keras_transformer.artefacts.bulk import translate as translate_texts
     from keras_transformer.training.data.corpora import ParallelFiles, read_lines
     from keras_transformer.training.evaluation.text_scores import score_texts
-    from keras_transformer.translation import translate as translate_texts
 
     if "align" not in runtime.signatures:
         raise InputError(f"{model} goes on with text: only the run itself can be evaluated.")
@@ -182,7 +182,7 @@ def _evaluate_text(
 
 def _pairs(model, data):
     """Read sources and references from a file of records."""
-    from keras_transformer.tasks import SUMMARISATION
+    from keras_transformer.pipelines.tasks import SUMMARISATION
     from keras_transformer.training.data.records import Records
     from keras_transformer.training.run.run_directory import RunDirectory
     from keras_transformer.training.tasks.sequence_to_sequence import (

@@ -13,11 +13,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.cli_checks import check_file_free, check_files_exist, check_model_exists
 from keras_transformer.cli_columns import as_cell, as_line
 from keras_transformer.cli_recipes import Recipe
 from keras_transformer.errors import InputError
-from keras_transformer.generation_options import GenerationOptions
 
 Model = Annotated[Path, typer.Option(help="A run folder, a SavedModel folder or a .tflite file.")]
 BatchTokens = Annotated[
@@ -111,9 +111,9 @@ def translate(
         raise InputError("--prefix belongs to the lines of a file; give it by --input.")
     if output != "-":
         check_file_free(Path(output), overwrite=True)
+    from keras_transformer.artefacts.bulk import translate_lines
     from keras_transformer.export.runtime import load
     from keras_transformer.training.data.corpora import count_lines, read_lines, spooled
-    from keras_transformer.translation import translate_lines
 
     runtime = load(model, options, jit_compile, gives="text")
     console = _console()
@@ -213,8 +213,8 @@ def score(
     with contextlib.ExitStack() as stack:
         source, target = stack.enter_context(spooled(source, target))
         count = ParallelFiles(source, target).check()
+        from keras_transformer.artefacts.bulk import score_lines
         from keras_transformer.export.runtime import load
-        from keras_transformer.translation import score_lines
 
         runtime = load(model, gives="text")
         file = stack.enter_context(output_file(output))

@@ -48,9 +48,9 @@ def generate(
         check_file_free(Path(output), overwrite=True)
     if stream and output != "-":
         raise InputError("--stream writes to standard output; leave out --output.")
+    from keras_transformer.artefacts.bulk import measure, translate
     from keras_transformer.export.runtime import load
     from keras_transformer.training.data.corpora import read_lines
-    from keras_transformer.translation import measure, translate
 
     runtime = load(model, options, jit_compile, gives="text")
     if "align" in runtime.signatures:

@@ -54,6 +54,7 @@ def run_demo(output: Path, overwrite: bool, console: Console) -> None:
         raise InputError(f"{output} is a file; give the name of a folder.")
     if output.exists() and any(output.iterdir()) and not overwrite:
         raise InputError(f"{output} holds something already; add --overwrite to replace it.")
+    from keras_transformer.artefacts.bulk import translate
     from keras_transformer.export.bundle import export_run
     from keras_transformer.export.runtime import load
     from keras_transformer.training.data import spoken_english
@@ -61,7 +62,6 @@ def run_demo(output: Path, overwrite: bool, console: Console) -> None:
     from keras_transformer.training.evaluation.text_scores import score_texts
     from keras_transformer.training.new_run import new_run
     from keras_transformer.training.trainer import train
-    from keras_transformer.translation import translate
 
     begin = time.perf_counter()
     text = output / "text"

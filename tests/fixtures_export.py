@@ -5,9 +5,9 @@ import shutil
 import pytest
 from fixtures_run import exported, trained
 
+from keras_transformer.artefacts.bulk import translate
 from keras_transformer.export import bundle, parity, runtime
-from keras_transformer.translation import translate
-from keras_transformer.translator import Translator
+from keras_transformer.pipelines.translator import Translator
 
 __all__ = ["exported", "trained"]
 

@@ -3,10 +3,17 @@
 import functools
 from pathlib import Path
 
-from keras_transformer.generation_options import GenerationOptions
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.models import BertConfig, GptConfig, TransformerConfig
 from keras_transformer.models.vision_transformer import VisionTransformerConfig
-from keras_transformer.tasks import LABEL, TASKS, WITHOUT_TEXT, Head, make_model, make_servable
+from keras_transformer.pipelines.tasks import (
+    LABEL,
+    TASKS,
+    WITHOUT_TEXT,
+    Head,
+    make_model,
+    make_servable,
+)
 from keras_transformer.text import (
     SPECIAL_TOKENS,
     BertTokenizer,

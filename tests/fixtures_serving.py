@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from keras_transformer.artefact import Spec, as_arrays
+from keras_transformer.artefacts.artefact import Spec, as_arrays
+from keras_transformer.artefacts.text_to_text import STREAMING, TextToText
 from keras_transformer.serving import log
 from keras_transformer.serving.limits import Limits
 from keras_transformer.serving.metrics import Metrics
 from keras_transformer.serving.server import Address, running
 from keras_transformer.serving.versions import Model
-from keras_transformer.text_to_text import STREAMING, TextToText
 
 STRINGS, NUMBERS = Spec("string", (None,)), Spec("float32", (None,))
 BEST = {"text": Spec("string", (None, 2)), "score": Spec("float32", (None, 2))}

@@ -32,7 +32,7 @@ def _small(monkeypatch):
 def few_signatures(monkeypatch):
     """Leave those that benchmarks call; each other would be one more graph to make and convert."""
     from keras_transformer.export import runtime
-    from keras_transformer.translator import Translator
+    from keras_transformer.pipelines.translator import Translator
 
     all_graphs, some = Translator._all_graphs, ("serving_default", "ids", "tokenize")
 

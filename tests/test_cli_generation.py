@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from fixtures_cli import assert_refused, bad, call, exported, here, original, trained
 
-from keras_transformer import translation
+from keras_transformer.artefacts import bulk as translation
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.export import runtime
 from keras_transformer.models import attention_maps

@@ -12,8 +12,8 @@ from rich.console import Console
 from keras_transformer import demo
 from keras_transformer.errors import InputError
 from keras_transformer.export import bundle, parity, runtime
+from keras_transformer.pipelines.translator import Translator
 from keras_transformer.training.tasks import sequence_to_sequence
-from keras_transformer.translator import Translator
 
 
 def test_the_demo_goes_the_whole_way(tmp_path, monkeypatch):  # M19

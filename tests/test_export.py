@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from fixtures_export import LITE, TEXTS, expected, exported, runtimes, trained, translator
 
+from keras_transformer.artefacts.bulk import translate
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
 from keras_transformer.export import runtime
@@ -19,9 +20,8 @@ from keras_transformer.export.model_card import ops_of
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite.convert import TF_TEXT_OPS, convert, custom_ops_of
 from keras_transformer.models.config import END_ID
+from keras_transformer.pipelines.translator import append_end
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.translation import translate
-from keras_transformer.translator import append_end
 
 __all__ = ["expected", "exported", "runtimes", "trained", "translator"]
 

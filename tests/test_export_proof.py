@@ -11,6 +11,7 @@ import tensorflow as tf
 from fixtures_export import LITE, exported, ready_made, trained, translator, trials
 from fixtures_run import asked_for, everything, quiet
 
+from keras_transformer.artefacts.bulk import Translations, translate
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
 from keras_transformer.export import bundle, parity
@@ -18,7 +19,6 @@ from keras_transformer.models.config import END_ID
 from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.training.evaluation.text_scores import score_texts
 from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.translation import Translations, translate
 
 __all__ = ["exported", "ready_made", "trained", "translator", "trials"]
 

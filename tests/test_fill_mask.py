@@ -16,8 +16,8 @@ from keras_transformer.errors import InputError
 from keras_transformer.export import load, runtime
 from keras_transformer.export.encoder_bundle import IdsFile
 from keras_transformer.export.tflite.convert import custom_ops_of
-from keras_transformer.fill_mask import MaskFiller
-from keras_transformer.tasks import MASKED_LM, Head, make_servable
+from keras_transformer.pipelines.mask_filler import MaskFiller
+from keras_transformer.pipelines.tasks import MASKED_LM, Head, make_servable
 from keras_transformer.text import SPECIAL_TOKENS, WordTokenizer
 from keras_transformer.training.run.importing import import_checkpoint
 

@@ -15,7 +15,7 @@ from keras import ops
 from oracles import assert_close, shake
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from keras_transformer.artefact import decode
+from keras_transformer.artefacts.artefact import decode
 from keras_transformer.decoding import (
     GenerationOptions,
     align,
@@ -31,7 +31,7 @@ from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite.convert import TF_TEXT_OPS, convert
 from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.models.config import BEGIN_ID, END_ID
-from keras_transformer.translator import Translator
+from keras_transformer.pipelines.translator import Translator
 
 __all__ = ["exported", "runtimes", "trained", "translator"]
 

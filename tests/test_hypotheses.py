@@ -5,17 +5,17 @@ import pytest
 import tensorflow as tf
 from fixtures_families import in_float64
 
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.decoding import generate, next_token_probabilities, score
 from keras_transformer.errors import InputError
 from keras_transformer.export.saved_model import export_saved_model
-from keras_transformer.generation_options import GenerationOptions
 from keras_transformer.layers import BucketedBias
 from keras_transformer.models import BertConfig, Gpt, GptConfig, T5Config, Transformer
 from keras_transformer.models import TransformerConfig as Config
 from keras_transformer.models.config import POSITIONS
+from keras_transformer.pipelines.text_generator import TextGenerator
+from keras_transformer.pipelines.translator import Translator
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
-from keras_transformer.text_generator import TextGenerator
-from keras_transformer.translator import Translator
 
 PIECES = [*SPECIAL_TOKENS, *"abcdefgh"]
 SIZES = {"num_layers": 1, "num_heads": 2, "d_model": 8, "d_ff": 12, "max_length": 16}

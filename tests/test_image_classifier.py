@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from keras_transformer.cli import app
 from keras_transformer.errors import InputError
 from keras_transformer.export.tflite.convert import custom_ops_of
-from keras_transformer.image_classifier import ImageClassifier
-from keras_transformer.images import decode_images, prepare_pixels, read_pictures
 from keras_transformer.models import VisionTransformer, VisionTransformerConfig
+from keras_transformer.pipelines.image_classifier import ImageClassifier
+from keras_transformer.pipelines.images import decode_images, prepare_pixels, read_pictures
 from keras_transformer.training.run.importing import import_checkpoint
 
 SIZE = 8

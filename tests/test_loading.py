@@ -13,8 +13,8 @@ from keras_transformer.errors import InputError
 from keras_transformer.export import runtime
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite.convert import TF_TEXT_OPS, convert
+from keras_transformer.pipelines.translator import Translator
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
-from keras_transformer.translator import Translator
 
 __all__ = ["expected", "exported", "trained", "translator"]
 

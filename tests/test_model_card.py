@@ -11,7 +11,7 @@ from fixtures_run import quiet
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.export import bundle
 from keras_transformer.export.model_card import PACKAGES, model_card, ops_of
-from keras_transformer.tasks import Head
+from keras_transformer.pipelines.tasks import Head
 
 __all__ = ["exported", "ready_made", "trained", "translator", "trials"]
 

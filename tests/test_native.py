@@ -13,12 +13,12 @@ import pytest
 import tensorflow as tf
 from fixtures_export import TEXTS, exported, trained, translator
 
+from keras_transformer.artefacts.bulk import translate
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite.convert import convert
+from keras_transformer.pipelines.translator import Translator
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.translation import translate
-from keras_transformer.translator import Translator
 
 __all__ = ["exported", "trained", "translator"]
 

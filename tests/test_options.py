@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.generation_options."""
+"""Tests of keras_transformer.artefacts.generation_options."""
 
 import dataclasses
 import json

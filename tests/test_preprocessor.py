@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from keras_transformer.errors import InputError
-from keras_transformer.images import prepare_pixels
 from keras_transformer.models.hugging_face.preprocessor import read_preprocessor
+from keras_transformer.pipelines.images import prepare_pixels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3)).astype("float32")
 MEAN, STD = [0.1, 0.2, 0.3], [0.9, 0.8, 0.7]

@@ -5,13 +5,13 @@ import itertools
 from fixtures_grammar import sentence_pairs
 from fixtures_run import quiet
 
-from keras_transformer.generation_options import GenerationOptions
+from keras_transformer.artefacts.bulk import translate
+from keras_transformer.artefacts.generation_options import GenerationOptions
+from keras_transformer.pipelines.translator import Translator
 from keras_transformer.training.data.corpora import ParallelFiles
 from keras_transformer.training.evaluation.text_scores import score_texts
 from keras_transformer.training.new_run import new_run
 from keras_transformer.training.trainer import train
-from keras_transformer.translation import translate
-from keras_transformer.translator import Translator
 
 SIZES = {"train": 6000, "valid": 40, "test": 100}
 MODEL = {

@@ -16,7 +16,7 @@ from keras_transformer.export import runtime
 from keras_transformer.export.encoder_bundle import IdsFile
 from keras_transformer.export.tflite.convert import custom_ops_of
 from keras_transformer.models import BertConfig
-from keras_transformer.question_answering import PassageReader, join_pairs
+from keras_transformer.pipelines.passage_reader import PassageReader, join_pairs
 from keras_transformer.training.run.importing import import_checkpoint
 
 PIECE = {piece: i for i, piece in enumerate(PIECES)}
@@ -82,7 +82,7 @@ def test_the_answer_is_the_likeliest_span_of_the_passage(run, reader):
 
 
 def test_answers_that_are_too_long_are_not_looked_at(reader, monkeypatch):
-    monkeypatch.setattr("keras_transformer.question_answering.LONGEST_ANSWER", 2)
+    monkeypatch.setattr("keras_transformer.pipelines.passage_reader.LONGEST_ANSWER", 2)
     logits = np.full([1, 2, 9], -9.0, "float32")
     logits[0, 0, 4], logits[0, 1, [3, 5, 6]] = 9, [8, 3, 9]  # the likeliest ends are 6 and 3
     monkeypatch.setattr(reader, "run_model", lambda ids, segments: tf.constant(logits))

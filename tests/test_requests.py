@@ -18,7 +18,7 @@ from fixtures_servables import CASES, head_of, servable, tokenizers
 from fixtures_serving import server
 from tensorflow.core.protobuf import config_pb2
 
-from keras_transformer.artefact import decode
+from keras_transformer.artefacts.artefact import decode
 from keras_transformer.errors import InputError
 from keras_transformer.export.runtime import SavedModel, TFLiteModel, interpreter
 from keras_transformer.export.saved_model import export_saved_model

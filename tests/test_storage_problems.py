@@ -19,7 +19,7 @@ from keras_transformer import cli
 from keras_transformer.cli_columns import as_cell, as_line
 from keras_transformer.errors import InputError
 from keras_transformer.export.saved_model import export_saved_model
-from keras_transformer.text_encoders import TextClassifier
+from keras_transformer.pipelines.text_encoder import TextClassifier
 from keras_transformer.training import files
 from keras_transformer.training.files import replacing, storage_problem, system_problem
 

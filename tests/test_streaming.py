@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.streaming."""
+"""Tests of keras_transformer.pipelines.streaming."""
 
 from types import SimpleNamespace
 
@@ -7,15 +7,15 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
+from keras_transformer.artefacts.bulk import translate
+from keras_transformer.artefacts.text_to_text import TextToText
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.models.config import END_ID
-from keras_transformer.streaming import Stream
+from keras_transformer.pipelines.streaming import Stream
+from keras_transformer.pipelines.translator import Translator
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
-from keras_transformer.text_to_text import TextToText
-from keras_transformer.translation import translate
-from keras_transformer.translator import Translator
 
 PIECES = ["a", "##b", "é", "##é", "猫", "##猫", "😀", "##😀", "c"]  # of one to four bytes
 TEXTS = ["a c", "", "é猫 ab", "😀😀 猫 c", "c", "  ", "abbb a é é é 猫", "c " * 60]

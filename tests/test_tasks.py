@@ -252,7 +252,7 @@ def test_fine_tuning_begins_with_the_weights_of_another_run(masked, examples, tm
     assert run.tokenizer().vocabulary == before.tokenizer().vocabulary
     assert run.training_config().schedule == "linear"
     given = {weight.path: weight.numpy() for weight in before.load_model().weights}
-    from keras_transformer.tasks import make_model
+    from keras_transformer.pipelines.tasks import make_model
 
     model = make_model(run.model_config(), run.head())
     model.load_weights(run.initial_path)

@@ -16,14 +16,14 @@ from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite.convert import convert
 from keras_transformer.layers.caches import writing_slices
 from keras_transformer.models import Gpt, GptConfig
-from keras_transformer.tasks import CAUSAL_LM, Head
+from keras_transformer.pipelines.tasks import CAUSAL_LM, Head
+from keras_transformer.pipelines.text_generator import TextGenerator
 from keras_transformer.text import (
     BytePairTokenizer,
     CharacterTokenizer,
     learn_byte_pairs,
     learn_characters,
 )
-from keras_transformer.text_generator import TextGenerator
 from keras_transformer.training.run.run_directory import RunDirectory
 
 LINES = ["the cat sat on the mat", "the dog saw the cat", "on and on\n", "größe"] * 3

@@ -20,8 +20,8 @@ from keras_transformer.errors import InputError
 from keras_transformer.export import load
 from keras_transformer.export.encoder_bundle import IdsFile
 from keras_transformer.export.tflite.convert import custom_ops_of
-from keras_transformer.tasks import Head
-from keras_transformer.token_labels import TokenLabeller
+from keras_transformer.pipelines.tasks import Head
+from keras_transformer.pipelines.token_labeller import TokenLabeller
 from keras_transformer.training.run.importing import import_checkpoint
 
 PIECE = {piece: i for i, piece in enumerate(PIECES)}

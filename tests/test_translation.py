@@ -1,16 +1,16 @@
-"""Tests of keras_transformer.translation, with a stand-in for what translates."""
+"""Tests of keras_transformer.artefacts.bulk, with a stand-in for what translates."""
 
 import numpy as np
 import pytest
 
-from keras_transformer.text_to_text import Alignment, decode
-from keras_transformer.translation import (
+from keras_transformer.artefacts.bulk import (
     batches_of_tokens,
     measure,
     score_lines,
     translate,
     translate_lines,
 )
+from keras_transformer.artefacts.text_to_text import Alignment, decode
 
 LIMIT = 9  # tokens that the stand-in takes, the end token included
 

@@ -8,20 +8,20 @@ import pytest
 from fixtures_servables import PIECES, SIZES
 
 from keras_transformer import models
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.errors import InputError
-from keras_transformer.fill_mask import MaskFiller
-from keras_transformer.generation_options import GenerationOptions
-from keras_transformer.image_classifier import ImageClassifier
 from keras_transformer.models.heads import EncoderHead
 from keras_transformer.models.model import ConfiguredModel
-from keras_transformer.question_answering import PassageReader
-from keras_transformer.servable import Servable
-from keras_transformer.tasks import Head, make_servable
+from keras_transformer.pipelines.image_classifier import ImageClassifier
+from keras_transformer.pipelines.mask_filler import MaskFiller
+from keras_transformer.pipelines.passage_reader import PassageReader
+from keras_transformer.pipelines.servable import Servable
+from keras_transformer.pipelines.tasks import Head, make_servable
+from keras_transformer.pipelines.text_encoder import SentenceEmbedder, TextClassifier, TextEncoder
+from keras_transformer.pipelines.text_generator import TextGenerator
+from keras_transformer.pipelines.token_labeller import TokenLabeller
+from keras_transformer.pipelines.translator import Translator
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.text_encoders import SentenceEmbedder, TextClassifier, TextEncoder
-from keras_transformer.text_generator import TextGenerator
-from keras_transformer.token_labels import TokenLabeller
-from keras_transformer.translator import Translator
 
 V = len(PIECES)
 CLASSES = [getattr(models, name) for name in models.__all__]

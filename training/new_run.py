@@ -13,7 +13,7 @@ from keras_transformer.models.config import StackConfig, TransformerConfig
 from keras_transformer.models.families import find_preset
 from keras_transformer.models.gpt import GptConfig
 from keras_transformer.models.vision_transformer import VisionTransformerConfig
-from keras_transformer.tasks import (
+from keras_transformer.pipelines.tasks import (
     CLASSIFICATION,
     TRANSLATION,
     WITHOUT_TEXT,

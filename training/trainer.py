@@ -11,7 +11,7 @@ from rich.console import Console
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.config import TransformerConfig
-from keras_transformer.tasks import make_model
+from keras_transformer.pipelines.tasks import make_model
 from keras_transformer.training.callbacks import (
     Checkpoint,
     Profile,

@@ -1,6 +1,7 @@
 """Decoding: searches over a step function, and generation with a model."""
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.decoding.beam import BeamSearch, length_penalty
 from keras_transformer.decoding.generate import (
     align,
@@ -13,7 +14,6 @@ from keras_transformer.decoding.generate import (
 )
 from keras_transformer.decoding.sampling import filtered_distribution
 from keras_transformer.decoding.search import Search
-from keras_transformer.generation_options import GenerationOptions
 
 __all__ = [
     "BeamSearch",

@@ -7,11 +7,11 @@ the place of the source: it is read once, and every hypothesis of it shares what
 import numpy as np
 from keras import ops
 
+from keras_transformer.artefacts.generation_options import GREEDY
 from keras_transformer.decoding.loops import compiled
 from keras_transformer.decoding.sampling import row_seeds
 from keras_transformer.decoding.search import Search, power_of_two
 from keras_transformer.errors import InputError
-from keras_transformer.generation_options import GREEDY
 from keras_transformer.layers import padding_mask
 from keras_transformer.models.attention_maps import attention_maps
 

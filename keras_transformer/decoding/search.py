@@ -11,6 +11,7 @@ V vocabulary.
 
 from keras import ops, tree
 
+from keras_transformer.artefacts.generation_options import GREEDY
 from keras_transformer.decoding.beam import BeamSearch
 from keras_transformer.decoding.independent import Independent, take_likeliest
 from keras_transformer.decoding.loops import (
@@ -20,7 +21,6 @@ from keras_transformer.decoding.loops import (
 )
 from keras_transformer.decoding.rules import Rules
 from keras_transformer.decoding.sampling import Sampler
-from keras_transformer.generation_options import GREEDY
 
 ROOM = 16  # positions that caches grow by
 COMPILED_ROOM = 32  # the same under XLA, where every size is compiled

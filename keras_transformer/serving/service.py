@@ -13,7 +13,7 @@ from keras_transformer._quiet import quiet_stderr
 with quiet_stderr():
     import tensorflow as tf
 
-from keras_transformer.artefact import as_arrays
+from keras_transformer.artefacts.artefact import as_arrays
 from keras_transformer.serving.batching import Batcher
 from keras_transformer.serving.errors import RequestError
 from keras_transformer.serving.log import log

@@ -5,7 +5,7 @@ import binascii
 
 import numpy as np
 
-from keras_transformer.artefact import PICTURE, Spec, check_arrays, decode, names_of
+from keras_transformer.artefacts.artefact import PICTURE, Spec, check_arrays, decode, names_of
 from keras_transformer.errors import InputError
 from keras_transformer.serving.errors import RequestError
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_transformer.artefact import PICTURE, SMALLEST_PICTURE, Artefact, Spec
+from keras_transformer.artefacts.artefact import PICTURE, SMALLEST_PICTURE, Artefact, Spec
 from keras_transformer.errors import InputError
 from keras_transformer.export.runtime import load, saved_model_versions
 from keras_transformer.serving.errors import RequestError

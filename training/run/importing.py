@@ -15,7 +15,7 @@ from keras_transformer.models.hugging_face.preprocessor import read_preprocessor
 from keras_transformer.models.hugging_face.scores import reads_pairs, scores_of
 from keras_transformer.models.hugging_face.sentence_transformers import read_max_length
 from keras_transformer.models.vision_transformer import VisionTransformer
-from keras_transformer.tasks import (
+from keras_transformer.pipelines.tasks import (
     CAUSAL_LM,
     CLASSIFICATION,
     EMBEDDING,

@@ -21,8 +21,8 @@ from typing import Any
 from keras_transformer.errors import InputError
 from keras_transformer.models.config import StackConfig
 from keras_transformer.models.families import config_from_dict
-from keras_transformer.servable import Servable
-from keras_transformer.tasks import WITHOUT_TEXT, Head, make_model, make_servable
+from keras_transformer.pipelines.servable import Servable
+from keras_transformer.pipelines.tasks import WITHOUT_TEXT, Head, make_model, make_servable
 from keras_transformer.text import load_tokenizer, save_tokenizer
 from keras_transformer.text.storage import Tokenizer
 from keras_transformer.training.config import TrainingConfig

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_transformer.tasks import make_servable
+from keras_transformer.pipelines.tasks import make_servable
 from keras_transformer.training.data.records import check_labels, count_labels, label_set
 from keras_transformer.training.tasks.language_modelling import encoder_inputs
 from keras_transformer.training.tasks.task import SAMPLES_SHOWN, Task

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_transformer.images import decode_images, prepare_pixels
+from keras_transformer.pipelines.images import decode_images, prepare_pixels
 from keras_transformer.training.data.records import ImageFolder
 from keras_transformer.training.tasks.classification import LabelTask
 from keras_transformer.training.tasks.task import describe_labels

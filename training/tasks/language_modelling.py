@@ -5,10 +5,11 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from keras_transformer.artefacts.bulk import translate
 from keras_transformer.errors import InputError
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.gpt import GptConfig
-from keras_transformer.text_generator import TextGenerator
+from keras_transformer.pipelines.text_generator import TextGenerator
 from keras_transformer.training.data.batching import ALONE
 from keras_transformer.training.data.corpora import find_files
 from keras_transformer.training.data.noise import mask_tokens
@@ -18,7 +19,6 @@ from keras_transformer.training.data.token_stream import TokenStream, all_window
 from keras_transformer.training.framing import frame
 from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, Task
-from keras_transformer.translation import translate
 
 PROMPT = 30  # characters of a sample that the model goes on from
 

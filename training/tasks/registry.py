@@ -1,7 +1,7 @@
 """How each task is trained, by its name."""
 
 from keras_transformer.errors import InputError
-from keras_transformer.tasks import (
+from keras_transformer.pipelines.tasks import (
     CAUSAL_LM,
     CLASSIFICATION,
     IMAGE_CLASSIFICATION,

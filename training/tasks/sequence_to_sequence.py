@@ -3,9 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_transformer.artefacts.bulk import translate
 from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig, attention_maps
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
+from keras_transformer.pipelines.translator import Translator, append_end
 from keras_transformer.training.data.batching import ALONE
 from keras_transformer.training.data.corpora import ParallelFiles
 from keras_transformer.training.data.corpus_size import CorpusSize, measured
@@ -14,8 +16,6 @@ from keras_transformer.training.data.records import Pairs
 from keras_transformer.training.framing import frame
 from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, Task
-from keras_transformer.translation import translate
-from keras_transformer.translator import Translator, append_end
 
 
 class SequenceToSequence(Task):

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_transformer.models.config import StackConfig
-from keras_transformer.tasks import Head
+from keras_transformer.pipelines.tasks import Head
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data.batching import ALONE, Batching, Worker
 from keras_transformer.training.data.corpus_size import fingerprint

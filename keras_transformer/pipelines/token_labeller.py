@@ -10,7 +10,8 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 import tensorflow as tf
 
 from keras_transformer.models.heads import TokenClassifier
-from keras_transformer.servable import check_labels, likeliest
+from keras_transformer.pipelines.servable import check_labels, likeliest
+from keras_transformer.pipelines.text_encoder import TextEncoder
 from keras_transformer.text.word_pieces import (
     WORD_OPS,
     check_words,
@@ -18,7 +19,6 @@ from keras_transformer.text.word_pieces import (
     word_pieces,
     word_strings,
 )
-from keras_transformer.text_encoders import TextEncoder
 
 
 class TokenLabeller(TextEncoder):

@@ -13,8 +13,6 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 # isort: split
 
 from keras_transformer.errors import InputError
-from keras_transformer.fill_mask import MaskFiller
-from keras_transformer.image_classifier import ImageClassifier
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.config import StackConfig, TransformerConfig
 from keras_transformer.models.families import FAMILIES
@@ -27,12 +25,14 @@ from keras_transformer.models.heads import (
     TokenClassifier,
 )
 from keras_transformer.models.vision_transformer import VisionTransformerConfig
-from keras_transformer.question_answering import PassageReader
-from keras_transformer.servable import Servable
-from keras_transformer.text_encoders import SentenceEmbedder, TextClassifier
-from keras_transformer.text_generator import TextGenerator
-from keras_transformer.token_labels import TokenLabeller
-from keras_transformer.translator import Translator
+from keras_transformer.pipelines.image_classifier import ImageClassifier
+from keras_transformer.pipelines.mask_filler import MaskFiller
+from keras_transformer.pipelines.passage_reader import PassageReader
+from keras_transformer.pipelines.servable import Servable
+from keras_transformer.pipelines.text_encoder import SentenceEmbedder, TextClassifier
+from keras_transformer.pipelines.text_generator import TextGenerator
+from keras_transformer.pipelines.token_labeller import TokenLabeller
+from keras_transformer.pipelines.translator import Translator
 
 TRANSLATION, SUMMARISATION, CAUSAL_LM = "translation", "summarisation", "causal-lm"
 MASKED_LM, CLASSIFICATION, EMBEDDING = "masked-lm", "classification", "embedding"

@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from keras_transformer.artefact import Artefact
+from keras_transformer.artefacts.artefact import Artefact
 
 LINES_AT_ONCE = 2048
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from keras_transformer.artefact import Artefact, decode
+from keras_transformer.artefacts.artefact import Artefact, decode
 from keras_transformer.errors import InputError
 
 # Only one of the pairs is there: `stream` if the options follow one hypothesis, otherwise `draft`,

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from keras_transformer.decoding.generate import join_rows
 from keras_transformer.models.gpt import Gpt
-from keras_transformer.servable import count_tokens
-from keras_transformer.translator import Translator
+from keras_transformer.pipelines.servable import count_tokens
+from keras_transformer.pipelines.translator import Translator
 
 
 class TextGenerator(Translator):

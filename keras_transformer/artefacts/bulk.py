@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from keras_transformer.text_to_text import TextToText
+from keras_transformer.artefacts.text_to_text import TextToText
 
 LINES_AT_ONCE = 8192
 BATCH_TOKENS = 1024

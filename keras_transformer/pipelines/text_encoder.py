@@ -17,7 +17,7 @@ from keras_transformer.arguments import check_model, check_tokenizer
 from keras_transformer.errors import InputError
 from keras_transformer.layers.packing import packing_tokens
 from keras_transformer.models.heads import EncoderHead, SentenceEncoder, SequenceClassifier
-from keras_transformer.servable import (
+from keras_transformer.pipelines.servable import (
     PROOF_BATCH,
     SAVED_MODEL,
     Proof,
@@ -28,8 +28,8 @@ from keras_transformer.servable import (
     likeliest,
     strings,
 )
+from keras_transformer.pipelines.text_pairs import join_pairs
 from keras_transformer.text.prefix import PREFIX_OPS, prefixed
-from keras_transformer.text_pairs import join_pairs
 
 SOFTMAX, SIGMOID, NUMBERS = "softmax", "sigmoid", "none"
 # What logits become, by name.

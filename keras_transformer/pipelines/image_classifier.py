@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from keras_transformer.arguments import check_model
 from keras_transformer.errors import InputError
-from keras_transformer.images import MEAN, STD, decode_images, prepare_pixels
 from keras_transformer.models.vision_transformer import VisionTransformer
-from keras_transformer.servable import (
+from keras_transformer.pipelines.images import MEAN, STD, decode_images, prepare_pixels
+from keras_transformer.pipelines.servable import (
     PROOF_BATCH,
     SAVED_MODEL,
     LiteFile,

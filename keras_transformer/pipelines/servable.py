@@ -17,7 +17,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 
 import tensorflow as tf
 
-from keras_transformer.artefact import (
+from keras_transformer.artefacts.artefact import (
     Artefact,
     as_arrays,
     batched_inputs,

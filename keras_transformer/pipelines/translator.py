@@ -16,6 +16,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 import tensorflow as tf
 
 from keras_transformer.arguments import check_model, check_tokenizer
+from keras_transformer.artefacts.text_to_text import NO_ID, TextToText
 from keras_transformer.decoding import (
     GenerationOptions,
     align,
@@ -28,10 +29,9 @@ from keras_transformer.decoding import (
 from keras_transformer.models import Transformer
 from keras_transformer.models.config import END_ID, PADDING_ID
 from keras_transformer.models.model import ConfiguredModel
-from keras_transformer.servable import Servable, count_tokens, cut_and_end, strings
-from keras_transformer.streaming import Stream
+from keras_transformer.pipelines.servable import Servable, count_tokens, cut_and_end, strings
+from keras_transformer.pipelines.streaming import Stream
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.text_to_text import NO_ID, TextToText
 
 
 class Translator(Servable, TextToText):

@@ -1,0 +1,1 @@
+"""Tokeniser, model and search in one graph: a file a task."""
