@@ -8,7 +8,7 @@ import sys
 import pytest
 from fixtures_run import everything, exported, make_run, trained, write_text
 
-from keras_transformer import cli
+from keras_transformer.cli import app as cli
 
 __all__ = ["exported", "trained"]
 

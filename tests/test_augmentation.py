@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.data.augmentation; tests/test_data.py has those in batches."""
+"""Tests of training.data.augmentation; tests/test_data.py has those in batches."""
 
 import numpy as np
 import pytest

@@ -248,7 +248,7 @@ def test_serving(served, tmp_path, capsys):
 
 
 def test_serving_trains_a_model_of_its_own(served, monkeypatch, tmp_path):
-    from keras_transformer import demo
+    from keras_transformer.cli import demo
     from keras_transformer.export import bundle
     from keras_transformer.export.quality import validation_of
 

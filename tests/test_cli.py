@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.cli and keras_transformer.doctor.
+"""Tests of keras_transformer.cli.app and keras_transformer.cli.doctor.
 
 The commands that train are tested in test_cli_training.py, those that use what was trained in
 test_cli_generation.py.
@@ -19,7 +19,9 @@ from fixtures_cli import assert_refused, bad, call, exported, here, original, tr
 from fixtures_run import quiet
 from rich.console import Console
 
-from keras_transformer import DISTRIBUTION, __version__, cli, doctor
+from keras_transformer import DISTRIBUTION, __version__
+from keras_transformer.cli import app as cli
+from keras_transformer.cli import doctor
 from keras_transformer.text import SPECIAL_TOKENS
 
 __all__ = ["bad", "call", "exported", "here", "original", "trained"]
@@ -39,7 +41,7 @@ def test_help_is_quick_and_loads_nothing_heavy():
     code = """
 import sys, time
 begin = time.perf_counter()
-from keras_transformer.cli import main
+from keras_transformer.cli.app import main
 for command in ([], *([name] for name in sys.argv[1].split())):
     sys.argv = ["keras-transformer", *command, "--help"]
     try:

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from keras_transformer.cli_explain import MEASURES, Topic, explain
+from keras_transformer.cli.explain import MEASURES, Topic, explain
 
 app = typer.Typer()
 app.command()(explain)
@@ -96,6 +96,6 @@ def test_every_topic_is_measured_and_others_are_refused():
 
 
 def test_nothing_heavy_is_loaded_before_it_is_asked_for():
-    code = "import sys, keras_transformer.cli_explain; print(*sys.modules)"
+    code = "import sys, keras_transformer.cli.explain; print(*sys.modules)"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"tensorflow", "keras", "numpy"} & set(child.stdout.split())

@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.cli_generation: the commands that use a trained model."""
+"""Tests of keras_transformer.cli.translate: the commands that use a trained model."""
 
 import dataclasses
 import functools

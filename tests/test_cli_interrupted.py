@@ -1,4 +1,4 @@
-"""Tests of cli_training: what ends a training early, and how it goes on."""
+"""Tests of cli.train: what ends a training early, and how it goes on."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from fixtures_cli import SMALL, TEXT, call, exported, here, texts, trained
 from fixtures_run import free_ports
 
-from keras_transformer import cli_training
+from keras_transformer.cli import train as cli_training
 
 __all__ = ["call", "exported", "here", "texts", "trained"]
 

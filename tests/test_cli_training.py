@@ -1,4 +1,4 @@
-"""Tests of cli_training and cli_training_tools: train, average, tune, memory, data-service."""
+"""Tests of cli.train and cli.training_tools: train, average, tune, memory, data-service."""
 
 import json
 import os

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from keras_transformer.cli_text import tokenizers
+from keras_transformer.cli.tokenizers import tokenizers
 from keras_transformer.errors import InputError
 from keras_transformer.text import compare_tokenizers, learn_vocabulary
 from keras_transformer.text.comparison import _by_likelihood

@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.training.data.parallel_text with many files, mixtures and several workers."""
+"""Tests of training.data.parallel_text with many files, mixtures and several workers."""
 
 import functools
 import itertools

@@ -1,4 +1,4 @@
-"""Tests of keras_transformer.demo, cut down to seconds."""
+"""Tests of keras_transformer.cli.demo, cut down to seconds."""
 
 import functools
 import io
@@ -9,7 +9,7 @@ import pytest
 from fixtures_run import quiet
 from rich.console import Console
 
-from keras_transformer import demo
+from keras_transformer.cli import demo
 from keras_transformer.errors import InputError
 from keras_transformer.export import bundle, parity, runtime
 from keras_transformer.pipelines.translator import Translator

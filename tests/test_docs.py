@@ -60,7 +60,7 @@ def test_the_keras_script_in_the_readme_runs(tmp_path, monkeypatch, capsys):
 def test_commands_in_the_readme_name_options_that_exist():
     from typer.testing import CliRunner
 
-    from keras_transformer.cli import app
+    from keras_transformer.cli.app import app
 
     text = README.replace("\\\n", " ")
     commands = re.findall(r"keras-transformer (train|export|translate|evaluate)( --[^`\n]*)", text)

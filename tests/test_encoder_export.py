@@ -12,7 +12,7 @@ from fixtures_encoders import LABELS, TEXTS, classifier_run, embedder_run, publi
 from fixtures_run import quiet
 from typer.testing import CliRunner
 
-from keras_transformer.cli import app
+from keras_transformer.cli.app import app
 from keras_transformer.errors import InputError
 from keras_transformer.export import encoder_bundle, export_run, load
 from keras_transformer.export.tflite.convert import ops_of

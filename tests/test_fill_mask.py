@@ -11,7 +11,7 @@ import pytest
 from fixtures_encoders import PIECES, assert_same, exported_files, published, texts_of
 from typer.testing import CliRunner
 
-from keras_transformer.cli import app
+from keras_transformer.cli.app import app
 from keras_transformer.errors import InputError
 from keras_transformer.export import load, runtime
 from keras_transformer.export.encoder_bundle import IdsFile

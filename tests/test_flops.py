@@ -10,7 +10,7 @@ import tensorflow as tf
 from fixtures_cli import call
 
 import keras_transformer as kt
-from keras_transformer.cli_flops import in_words
+from keras_transformer.cli.costs import in_words
 from keras_transformer.layers import EncoderBlock, FeedForward, MultiHeadAttention
 from keras_transformer.models import Transformer, TransformerConfig, flops
 from keras_transformer.models.flops import MultiplyAdds

@@ -9,7 +9,7 @@ import tensorflow as tf
 from fixtures_encoders import CHECKPOINTS, LABELS, assert_same, exported_files
 from typer.testing import CliRunner
 
-from keras_transformer.cli import app
+from keras_transformer.cli.app import app
 from keras_transformer.errors import InputError
 from keras_transformer.export.tflite.convert import custom_ops_of
 from keras_transformer.models import VisionTransformer, VisionTransformerConfig

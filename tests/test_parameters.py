@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from keras_transformer.cli_params import params
+from keras_transformer.cli.params import params
 from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig
 from keras_transformer.models.families import FAMILIES, find_preset

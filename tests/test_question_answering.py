@@ -10,7 +10,7 @@ import tensorflow as tf
 from fixtures_encoders import PIECES, assert_same, exported_files, published
 from typer.testing import CliRunner
 
-from keras_transformer.cli import app
+from keras_transformer.cli.app import app
 from keras_transformer.errors import InputError
 from keras_transformer.export import runtime
 from keras_transformer.export.encoder_bundle import IdsFile

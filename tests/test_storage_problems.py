@@ -15,8 +15,8 @@ import tensorflow as tf
 from fixtures_cli import SMALL, TEXT, call, exported, here, texts, trained
 from fixtures_servables import servable
 
-from keras_transformer import cli
-from keras_transformer.cli_columns import as_cell, as_line
+from keras_transformer.cli import app as cli
+from keras_transformer.cli.columns import as_cell, as_line
 from keras_transformer.errors import InputError
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.pipelines.text_encoder import TextClassifier

@@ -11,7 +11,7 @@ from fixtures_run import differences, everything, quiet
 from fixtures_tasks import TRAINING, examples, make_task_run, write_pictures
 from typer.testing import CliRunner
 
-from keras_transformer.cli import app
+from keras_transformer.cli.app import app
 from keras_transformer.errors import InputError
 from keras_transformer.export import load
 from keras_transformer.training.evaluation.of_examples import (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from keras_transformer.cli import app
+from keras_transformer.cli.app import app
 from keras_transformer.decoding import GenerationOptions, generate
 from keras_transformer.errors import InputError
 from keras_transformer.export import runtime

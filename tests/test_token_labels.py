@@ -15,7 +15,7 @@ from fixtures_encoders import (
 )
 from typer.testing import CliRunner
 
-from keras_transformer.cli import app
+from keras_transformer.cli.app import app
 from keras_transformer.errors import InputError
 from keras_transformer.export import load
 from keras_transformer.export.encoder_bundle import IdsFile

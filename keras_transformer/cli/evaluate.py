@@ -8,16 +8,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from keras_transformer.cli_checks import check_files_exist, check_model_exists
-from keras_transformer.cli_columns import as_cell
-from keras_transformer.cli_generation import (
+from keras_transformer.cli.checks import check_files_exist, check_model_exists
+from keras_transformer.cli.columns import as_cell
+from keras_transformer.cli.recipe_option import Recipe
+from keras_transformer.cli.translate import (
     BatchTokens,
     JitCompile,
     Model,
     progress,
     with_generation_options,
 )
-from keras_transformer.cli_recipes import Recipe
 from keras_transformer.errors import InputError
 
 

@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from keras_transformer.cli_checks import check_file_free, check_files_exist, check_model_exists
-from keras_transformer.cli_columns import as_cell
-from keras_transformer.cli_generation import Model, output_file, progress, warn_of_cut
+from keras_transformer.cli.checks import check_file_free, check_files_exist, check_model_exists
+from keras_transformer.cli.columns import as_cell
+from keras_transformer.cli.translate import Model, output_file, progress, warn_of_cut
 from keras_transformer.errors import InputError
 
 # Of `classify` alone, as only there pictures may be meant.

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from keras_transformer.cli_columns import as_cell
-from keras_transformer.cli_encoders import Batch, Input, Output, read_all
-from keras_transformer.cli_generation import Model
+from keras_transformer.cli.columns import as_cell
+from keras_transformer.cli.read import Batch, Input, Output, read_all
+from keras_transformer.cli.translate import Model
 from keras_transformer.errors import InputError
 
 MASKS = ("[MASK]", "<mask>")  # as they are usually written

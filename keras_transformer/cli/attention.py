@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from keras_transformer.cli_checks import check_file_free
+from keras_transformer.cli.checks import check_file_free
 from keras_transformer.errors import InputError
 
 

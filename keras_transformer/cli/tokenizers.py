@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from keras_transformer.cli_checks import check_files_exist
+from keras_transformer.cli.checks import check_files_exist
 from keras_transformer.errors import InputError
 
 WIDTH = 512  # of the embeddings

@@ -14,9 +14,9 @@ import typer
 from rich.console import Console
 
 from keras_transformer.artefacts.generation_options import GenerationOptions
-from keras_transformer.cli_checks import check_file_free, check_files_exist, check_model_exists
-from keras_transformer.cli_columns import as_cell, as_line
-from keras_transformer.cli_recipes import Recipe
+from keras_transformer.cli.checks import check_file_free, check_files_exist, check_model_exists
+from keras_transformer.cli.columns import as_cell, as_line
+from keras_transformer.cli.recipe_option import Recipe
 from keras_transformer.errors import InputError
 
 Model = Annotated[Path, typer.Option(help="A run folder, a SavedModel folder or a .tflite file.")]

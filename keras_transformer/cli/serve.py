@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from keras_transformer.cli_checks import check_model_exists
-from keras_transformer.cli_generation import JitCompile, Model, with_generation_options
+from keras_transformer.cli.checks import check_model_exists
+from keras_transformer.cli.translate import JitCompile, Model, with_generation_options
 from keras_transformer.errors import InputError
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from keras_transformer.cli_checks import check_files_exist
-from keras_transformer.cli_training import Optimizer, Precision
+from keras_transformer.cli.checks import check_files_exist
+from keras_transformer.cli.train import Optimizer, Precision
 
 
 def average(

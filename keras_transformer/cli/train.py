@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from keras_transformer.cli_checks import check_files_exist
-from keras_transformer.cli_recipes import Recipe
+from keras_transformer.cli.checks import check_files_exist
+from keras_transformer.cli.recipe_option import Recipe
 from keras_transformer.errors import InputError
 
 RESTARTS = "KERAS_TRANSFORMER_RESTARTS"

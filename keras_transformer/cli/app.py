@@ -14,20 +14,20 @@ import typer
 from rich.console import Console
 
 from keras_transformer import __version__
-from keras_transformer.cli_attention import attention
-from keras_transformer.cli_checks import check_file_free, check_files_exist
-from keras_transformer.cli_encoders import classify, embed, import_
-from keras_transformer.cli_evaluation import evaluate
-from keras_transformer.cli_explain import explain
-from keras_transformer.cli_flops import flops
-from keras_transformer.cli_generation import export, score, translate
-from keras_transformer.cli_language_models import generate
-from keras_transformer.cli_params import params
-from keras_transformer.cli_serving import serve
-from keras_transformer.cli_text import tokenizers
-from keras_transformer.cli_training import train
-from keras_transformer.cli_training_tools import average, data_service, memory, tune
-from keras_transformer.cli_words import answer, fill_mask, tag
+from keras_transformer.cli.attention import attention
+from keras_transformer.cli.checks import check_file_free, check_files_exist
+from keras_transformer.cli.costs import flops
+from keras_transformer.cli.evaluate import evaluate
+from keras_transformer.cli.explain import explain
+from keras_transformer.cli.generate import generate
+from keras_transformer.cli.params import params
+from keras_transformer.cli.read import classify, embed, import_
+from keras_transformer.cli.serve import serve
+from keras_transformer.cli.tokenizers import tokenizers
+from keras_transformer.cli.train import train
+from keras_transformer.cli.training_tools import average, data_service, memory, tune
+from keras_transformer.cli.translate import export, score, translate
+from keras_transformer.cli.words import answer, fill_mask, tag
 from keras_transformer.errors import InputError
 
 app = typer.Typer(
@@ -152,7 +152,7 @@ def demo(
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier demo.")] = False,
 ) -> None:
     """Train, evaluate and export a small model on text that this package generates."""
-    from keras_transformer.demo import run_demo
+    from keras_transformer.cli.demo import run_demo
 
     run_demo(output, overwrite, Console(highlight=False, soft_wrap=True))
 
@@ -160,7 +160,7 @@ def demo(
 @app.command()
 def doctor() -> None:
     """Show versions and devices, what is missing, and how to get it."""
-    from keras_transformer.doctor import report
+    from keras_transformer.cli.doctor import report
 
     raise typer.Exit(report(Console(highlight=False, soft_wrap=True)))
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from keras_transformer.cli_checks import check_file_free, check_files_exist, check_model_exists
-from keras_transformer.cli_generation import (
+from keras_transformer.cli.checks import check_file_free, check_files_exist, check_model_exists
+from keras_transformer.cli.translate import (
     BatchTokens,
     JitCompile,
     Model,
