@@ -311,7 +311,7 @@ def _own_processor_seconds():
 
 def publish_copy(base, version="1"):
     """Publish a copy of a version as the next one, whole as soon as it is there."""
-    from keras_transformer.export.tf_serving import publish
+    from keras_transformer.export.folder import publish
 
     with tempfile.TemporaryDirectory(dir=base.parent) as scratch:
         new = Path(scratch) / "new"

@@ -1,42 +1,41 @@
 """Exporting a run: every artefact proven, its quality measured, and then put in place."""
 
-import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
+from keras_transformer.artefacts.artefact import SAVED_MODEL
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
 from keras_transformer.export import parity, tf_serving
+from keras_transformer.export.folder import (
+    CARD,
+    EXTRA,
+    GENERATION,
+    PRECISIONS,
+    check_free,
+    is_text,
+    prune,
+    put_in_place,
+    write_tokenizer,
+    writing_export,
+)
 from keras_transformer.export.model_card import model_card
 from keras_transformer.export.quality import measure, validation_of
-from keras_transformer.export.runtime import CARD, EXTRA, PIECES
 from keras_transformer.export.saved_model import export_saved_model
-from keras_transformer.export.tflite.convert import PRECISIONS, TF_TEXT_OPS, convert
-from keras_transformer.export.tflite.metadata import add_metadata
-from keras_transformer.layers.caches import writing_slices
-from keras_transformer.pipelines.servable import SAVED_MODEL
+from keras_transformer.export.tflite.write import write_tflite
 from keras_transformer.pipelines.tasks import WRITE, make_servable
-from keras_transformer.text import save_tokenizer
 from keras_transformer.training.files import (
-    naming_problems,
-    replacing,
-    scratch_folder,
     write_json,
 )
-from keras_transformer.training.run.locks import locked
 from keras_transformer.training.run.run_directory import RunDirectory
 
-VOCABULARY = "vocab.txt"
-GENERATION = "generation.json"
 VALIDATION_LINES = 200
 MAX_QUALITY_LOSS = 1.0
-KINDS = ("", "ids")  # of `.tflite` files, by their names; see `Servable.lite_files`
 
 
 def export_run(
@@ -144,108 +143,12 @@ def export_run(
         for file, text in tf_serving.configuration(name, jit_compile).items():
             (scratch / file).write_text(text, "utf-8")
         version = put_in_place(scratch, output, lite)
-    removed = tf_serving.prune(output / SAVED_MODEL, keep)
+    removed = prune(output / SAVED_MODEL, keep)
     _report(console, output, version, measured, validation, removed)
     return {
         "savedmodel": output / SAVED_MODEL,
         **{key: output / path.name for key, path in lite.items()},
     }
-
-
-def check_free(output: Path) -> None:
-    """Make sure that an export may be written to `output`.
-
-    Raises:
-        InputError: If something is there that is no export.
-    """
-    if output.is_file():
-        raise InputError(f"{output} is a file; give the name of a folder.")
-    if not output.exists() or not any(output.iterdir()) or (output / SAVED_MODEL).is_dir():
-        return
-    raise InputError(f"{output} exists and is not an export; choose another output folder.")
-
-
-@contextlib.contextmanager
-def writing_export(output: Path) -> Iterator[Path]:
-    """Give a folder beside an export's to prepare it in, while nobody else writes the export.
-
-    Raises:
-        InputError: If another process exports into the folder, or the disk is full.
-    """
-    with (
-        locked(output, "exporting"),
-        naming_problems(output),
-        scratch_folder(output.parent) as scratch,
-    ):
-        yield scratch
-
-
-def write_tflite(servable, folder, name, precisions, status, inside) -> dict[str, Path]:
-    """Write every `.tflite` file of a servable into a folder.
-
-    Args:
-        servable: What is exported.
-        folder: Where to write, and where the files are that go inside.
-        name: Name of the model.
-        precisions: Some of `PRECISIONS`.
-        status: Is told what is being done.
-        inside: Names of text files of the folder that are put into each `.tflite`.
-
-    Returns:
-        The paths by name.
-    """
-    files = {file: (folder / file).read_text("utf-8") for file in inside}
-    paths = {}
-    for kind, file in servable.lite_files.items():
-        signatures, ops = file.signatures, file.custom_ops
-        if ops:
-            ops |= TF_TEXT_OPS
-        status.update("Writing a SavedModel to convert")
-        graph = folder / "to-convert"
-        with writing_slices():
-            export_saved_model(servable, graph, signatures)
-        for precision in precisions:
-            path = folder / _lite_name(kind, precision)
-            status.update(f"Converting to {path.name}")
-            content = convert(graph, signatures, ops, precision)
-            description = f"From {file.takes}, {precision}"
-            told = servable.tensors
-            path.write_bytes(add_metadata(content, name, description, files, told))
-            paths[path.name.removeprefix("model.").replace(".", "_")] = path
-        shutil.rmtree(graph)
-    return paths
-
-
-def put_in_place(scratch: Path, output: Path, lite: dict[str, Path]) -> Path:
-    """Move what was written to where it belongs, and remove `.tflite` files that are no more.
-
-    Args:
-        scratch: The folder with `savedmodel` and files.
-        output: The folder of the export.
-        lite: The `.tflite` files that were written.
-
-    Returns:
-        The folder of the SavedModel's version.
-    """
-    version = tf_serving.publish(scratch / SAVED_MODEL, output / SAVED_MODEL)
-    for path in sorted(p for p in scratch.iterdir() if p.is_file()):
-        with replacing(output / path.name) as new:
-            shutil.move(path, new)
-    for file in {_lite_name(*one) for one in product(KINDS, PRECISIONS)}:
-        if file not in {path.name for path in lite.values()}:
-            (output / file).unlink(missing_ok=True)  # of the version before
-    return version
-
-
-def _lite_name(kind, precision):
-    parts = "model", precision if precision != "float32" else "", kind, "tflite"
-    return ".".join(part for part in parts if part)
-
-
-def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files of a folder."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return sum(p.stat().st_size for p in files)
 
 
 def _report(console, output, version, measured, validation, removed):
@@ -266,26 +169,3 @@ def _report(console, output, version, measured, validation, removed):
     )
     if removed:
         console.print(f"Removed versions {', '.join(map(str, removed))}")
-
-
-def write_tokenizer(tokenizer, folder: Path) -> list[str]:
-    """Write the files of a tokeniser, if there is one, and return their names.
-
-    Where none of them is a list of pieces, `pieces.json` is: an alignment has to name them.
-    """
-    if tokenizer is None:
-        return []
-    before = set(folder.iterdir())
-    save_tokenizer(tokenizer, folder)
-    if not (folder / VOCABULARY).is_file():
-        write_json(folder / PIECES, tokenizer.vocabulary)
-    return sorted(path.name for path in {*folder.iterdir()} - before)
-
-
-def is_text(path: Path) -> bool:
-    """Say whether a file is UTF-8."""
-    try:
-        path.read_text("utf-8")
-        return True
-    except UnicodeDecodeError:
-        return False

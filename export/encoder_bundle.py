@@ -14,22 +14,25 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from keras_transformer.artefacts.artefact import SAVED_MODEL
 from keras_transformer.errors import InputError
 from keras_transformer.export import tf_serving
-from keras_transformer.export.bundle import (
+from keras_transformer.export.folder import (
+    CARD,
+    EXTRA,
+    PRECISIONS,
     is_text,
+    prune,
     put_in_place,
     size_of,
-    write_tflite,
     write_tokenizer,
     writing_export,
 )
 from keras_transformer.export.model_card import PACKAGES, ops_of
 from keras_transformer.export.parity import EDGE_CASES
-from keras_transformer.export.runtime import CARD, EXTRA
 from keras_transformer.export.saved_model import export_saved_model
-from keras_transformer.export.tflite.convert import PRECISIONS
-from keras_transformer.pipelines.servable import SAVED_MODEL, Proof
+from keras_transformer.export.tflite.write import write_tflite
+from keras_transformer.pipelines.servable import Proof
 from keras_transformer.training.data.spoken_english import examples
 from keras_transformer.training.files import write_json
 from keras_transformer.training.run.run_directory import RunDirectory
@@ -118,7 +121,7 @@ def export_encoder(
         for file, text in tf_serving.configuration(name).items():
             (scratch / file).write_text(text, "utf-8")
         version = put_in_place(scratch, output, lite)
-    removed = tf_serving.prune(output / SAVED_MODEL, keep)
+    removed = prune(output / SAVED_MODEL, keep)
     table = Table("file", "MB", f"{what}/s", "agreement", title=card["quality"])
     for one in measured:
         label = f"{SAVED_MODEL}/{version.name}" if one.file == SAVED_MODEL else one.file

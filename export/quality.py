@@ -14,7 +14,7 @@ from typing import Any
 from keras_transformer.artefacts.bulk import translate
 from keras_transformer.errors import InputError
 from keras_transformer.export import parity
-from keras_transformer.export.tflite.convert import PRECISIONS
+from keras_transformer.export.folder import PRECISIONS
 from keras_transformer.pipelines.tasks import CAUSAL_LM
 from keras_transformer.training.data.corpora import read_lines
 from keras_transformer.training.data.records import Pairs, Records
@@ -126,7 +126,7 @@ def measure(
         InputError: If a file in float32 does not write what the model writes, or a smaller one
             loses too much.
     """
-    from keras_transformer.export.bundle import size_of
+    from keras_transformer.export.folder import size_of
 
     texts = [*validation.sources, *parity.EDGE_CASES]
     if validation.continuations is not None:  # of what is too long only some file sees the end

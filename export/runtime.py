@@ -14,12 +14,10 @@ from keras_transformer._quiet import quiet_stderr
 from keras_transformer.artefacts.artefact import Spec, as_arrays, check_arrays, specs_of
 from keras_transformer.artefacts.text_to_text import SIGNATURES, STREAMING, TextToText
 from keras_transformer.errors import InputError
+from keras_transformer.export.folder import CARD, EXTRA, PIECES, saved_model_versions
 from keras_transformer.export.tflite.metadata import VOCABULARY, read_file
 
 THREADS = os.cpu_count() or 1
-EXTRA = "assets.extra"
-CARD = "model_card.json"
-PIECES = "pieces.json"  # the pieces of tokenisers whose files do not list them
 # What an artefact from text to text has at least.
 REQUIRED = frozenset(SIGNATURES) - {"sample", "align", "attention", *STREAMING}
 READS = frozenset({"serving_default", "tokenize"})  # what takes text has these
@@ -118,28 +116,6 @@ def check_options(path: Path, options, jit_compile: bool) -> None:
             f"{path} is no run, and the options of generation are part of an artefact's graph. "
             "Give them to `export`, or use the run that it was made from."
         )
-
-
-def name_of(path: Path) -> str:
-    """Return the name of a model: what its export was called, or else its file or folder."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return str(json.loads((path / CARD).read_text("utf-8"))["name"])
-    return path.absolute().name.removesuffix(".tflite")
-
-
-def saved_model_versions(path: Path) -> dict[int, Path]:
-    """Find the versions of a SavedModel by number.
-
-    Args:
-        path: The folder of a version, the one that holds the versions, or one that `export` wrote.
-    """
-    for folder in (path, path / "savedmodel"):
-        if (folder / "saved_model.pb").is_file():
-            return {int(folder.name) if folder.name.isdecimal() else 1: folder}
-        found = [p.parent for p in folder.glob("*/saved_model.pb") if p.parent.name.isdecimal()]
-        if found:
-            return {int(p.name): p for p in found}
-    return {}
 
 
 class SavedModel(TextToText):

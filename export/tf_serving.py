@@ -9,9 +9,6 @@ A server watches the base path and loads whatever folder with a number appears t
 is written elsewhere and appears in one move.
 """
 
-import contextlib
-import errno
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,8 +20,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 import tensorflow as tf
 
 from keras_transformer.errors import InputError
-from keras_transformer.export.runtime import EXTRA
-from keras_transformer.training.files import flush, scratch_folder
+from keras_transformer.export.folder import EXTRA
 
 WARMUP = "tf_serving_warmup_requests"
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -46,57 +42,6 @@ def check_name(name: str) -> str:
             "digits, '.', '_' and '-', beginning with a letter or digit."
         )
     return name
-
-
-def versions(base: Path) -> dict[int, Path]:
-    """Find the versions in a base path by number, oldest first, as a server does."""
-    return {number: path for number, path in sorted(_numbered(base)) if path.is_dir()}
-
-
-def _numbered(base):
-    paths = base.iterdir() if base.is_dir() else ()
-    return [(int(p.name), p) for p in paths if p.name.isascii() and p.name.isdecimal()]
-
-
-def publish(new: Path, base: Path) -> Path:
-    """Move a version into the base path under the next free number.
-
-    Args:
-        new: The folder to move, on the same file system.
-        base: The folder that the server watches.
-
-    Returns:
-        The folder of the version.
-    """
-    base.mkdir(parents=True, exist_ok=True)
-    flush(new)
-    while True:
-        version = base / str(max((number for number, _ in _numbered(base)), default=0) + 1)
-        try:
-            os.rename(new, version)
-            return version
-        except OSError as error:  # somebody else took the number
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
-
-
-def prune(base: Path, keep: int) -> list[int]:
-    """Remove all but the newest versions; each disappears in one move.
-
-    Args:
-        base: The folder that the server watches.
-        keep: How many versions stay; 0 for all.
-
-    Returns:
-        The numbers of those removed.
-    """
-    found = versions(base)
-    old = list(found)[:-keep] if keep else []
-    for number in old:
-        # Somebody else may be pruning too.
-        with scratch_folder(base.parent) as scratch, contextlib.suppress(FileNotFoundError):
-            os.rename(found[number], scratch / str(number))
-    return old
 
 
 def length_buckets(max_length: int) -> list[int]:

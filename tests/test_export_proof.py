@@ -14,7 +14,7 @@ from fixtures_run import asked_for, everything, quiet
 from keras_transformer.artefacts.bulk import Translations, translate
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
-from keras_transformer.export import bundle, parity
+from keras_transformer.export import bundle, folder, parity
 from keras_transformer.models.config import END_ID
 from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.training.evaluation.text_scores import score_texts
@@ -300,9 +300,9 @@ def test_what_is_no_export_is_never_replaced(trained, tmp_path):
 
 
 def test_an_empty_folder_and_an_export_are_free(tmp_path, exported):
-    bundle.check_free(tmp_path)
-    bundle.check_free(tmp_path / "new")
-    bundle.check_free(exported.folder)
+    folder.check_free(tmp_path)
+    folder.check_free(tmp_path / "new")
+    folder.check_free(exported.folder)
 
 
 def test_another_export_adds_a_version_and_replaces_the_rest(trained, trials, tmp_path):

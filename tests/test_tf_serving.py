@@ -15,7 +15,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from keras_transformer.errors import InputError
-from keras_transformer.export import bundle, runtime, tf_serving
+from keras_transformer.export import bundle, folder, runtime, tf_serving
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
 
 __all__ = ["exported", "ready_made", "trained", "translator", "trials"]
@@ -50,7 +50,7 @@ def test_a_version_gets_the_number_after_the_highest(tmp_path, there, expected):
     base = tmp_path / "base"
     for name in there:
         make_version(base / name, "old")
-    path = tf_serving.publish(make_version(tmp_path / "new", "new"), base)
+    path = folder.publish(make_version(tmp_path / "new", "new"), base)
     assert path == base / expected
     assert content_of(path) == "new"
     assert {p.name for p in base.iterdir()} == {*there, expected}
@@ -61,7 +61,7 @@ def test_a_version_gets_the_number_after_the_highest(tmp_path, there, expected):
 def test_a_file_takes_its_number_too(tmp_path):
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "1").write_text("mine")
-    path = tf_serving.publish(make_version(tmp_path / "new"), tmp_path / "base")
+    path = folder.publish(make_version(tmp_path / "new"), tmp_path / "base")
     assert path.name == "2"
     assert (tmp_path / "base" / "1").read_text() == "mine"
 
@@ -75,8 +75,8 @@ def test_a_number_that_somebody_took_meanwhile_is_left_to_them(tmp_path, monkeyp
             taken.append(make_version(target, "theirs"))
         rename(source, target)
 
-    monkeypatch.setattr(tf_serving.os, "rename", late)
-    path = tf_serving.publish(make_version(tmp_path / "new", "mine"), base)
+    monkeypatch.setattr(folder.os, "rename", late)
+    path = folder.publish(make_version(tmp_path / "new", "mine"), base)
     assert {p.name: content_of(p) for p in base.iterdir()} == {
         "1": "theirs",
         "2": "theirs",
@@ -92,11 +92,11 @@ def test_publishers_at_once_never_lose_a_version(tmp_path):
         together.wait()
         for i in range(10):
             new = make_version(tmp_path / f"{who}-{i}", f"{who}-{i}")
-            tf_serving.publish(new, base)
+            folder.publish(new, base)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(publish_some, range(4)))
-    found = tf_serving.versions(base)
+    found = folder.versions(base)
     assert list(found) == list(range(1, 41))
     contents = [content_of(path) for path in found.values()]
     assert set(contents) == {f"{who}-{i}" for who in range(4) for i in range(10)}
@@ -114,7 +114,7 @@ def test_only_the_newest_versions_stay(tmp_path, keep, removed, stay):
     for name in ("2", "009", "10", "backup"):
         make_version(base / name)
     (base / "11").write_text("a file")
-    assert tf_serving.prune(base, keep) == removed
+    assert folder.prune(base, keep) == removed
     assert {p.name for p in base.iterdir()} == {*(stay or ["2", "009", "10"]), "backup", "11"}
     assert list(tmp_path.iterdir()) == [base]
 
@@ -122,10 +122,10 @@ def test_only_the_newest_versions_stay(tmp_path, keep, removed, stay):
 def test_a_version_that_somebody_else_removed_is_no_error(tmp_path, monkeypatch):
     for name in "123":
         make_version(tmp_path / "base" / name)
-    found = tf_serving.versions(tmp_path / "base")
+    found = folder.versions(tmp_path / "base")
     shutil.rmtree(tmp_path / "base" / "1")
-    monkeypatch.setattr(tf_serving, "versions", lambda _: found)
-    tf_serving.prune(tmp_path / "base", 1)
+    monkeypatch.setattr(folder, "versions", lambda _: found)
+    folder.prune(tmp_path / "base", 1)
     assert [p.name for p in (tmp_path / "base").iterdir()] == ["3"]
 
 

@@ -27,9 +27,6 @@ TF_TEXT_OPS = frozenset(
 )
 
 
-PRECISIONS = ("float32", "float16", "int8")
-
-
 def convert(
     saved_model: Path,
     signatures: list[str],

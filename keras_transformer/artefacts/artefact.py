@@ -11,6 +11,8 @@ import numpy as np
 
 from keras_transformer.errors import InputError
 
+SAVED_MODEL = "savedmodel"  # the kind of file that has every signature
+
 PICTURE = "image"  # the input that takes the bytes of pictures, where others take texts
 # A GIF of one white pixel.
 SMALLEST_PICTURE = bytes.fromhex(

@@ -60,7 +60,8 @@ def serve(
         batch_size, queue_rows, request_rows, text_length, body_bytes, requests, streams, seconds
     )
     labels = dict(_label(one) for one in label or ())
-    from keras_transformer.export.runtime import check_model, check_options, name_of
+    from keras_transformer.export.folder import name_of
+    from keras_transformer.export.runtime import check_model, check_options
     from keras_transformer.export.tf_serving import check_name
     from keras_transformer.serving.server import Address
     from keras_transformer.serving.server import serve as run

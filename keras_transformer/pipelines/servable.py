@@ -27,7 +27,6 @@ from keras_transformer.artefacts.artefact import (
 from keras_transformer.errors import InputError
 from keras_transformer.models.model import ConfiguredModel
 
-SAVED_MODEL = "savedmodel"  # the kind of file that has every signature
 PROOF_BATCH = 16
 IDS = frozenset({"ids", "segment_ids"})  # inputs that are looked up in tables
 

@@ -14,12 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_transformer.arguments import check_model, check_tokenizer
+from keras_transformer.artefacts.artefact import SAVED_MODEL
 from keras_transformer.errors import InputError
 from keras_transformer.layers.packing import packing_tokens
 from keras_transformer.models.heads import EncoderHead, SentenceEncoder, SequenceClassifier
 from keras_transformer.pipelines.servable import (
     PROOF_BATCH,
-    SAVED_MODEL,
     Proof,
     Servable,
     check_labels,

@@ -16,7 +16,8 @@ import numpy as np
 
 from keras_transformer.artefacts.artefact import PICTURE, SMALLEST_PICTURE, Artefact, Spec
 from keras_transformer.errors import InputError
-from keras_transformer.export.runtime import load, saved_model_versions
+from keras_transformer.export.folder import saved_model_versions
+from keras_transformer.export.runtime import load
 from keras_transformer.serving.errors import RequestError
 from keras_transformer.serving.log import log
 
