@@ -32,9 +32,9 @@ def rows(shown, files=(), runs=7, generated=50_000):
     Returns:
         A list of `results.Row`.
     """
+    from keras_transformer.files import read_lines
     from keras_transformer.text import learn_vocabulary
     from keras_transformer.training.data import spoken_english
-    from keras_transformer.training.data.corpora import read_lines
 
     os.environ.setdefault("RAYON_NUM_THREADS", str(os.cpu_count()))
     if files:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from keras_transformer.files import read_lines
 from keras_transformer.text import learn_vocabulary
-from keras_transformer.training.data.corpora import ParallelFiles, read_lines
+from keras_transformer.training.data.corpora import ParallelFiles
 from keras_transformer.training.data.corpus_size import measure
 from keras_transformer.training.data.parallel_text import make_batches
 from keras_transformer.training.evaluation.evaluator import Evaluator

@@ -16,7 +16,7 @@ from common import plt, print_table, save
 from keras_transformer.artefacts.bulk import translate
 from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.export.runtime import load
-from keras_transformer.training.data.corpora import read_lines
+from keras_transformer.files import read_lines
 from keras_transformer.training.evaluation.text_scores import score_texts
 from keras_transformer.training.run.run_directory import RunDirectory
 

@@ -28,10 +28,10 @@ from keras_transformer.export.model_card import model_card
 from keras_transformer.export.quality import measure, validation_of
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite.write import write_tflite
-from keras_transformer.pipelines.tasks import WRITE, make_servable
-from keras_transformer.training.files import (
+from keras_transformer.files import (
     write_json,
 )
+from keras_transformer.pipelines.tasks import WRITE, make_servable
 from keras_transformer.training.run.run_directory import RunDirectory
 
 VALIDATION_LINES = 200

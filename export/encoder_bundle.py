@@ -32,9 +32,9 @@ from keras_transformer.export.model_card import PACKAGES, ops_of
 from keras_transformer.export.parity import EDGE_CASES
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite.write import write_tflite
+from keras_transformer.files import write_json
 from keras_transformer.pipelines.servable import Proof
 from keras_transformer.training.data.spoken_english import examples
-from keras_transformer.training.files import write_json
 from keras_transformer.training.run.run_directory import RunDirectory
 
 PROBES = 60  # generated sentences, for a run without samples

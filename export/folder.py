@@ -11,14 +11,14 @@ from pathlib import Path
 
 from keras_transformer.artefacts.artefact import SAVED_MODEL
 from keras_transformer.errors import InputError
-from keras_transformer.training.files import (
+from keras_transformer.files import (
     flush,
     naming_problems,
     replacing,
     scratch_folder,
     write_json,
 )
-from keras_transformer.training.run.locks import locked
+from keras_transformer.locks import locked
 
 KINDS = ("", "ids")  # of `.tflite` files, by their names; see `Servable.lite_files`
 

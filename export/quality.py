@@ -15,8 +15,8 @@ from keras_transformer.artefacts.bulk import translate
 from keras_transformer.errors import InputError
 from keras_transformer.export import parity
 from keras_transformer.export.folder import PRECISIONS
+from keras_transformer.files import read_lines
 from keras_transformer.pipelines.tasks import CAUSAL_LM
-from keras_transformer.training.data.corpora import read_lines
 from keras_transformer.training.data.records import Pairs, Records
 from keras_transformer.training.data.spoken_english import examples
 from keras_transformer.training.evaluation.text_scores import score_texts

@@ -1,11 +1,11 @@
-"""Tests of keras_transformer.training.files."""
+"""Tests of keras_transformer.files."""
 
 import json
 import os
 
 import pytest
 
-from keras_transformer.training.files import replacing, write_json
+from keras_transformer.files import replacing, write_json
 
 
 def write(path, content):

@@ -14,9 +14,9 @@ from fixtures_run import make_run, quiet, trained, write_text
 
 from keras_transformer.errors import InputError
 from keras_transformer.export import export_run
+from keras_transformer.locks import lock_path, locked
 from keras_transformer.training.data.corpora import ParallelFiles
 from keras_transformer.training.run.averaging import average_run
-from keras_transformer.training.run.locks import lock_path, locked
 from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.trainer import train
 from keras_transformer.training.tune import tune
@@ -25,7 +25,7 @@ __all__ = ["trained"]
 
 HOLDER = """
 import sys, time
-from keras_transformer.training.run.locks import locked
+from keras_transformer.locks import locked
 with locked(sys.argv[1], "training"):
     print("held", flush=True)
     time.sleep(600)

@@ -15,13 +15,13 @@ import tensorflow as tf
 from fixtures_cli import SMALL, TEXT, call, exported, here, texts, trained
 from fixtures_servables import servable
 
+from keras_transformer import files
 from keras_transformer.cli import app as cli
 from keras_transformer.cli.columns import as_cell, as_line
 from keras_transformer.errors import InputError
 from keras_transformer.export.saved_model import export_saved_model
+from keras_transformer.files import replacing, storage_problem, system_problem
 from keras_transformer.pipelines.text_encoder import TextClassifier
-from keras_transformer.training import files
-from keras_transformer.training.files import replacing, storage_problem, system_problem
 
 __all__ = ["call", "exported", "here", "texts", "trained"]
 

@@ -9,12 +9,8 @@ import pytest
 from fixtures_data import write
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.data.corpora import (
-    Mixture,
-    ParallelFiles,
-    make_corpus,
-    read_lines,
-)
+from keras_transformer.files import read_lines
+from keras_transformer.training.data.corpora import Mixture, ParallelFiles, make_corpus
 
 __all__ = ["write"]
 

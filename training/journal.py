@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_transformer.training.files import replacing
+from keras_transformer.files import replacing
 from keras_transformer.training.pictures import attention_picture
 
 SMOOTHING = 0.6  # of the smoothed loss, from one report to the next, each of many steps

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from rich.console import Console
 
 from keras_transformer.errors import InputError
+from keras_transformer.files import read_lines
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.config import StackConfig, TransformerConfig
 from keras_transformer.models.families import find_preset
@@ -22,7 +23,7 @@ from keras_transformer.pipelines.tasks import (
     make_model,
 )
 from keras_transformer.training.config import TrainingConfig, paper_peak
-from keras_transformer.training.data.corpora import Corpus, ParallelFiles, read_lines
+from keras_transformer.training.data.corpora import Corpus, ParallelFiles
 from keras_transformer.training.data.vocabulary import WORDPIECE, learn_tokenizer, read_tokenizer
 from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.tasks.registry import find_task

@@ -10,6 +10,8 @@ import tensorflow as tf
 from rich.console import Console
 
 from keras_transformer.errors import InputError
+from keras_transformer.files import remove_unfinished
+from keras_transformer.locks import locked
 from keras_transformer.models.config import TransformerConfig
 from keras_transformer.pipelines.tasks import make_model
 from keras_transformer.training.callbacks import (
@@ -29,11 +31,9 @@ from keras_transformer.training.distribution import (
     worker_index,
 )
 from keras_transformer.training.evaluation.evaluator import Evaluator
-from keras_transformer.training.files import remove_unfinished
 from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.memory import describe_memory, measured_peak
-from keras_transformer.training.run.locks import locked
 from keras_transformer.training.run.run_directory import RunDirectory, load_weights
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
 from keras_transformer.training.tasks.registry import make_task

@@ -17,14 +17,14 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_transformer.errors import InputError
+from keras_transformer.files import replacing, write_json
+from keras_transformer.locks import locked
 from keras_transformer.models import TransformerConfig
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data.corpora import ParallelFiles
 from keras_transformer.training.fields import parse_field
-from keras_transformer.training.files import replacing, write_json
 from keras_transformer.training.new_run import new_run
 from keras_transformer.training.run.checkpoints import Checkpoints
-from keras_transformer.training.run.locks import locked
 from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.trainer import train as train_run
 

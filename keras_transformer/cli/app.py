@@ -68,7 +68,7 @@ def main() -> None:
     except InputError as error:
         _fail(error)
     except Exception as error:
-        from keras_transformer.training.files import system_problem
+        from keras_transformer.files import system_problem
 
         if (problem := system_problem(error)) is None:
             raise
@@ -106,9 +106,8 @@ def vocab(
 ) -> None:
     """Learn a WordPiece vocabulary from text."""
     check_files_exist(*input)
+    from keras_transformer.files import read_lines, replacing
     from keras_transformer.text.learner import learn_vocabulary
-    from keras_transformer.training.data.corpora import read_lines
-    from keras_transformer.training.files import replacing
 
     check_file_free(output, overwrite)
     console = _console()

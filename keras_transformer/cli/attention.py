@@ -36,7 +36,7 @@ def attention(
         raise InputError(f"{output} has to end in .png or .json.")
     check_file_free(output, overwrite)
     from keras_transformer.export.runtime import load, sees
-    from keras_transformer.training.files import replacing
+    from keras_transformer.files import replacing
 
     servable = load(model)
     blocks = servable.model.config.num_layers

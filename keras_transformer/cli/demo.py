@@ -57,8 +57,9 @@ def run_demo(output: Path, overwrite: bool, console: Console) -> None:
     from keras_transformer.artefacts.bulk import translate
     from keras_transformer.export.bundle import export_run
     from keras_transformer.export.runtime import load
+    from keras_transformer.files import read_lines
     from keras_transformer.training.data import spoken_english
-    from keras_transformer.training.data.corpora import ParallelFiles, read_lines
+    from keras_transformer.training.data.corpora import ParallelFiles
     from keras_transformer.training.evaluation.text_scores import score_texts
     from keras_transformer.training.new_run import new_run
     from keras_transformer.training.trainer import train
@@ -150,6 +151,6 @@ def _command(name):
 def _first_lines(files, count):
     from itertools import islice
 
-    from keras_transformer.training.data.corpora import read_lines
+    from keras_transformer.files import read_lines
 
     return [list(islice(read_lines(path), count)) for path in (files.source, files.target)]

@@ -138,7 +138,8 @@ def _evaluate_text(
 ):
     """Compare what is written with references."""
     from keras_transformer.artefacts.bulk import translate as translate_texts
-    from keras_transformer.training.data.corpora import ParallelFiles, read_lines
+    from keras_transformer.files import read_lines
+    from keras_transformer.training.data.corpora import ParallelFiles
     from keras_transformer.training.evaluation.text_scores import score_texts
 
     if "align" not in runtime.signatures:

@@ -50,7 +50,7 @@ def generate(
         raise InputError("--stream writes to standard output; leave out --output.")
     from keras_transformer.artefacts.bulk import measure, translate
     from keras_transformer.export.runtime import load
-    from keras_transformer.training.data.corpora import read_lines
+    from keras_transformer.files import read_lines
 
     runtime = load(model, options, jit_compile, gives="text")
     if "align" in runtime.signatures:

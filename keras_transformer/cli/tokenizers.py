@@ -22,8 +22,8 @@ def tokenizers(
     Each is learned from the first nine tenths of the lines and measured on the last tenth.
     """
     check_files_exist(input)
+    from keras_transformer.files import read_lines
     from keras_transformer.text.comparison import compare_tokenizers
-    from keras_transformer.training.data.corpora import read_lines
 
     lines = list(read_lines(input))
     try:

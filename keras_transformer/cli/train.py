@@ -376,7 +376,7 @@ def train(
 @contextlib.contextmanager
 def _saying_how_to_go_on(run):
     """Say where a run stands that could not be written any further."""
-    from keras_transformer.training.files import storage_problem
+    from keras_transformer.files import storage_problem
 
     try:
         yield

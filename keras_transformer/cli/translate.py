@@ -113,7 +113,8 @@ def translate(
         check_file_free(Path(output), overwrite=True)
     from keras_transformer.artefacts.bulk import translate_lines
     from keras_transformer.export.runtime import load
-    from keras_transformer.training.data.corpora import count_lines, read_lines, spooled
+    from keras_transformer.files import read_lines
+    from keras_transformer.training.data.corpora import count_lines, spooled
 
     runtime = load(model, options, jit_compile, gives="text")
     console = _console()
@@ -205,7 +206,8 @@ def score(
     check_files_exist(source, target)
     if output != "-":
         check_file_free(Path(output), overwrite=True)
-    from keras_transformer.training.data.corpora import ParallelFiles, read_lines, spooled
+    from keras_transformer.files import read_lines
+    from keras_transformer.training.data.corpora import ParallelFiles, spooled
 
     console = _console()
     total, tokens, done = 0.0, 0, 0
@@ -298,7 +300,7 @@ def output_file(name):
     if name == "-":
         yield sys.stdout
         return
-    from keras_transformer.training.files import replacing
+    from keras_transformer.files import replacing
 
     with replacing(Path(name)) as new, new.open("w", encoding="utf-8", newline="\n") as file:
         yield file

@@ -6,9 +6,10 @@ import dataclasses
 import tensorflow as tf
 
 from keras_transformer.errors import InputError
+from keras_transformer.files import BYTE_ORDER_MARK
 from keras_transformer.models.config import BEGIN_ID, END_ID
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.training.data.corpora import BYTE_ORDER_MARK, FilePair
+from keras_transformer.training.data.corpora import FilePair
 
 LINES_AT_ONCE = 256  # lines tokenised by one op; more is no faster
 FILES_AT_ONCE = 16  # files read in turns, so that lines shuffled together come from many

@@ -5,19 +5,15 @@ Nothing here holds more than a line at a time, and nothing needs TensorFlow.
 
 import contextlib
 import dataclasses
-import gzip
 import itertools
 import math
 import shutil
-import sys
 import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keras_transformer.errors import InputError
-
-BYTE_ORDER_MARK = "\ufeff"
+from keras_transformer.files import find_files, read_lines
 
 FilePair = tuple[Path, Path]  # source and target
 
@@ -170,35 +166,6 @@ def make_corpus(
     return parts[0] if len(parts) == 1 else mixture
 
 
-def read_lines(path) -> Iterator[str]:
-    """Yield the lines of a text file, plain or gzip, without their ends.
-
-    A byte-order mark at the beginning of the file is left out.
-
-    Args:
-        path: The file, or "-" for standard input. A name that ends in `.gz` is unpacked.
-
-    Raises:
-        InputError: If the file is missing, unreadable or not UTF-8.
-    """
-    path = Path(path)
-    number = 0
-    try:
-        with _open(path) as file:
-            for number, line in enumerate(file, 1):
-                text = line.rstrip(b"\r\n").decode("utf-8")
-                yield text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
-    except FileNotFoundError:
-        raise InputError(f"There is no file {path}.") from None
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}, line {number:,}: not UTF-8 ({error.reason} at byte {error.start}). "
-            "Convert the file, for example with: iconv -f ISO-8859-1 -t UTF-8."
-        ) from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} can't be read: {error}.") from None
-
-
 def count_lines(path) -> int | None:
     """Count the lines of a file; None if it can be read only once, as a pipe can.
 
@@ -236,36 +203,6 @@ def spooled(*paths: Path) -> Iterator[tuple[Path, ...]]:
         yield tuple(given)
 
 
-def find_files(pattern: Path) -> list[Path]:
-    """Find the files of a pattern, in sorted order.
-
-    Args:
-        pattern: A file, or a pattern such as `data/train-*.gz`. A name that exists is taken as it
-            is, whatever is in it.
-
-    Raises:
-        InputError: If there is none.
-    """
-    found = [Path(pattern.anchor)]
-    for name in pattern.relative_to(pattern.anchor).parts:  # what exists is no pattern
-        found = [
-            path
-            for folder in found
-            for path in ([folder / name] if (folder / name).exists() else folder.glob(name))
-        ]
-    if not found and any(character in str(pattern) for character in "*?["):
-        raise InputError(f"No file matches {pattern}.")
-    if not found:
-        raise InputError(f"There is no file {pattern}.")
-    for path in found:
-        if not path.is_file() and not path.is_dir():
-            raise InputError(
-                f"{path} is a pipe or a device, which can be read only once, and this text is read "
-                "several times. Write it to a file first."
-            )
-    return sorted(found)
-
-
 def _check(source: Path, target: Path) -> int:
     """Read a pair of files and return the number of lines."""
     count = 0
@@ -287,9 +224,3 @@ def _check(source: Path, target: Path) -> int:
                     "with a line feed alone, or with both."
                 )
     return count
-
-
-def _open(path):
-    if str(path) == "-":
-        return contextlib.nullcontext(sys.stdin.buffer)
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.data.corpora import ParallelFiles, find_files, read_lines
+from keras_transformer.files import find_files, read_lines
+from keras_transformer.training.data.corpora import ParallelFiles
 from keras_transformer.training.data.tables import TABLES, read_table
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.data.corpora import read_lines
+from keras_transformer.files import read_lines
 
 TABLES = (".tsv", ".csv")
 

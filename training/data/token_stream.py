@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_transformer.errors import InputError
+from keras_transformer.files import find_files, read_lines
 from keras_transformer.models.config import PADDING_ID
 from keras_transformer.training.data.batching import ALONE, Worker, untuned
-from keras_transformer.training.data.corpora import find_files, read_lines
 
 CHARACTERS_AT_ONCE = 1 << 14  # in one text for the tokeniser
 TEXTS_AT_ONCE = 64  # tokenised by one op

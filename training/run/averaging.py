@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 
 from keras_transformer.errors import InputError
+from keras_transformer.files import replacing
+from keras_transformer.locks import locked
 from keras_transformer.text import save_tokenizer
-from keras_transformer.training.files import replacing
 from keras_transformer.training.run.checkpoints import Checkpoints
-from keras_transformer.training.run.locks import locked
 from keras_transformer.training.run.run_directory import RunDirectory
 
 

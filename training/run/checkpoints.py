@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from keras_transformer.errors import InputError
+from keras_transformer.files import replacing
 from keras_transformer.training.distribution import has_other_workers
-from keras_transformer.training.files import replacing
 
 
 class Checkpoints:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_transformer.errors import InputError
+from keras_transformer.files import replacing, write_json
+from keras_transformer.locks import locked
 from keras_transformer.models.config import StackConfig
 from keras_transformer.models.families import config_from_dict
 from keras_transformer.pipelines.servable import Servable
@@ -26,9 +28,7 @@ from keras_transformer.pipelines.tasks import WITHOUT_TEXT, Head, make_model, ma
 from keras_transformer.text import load_tokenizer, save_tokenizer
 from keras_transformer.text.storage import Tokenizer
 from keras_transformer.training.config import TrainingConfig
-from keras_transformer.training.files import replacing, write_json
 from keras_transformer.training.run.checkpoints import Checkpoints, save_weights
-from keras_transformer.training.run.locks import locked
 
 FORMAT = 1
 

@@ -7,11 +7,11 @@ import tensorflow as tf
 
 from keras_transformer.artefacts.bulk import translate
 from keras_transformer.errors import InputError
+from keras_transformer.files import find_files
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.gpt import GptConfig
 from keras_transformer.pipelines.text_generator import TextGenerator
 from keras_transformer.training.data.batching import ALONE
-from keras_transformer.training.data.corpora import find_files
 from keras_transformer.training.data.noise import mask_tokens
 from keras_transformer.training.data.records import JSON_LINES
 from keras_transformer.training.data.tables import TABLES

@@ -1,16 +1,21 @@
-"""Writing files and folders so that a reader never sees half of one."""
+"""Reading lines, finding files, and writing so that a reader never sees half of a file."""
 
 import contextlib
 import errno
+import gzip
 import json
 import os
 import shutil
+import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from keras_transformer.errors import InputError
+
+BYTE_ORDER_MARK = "\ufeff"
 
 # Reasons for which nothing more can be written: no space, a quota or a limit, a read-only disk, a
 # disk that fails.
@@ -144,3 +149,68 @@ def write_json(path: Path, value: Any) -> None:
     """Write a JSON file in one move."""
     with replacing(path) as new:
         new.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_lines(path) -> Iterator[str]:
+    """Yield the lines of a text file, plain or gzip, without their ends.
+
+    A byte-order mark at the beginning of the file is left out.
+
+    Args:
+        path: The file, or "-" for standard input. A name that ends in `.gz` is unpacked.
+
+    Raises:
+        InputError: If the file is missing, unreadable or not UTF-8.
+    """
+    path = Path(path)
+    number = 0
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file, 1):
+                text = line.rstrip(b"\r\n").decode("utf-8")
+                yield text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}, line {number:,}: not UTF-8 ({error.reason} at byte {error.start}). "
+            "Convert the file, for example with: iconv -f ISO-8859-1 -t UTF-8."
+        ) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} can't be read: {error}.") from None
+
+
+def find_files(pattern: Path) -> list[Path]:
+    """Find the files of a pattern, in sorted order.
+
+    Args:
+        pattern: A file, or a pattern such as `data/train-*.gz`. A name that exists is taken as it
+            is, whatever is in it.
+
+    Raises:
+        InputError: If there is none.
+    """
+    found = [Path(pattern.anchor)]
+    for name in pattern.relative_to(pattern.anchor).parts:  # what exists is no pattern
+        found = [
+            path
+            for folder in found
+            for path in ([folder / name] if (folder / name).exists() else folder.glob(name))
+        ]
+    if not found and any(character in str(pattern) for character in "*?["):
+        raise InputError(f"No file matches {pattern}.")
+    if not found:
+        raise InputError(f"There is no file {pattern}.")
+    for path in found:
+        if not path.is_file() and not path.is_dir():
+            raise InputError(
+                f"{path} is a pipe or a device, which can be read only once, and this text is read "
+                "several times. Write it to a file first."
+            )
+    return sorted(found)
+
+
+def _open(path):
+    if str(path) == "-":
+        return contextlib.nullcontext(sys.stdin.buffer)
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")

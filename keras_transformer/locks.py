@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.files import naming_problems
+from keras_transformer.files import naming_problems
 
 _held: dict[Path, TextIO] = {}  # locks of this process, each until nobody here wants it any more
 _wanted: Counter[Path] = Counter()
