@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 
 from keras_transformer._quiet import quiet_stderr
-from keras_transformer.artefacts.artefact import Spec, as_arrays, check_arrays, specs_of
+from keras_transformer.artefacts.artefact import (
+    SEES,
+    Spec,
+    _outputs,
+    _writes,
+    as_arrays,
+    check_arrays,
+    sees,
+    specs_of,
+)
 from keras_transformer.artefacts.text_to_text import SIGNATURES, STREAMING, TextToText
 from keras_transformer.errors import InputError
 from keras_transformer.export.folder import CARD, EXTRA, PIECES, saved_model_versions
@@ -21,7 +30,6 @@ THREADS = os.cpu_count() or 1
 # What an artefact from text to text has at least.
 REQUIRED = frozenset(SIGNATURES) - {"sample", "align", "attention", *STREAMING}
 READS = frozenset({"serving_default", "tokenize"})  # what takes text has these
-SEES = "pixels"  # what takes pictures has this signature, and takes no text
 
 
 def load(path, options=None, jit_compile: bool = False, gives: str | None = None) -> TextToText:
@@ -55,21 +63,6 @@ def load(path, options=None, jit_compile: bool = False, gives: str | None = None
         if gives not in given or (gives == "text" and not _writes(artefact)):
             raise InputError(f"{path} gives {' and '.join(sorted(given))}, and no {gives}.")
     return artefact
-
-
-def sees(artefact) -> bool:
-    """Say whether an artefact takes pictures, by its signature `pixels`."""
-    return SEES in artefact.signatures
-
-
-def _outputs(artefact):
-    """Return what an artefact gives, whatever it takes."""
-    return artefact.specs(SEES if sees(artefact) else "serving_default")[1]
-
-
-def _writes(artefact):
-    """Say whether an artefact writes text, and does not just fill masks in."""
-    return "text" in (given := _outputs(artefact)) and "tokens" not in given
 
 
 def _load(path, options, jit_compile):

@@ -11,6 +11,8 @@ import numpy as np
 
 from keras_transformer.errors import InputError
 
+SEES = "pixels"  # what takes pictures has this signature, and takes no text
+
 SAVED_MODEL = "savedmodel"  # the kind of file that has every signature
 
 PICTURE = "image"  # the input that takes the bytes of pictures, where others take texts
@@ -159,3 +161,18 @@ def _check_array(name, array, spec):
 def names_of(some) -> str:
     """Return names for a message, in quotes and in order."""
     return ", ".join(repr(name) for name in sorted(some)) or "nothing"
+
+
+def sees(artefact) -> bool:
+    """Say whether an artefact takes pictures, by its signature `pixels`."""
+    return SEES in artefact.signatures
+
+
+def _outputs(artefact):
+    """Return what an artefact gives, whatever it takes."""
+    return artefact.specs(SEES if sees(artefact) else "serving_default")[1]
+
+
+def _writes(artefact):
+    """Say whether an artefact writes text, and does not just fill masks in."""
+    return "text" in (given := _outputs(artefact)) and "tokens" not in given

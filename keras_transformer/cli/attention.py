@@ -35,7 +35,8 @@ def attention(
     if output.suffix not in (".png", ".json"):
         raise InputError(f"{output} has to end in .png or .json.")
     check_file_free(output, overwrite)
-    from keras_transformer.export.runtime import load, sees
+    from keras_transformer.artefacts.artefact import sees
+    from keras_transformer.export.runtime import load
     from keras_transformer.files import replacing
 
     servable = load(model)

@@ -56,7 +56,8 @@ def evaluate(
         raise InputError(
             f"There is no tokeniser {tokenize!r}; choose one of {', '.join(TOKENIZERS)}."
         )
-    from keras_transformer.export.runtime import load, sees
+    from keras_transformer.artefacts.artefact import sees
+    from keras_transformer.export.runtime import load
     from keras_transformer.training.data.corpora import spooled
 
     with spooled(*(path for path in (source, target, data) if path)) as copies:

@@ -119,8 +119,9 @@ def read_all(
         check_files_exist(Path(input))
     if output != "-":
         check_file_free(Path(output), overwrite=True)
+    from keras_transformer.artefacts.artefact import sees
     from keras_transformer.artefacts.reading import read_rows_in_order
-    from keras_transformer.export.runtime import load, sees
+    from keras_transformer.export.runtime import load
     from keras_transformer.files import read_lines
     from keras_transformer.training.data.corpora import count_lines
 

@@ -42,7 +42,7 @@ def evaluate_labels(artefact, path, batch_size: int = 32, advance: Advance = _no
     Raises:
         InputError: If the examples are missing or damaged.
     """
-    from keras_transformer.export.runtime import sees
+    from keras_transformer.artefacts.artefact import sees
 
     if sees(artefact):
         names, true = _columns(ImageFolder(Path(path)))
