@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_transformer.training.framing import frame
+from keras_transformer.text.framing import frame
 
 ROWS = tf.ragged.constant([[5, 6, 7], [], [8]], dtype=tf.int32)
 

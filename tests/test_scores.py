@@ -13,7 +13,7 @@ from keras_transformer.models import BertConfig, SequenceClassifier
 from keras_transformer.models.hugging_face import read_checkpoint
 from keras_transformer.models.hugging_face.scores import scores_of
 from keras_transformer.pipelines.tasks import Head
-from keras_transformer.pipelines.text_encoder import TextClassifier
+from keras_transformer.pipelines.text_classifier import TextClassifier
 from keras_transformer.text import BertTokenizer
 from keras_transformer.training.new_run import _Start
 from keras_transformer.training.run.importing import import_checkpoint

@@ -17,7 +17,7 @@ from keras_transformer.export.tflite.convert import TF_TEXT_OPS, convert
 from keras_transformer.layers.caches import writing_slices
 from keras_transformer.models import from_hugging_face
 from keras_transformer.models.hugging_face.sentence_transformers import read_package
-from keras_transformer.pipelines.text_encoder import SentenceEmbedder
+from keras_transformer.pipelines.sentence_embedder import SentenceEmbedder
 from keras_transformer.text.prefix import prefixed
 from keras_transformer.training.run.importing import import_checkpoint
 

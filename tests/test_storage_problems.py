@@ -21,7 +21,7 @@ from keras_transformer.cli.columns import as_cell, as_line
 from keras_transformer.errors import InputError
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.files import replacing, storage_problem, system_problem
-from keras_transformer.pipelines.text_encoder import TextClassifier
+from keras_transformer.pipelines.text_classifier import TextClassifier
 
 __all__ = ["call", "exported", "here", "texts", "trained"]
 

@@ -16,7 +16,7 @@ from fixtures_encoders import (
 from keras_transformer.artefacts.reading import read_lines_in_order, read_texts
 from keras_transformer.errors import InputError
 from keras_transformer.models import from_hugging_face
-from keras_transformer.pipelines.text_encoder import TextClassifier
+from keras_transformer.pipelines.text_classifier import TextClassifier
 from keras_transformer.training.run.importing import import_checkpoint
 from keras_transformer.training.run.run_directory import RunDirectory
 

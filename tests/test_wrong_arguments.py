@@ -15,9 +15,11 @@ from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.pipelines.image_classifier import ImageClassifier
 from keras_transformer.pipelines.mask_filler import MaskFiller
 from keras_transformer.pipelines.passage_reader import PassageReader
+from keras_transformer.pipelines.sentence_embedder import SentenceEmbedder
 from keras_transformer.pipelines.servable import Servable
 from keras_transformer.pipelines.tasks import Head, make_servable
-from keras_transformer.pipelines.text_encoder import SentenceEmbedder, TextClassifier, TextEncoder
+from keras_transformer.pipelines.text_classifier import TextClassifier
+from keras_transformer.pipelines.text_encoder import TextEncoder
 from keras_transformer.pipelines.text_generator import TextGenerator
 from keras_transformer.pipelines.token_labeller import TokenLabeller
 from keras_transformer.pipelines.translator import Translator

@@ -14,8 +14,8 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 import tensorflow as tf
 
 from keras_transformer.models.heads import MaskedLanguageModel
-from keras_transformer.pipelines.servable import count_tokens
 from keras_transformer.pipelines.text_encoder import TextEncoder
+from keras_transformer.text.framing import count_tokens
 from keras_transformer.text.masks import MASK_OPS, mask_name, tokenize_with_masks
 
 BEST = 5  # tokens that are given for each mask

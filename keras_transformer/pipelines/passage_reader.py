@@ -17,7 +17,7 @@ from keras_transformer.layers.masks import LOWEST
 from keras_transformer.models.heads import QuestionAnswerer
 from keras_transformer.pipelines.servable import strings
 from keras_transformer.pipelines.text_encoder import TextEncoder
-from keras_transformer.pipelines.text_pairs import join_pairs
+from keras_transformer.text.framing import join_pairs
 from keras_transformer.text.slices import JOIN_OPS, words_between
 from keras_transformer.text.word_pieces import WORD_OPS, check_words, padded, word_pieces
 

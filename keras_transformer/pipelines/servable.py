@@ -230,32 +230,3 @@ def likeliest(logits, labels: list[str], real=None, activation=tf.nn.softmax):
         best = tf.where(real, best, len(labels))  # LiteRT chooses between numbers, not strings
         probability = tf.where(real, probability, 0.0)
     return tf.gather(tf.constant([*labels, ""]), best), probability, probabilities
-
-
-def count_tokens(ids, padding_id: int):
-    """Count the tokens of each row: `(B, S)`, padded -> int32 `(B,)`."""
-    return tf.reduce_sum(tf.cast(tf.not_equal(ids, padding_id), tf.int32), axis=1)
-
-
-def cut_and_end(ids, max_length: int, end_id: int, padding_id: int, begin_id: int | None = None):
-    """End each row with the end token, cutting rows that would be longer than `max_length`.
-
-    Args:
-        ids: Int32 tensor `(B, S)`, padded.
-        max_length: Greatest length of a row, special tokens included.
-        end_id: The end token.
-        padding_id: What fills up short rows.
-        begin_id: A token to begin each row with, or None.
-
-    Returns:
-        Int32 tensor `(B, min(S + 1, max_length))`, a column more with a begin token.
-    """
-    before = 0 if begin_id is None else 1
-    width = tf.minimum(tf.shape(ids)[1], max_length - 1 - before)
-    ids = tf.slice(ids, [0, 0], tf.stack([-1, width]))
-    counts = count_tokens(ids, padding_id)
-    if begin_id is not None:
-        ids = tf.pad(ids, [[0, 0], [1, 0]], constant_values=begin_id)
-    ids = tf.pad(ids, [[0, 0], [0, 1]], constant_values=padding_id)
-    places = tf.expand_dims(tf.range(width + 1 + before), 0)
-    return tf.where(tf.equal(places, tf.expand_dims(counts + before, 1)), end_id, ids)

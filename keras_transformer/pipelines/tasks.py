@@ -28,8 +28,9 @@ from keras_transformer.models.vision_transformer import VisionTransformerConfig
 from keras_transformer.pipelines.image_classifier import ImageClassifier
 from keras_transformer.pipelines.mask_filler import MaskFiller
 from keras_transformer.pipelines.passage_reader import PassageReader
+from keras_transformer.pipelines.sentence_embedder import SentenceEmbedder
 from keras_transformer.pipelines.servable import Servable
-from keras_transformer.pipelines.text_encoder import SentenceEmbedder, TextClassifier
+from keras_transformer.pipelines.text_classifier import TextClassifier
 from keras_transformer.pipelines.text_generator import TextGenerator
 from keras_transformer.pipelines.token_labeller import TokenLabeller
 from keras_transformer.pipelines.translator import Translator

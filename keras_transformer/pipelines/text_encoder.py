@@ -3,9 +3,6 @@
 Shapes: B batch, S length, D width, C labels.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 
 # isort: split
@@ -15,25 +12,15 @@ import tensorflow as tf
 
 from keras_transformer.arguments import check_model, check_tokenizer
 from keras_transformer.artefacts.artefact import SAVED_MODEL
-from keras_transformer.errors import InputError
 from keras_transformer.layers.packing import packing_tokens
-from keras_transformer.models.heads import EncoderHead, SentenceEncoder, SequenceClassifier
+from keras_transformer.models.heads import EncoderHead
 from keras_transformer.pipelines.servable import (
     PROOF_BATCH,
     Proof,
     Servable,
-    check_labels,
-    count_tokens,
-    cut_and_end,
-    likeliest,
     strings,
 )
-from keras_transformer.pipelines.text_pairs import join_pairs
-from keras_transformer.text.prefix import PREFIX_OPS, prefixed
-
-SOFTMAX, SIGMOID, NUMBERS = "softmax", "sigmoid", "none"
-# What logits become, by name.
-SCORES = {SOFTMAX: tf.nn.softmax, SIGMOID: tf.nn.sigmoid, NUMBERS: tf.identity}
+from keras_transformer.text.framing import count_tokens, cut_and_end
 
 
 class TextEncoder(Servable):
@@ -159,151 +146,3 @@ class TextEncoder(Servable):
         """Make of inputs of `serving_default` those of `ids`."""
         outputs = self.call("tokenize", **inputs)
         return {name: outputs[name] for name in self.inputs("ids")}
-
-
-class SentenceEmbedder(TextEncoder):
-    """Text to one vector.
-
-    Args:
-        model: A `SentenceEncoder`.
-        tokenizer: The tokeniser that the model was trained with.
-        max_length: Most tokens of a text, special tokens included; the model's if None.
-        prompt: What is put before each text, such as "query: "; in what takes pieces it has to be
-            among them, as `tokenize` puts it.
-        prompts: Prompts that the model knows, by name, for a person to choose from.
-
-    Example:
-        embedder = SentenceEmbedder(model, tokenizer)
-        embedder.call("serving_default", text=["Two young men."])["embedding"]
-    """
-
-    model_class = SentenceEncoder
-    numbers = "embedding"
-
-    def __init__(
-        self,
-        model,
-        tokenizer=None,
-        max_length=None,
-        prompt: str = "",
-        prompts: Mapping[str, str] | None = None,
-    ):
-        self.prompt = prompt
-        self.prompts = dict(prompts or {})
-        if prompt:
-            self.more_ops = PREFIX_OPS
-        super().__init__(model, tokenizer, max_length)
-
-    def _pieces(self, text):
-        return super()._pieces(prefixed(text, self.prompt) if self.prompt else text)
-
-    @property
-    def description(self):
-        """What the model is for, in a sentence."""
-        what = (
-            "Gives a text a vector, so that texts of like meaning have vectors of like direction."
-        )
-        return f"{what} Before each text stands {self.prompt!r}." if self.prompt else what
-
-    def answer(self, outputs):
-        """Name the vector.
-
-        Args:
-            outputs: Float32 tensor `(B, D)`.
-
-        Returns:
-            Dict of `embedding`, float32 `(B, D)`.
-        """
-        return {"embedding": outputs}
-
-
-class TextClassifier(TextEncoder):
-    """Text to labels, or to a number.
-
-    Args:
-        model: A `SequenceClassifier`.
-        tokenizer: The tokeniser that the model was trained with.
-        labels: Names of the labels, in the order of the model's logits.
-        max_length: Most tokens of a text, special tokens included; the model's if None.
-        scores: What logits become: "softmax", where one label is right, "sigmoid", where each may
-            be, or "none", numbers as they are. If None, softmax, or sigmoid for a single label.
-        pairs: Whether there is a signature `pair` for two texts, which the model was trained on.
-
-    Raises:
-        InputError: If there are not as many labels as logits, or `scores` is unknown.
-    """
-
-    model_class = SequenceClassifier
-    answers = ("label", "label")
-    tensors: ClassVar[dict[str, str]] = {
-        "score": "The number of the only label.",
-        "text_pair": "The second text of a pair, UTF-8.",
-        "probability": "Probability of that label, or its number where labels have numbers.",
-        "probabilities": "That of each label.",
-    }
-
-    def __init__(
-        self,
-        model,
-        tokenizer=None,
-        labels=None,
-        max_length=None,
-        scores: str | None = None,
-        pairs=False,
-    ):
-        self._check(model, tokenizer)
-        self.labels = check_labels(labels, model)
-        self.scores = scores or (SIGMOID if len(self.labels) == 1 else SOFTMAX)
-        if self.scores not in SCORES:
-            raise InputError(f"scores must be one of {', '.join(SCORES)}, got {scores!r}.")
-        self.pairs = pairs
-        super().__init__(model, tokenizer, max_length)
-
-    def _all_graphs(self):
-        graphs = super()._all_graphs()
-        if self.pairs:
-            graphs["pair"] = (self.read_pair, strings("text", "text_pair"))
-        return graphs
-
-    @property
-    def description(self):
-        """What the model is for, in a sentence."""
-        what = "two texts" if self.pairs else "a text"
-        if len(self.labels) == 1:
-            return f"Gives {what} a score."
-        names = ", ".join(self.labels)
-        if self.scores == SIGMOID:
-            return f"Says of {what} how likely each of {names} is."
-        return f"Says of {what} which of {names} it is."
-
-    def answer(self, outputs):
-        """Take the likeliest label.
-
-        Args:
-            outputs: Logits `(B, C)`.
-
-        Returns:
-            Dict of `label`, string `(B,)`; `probability`, float32 `(B,)`, of that label; and
-            `probabilities`, float32 `(B, C)`, of all of them in their order. A single label has its
-            number in `score` as well, float32 `(B,)`; with `scores` "none" they are the logits.
-        """
-        label, probability, probabilities = likeliest(
-            outputs, self.labels, activation=SCORES[self.scores]
-        )
-        found = {"label": label, "probability": probability, "probabilities": probabilities}
-        return {**found, "score": probability} if len(self.labels) == 1 else found
-
-    def read_pair(self, text, text_pair):
-        """Answer pairs of texts in the graph.
-
-        Args:
-            text: String tensor `(B,)`, such as questions.
-            text_pair: String tensor `(B,)`, such as passages. What is too long is cut, of both
-                where both are.
-
-        Returns:
-            As `answer`.
-        """
-        first, second = map(self.tokenizer.tokenize, (text, text_pair))
-        pair = join_pairs(first, second, self.model.config, self.max_length, odd_to_longer=True)
-        return self.answer(self.run_model(pair["ids"], pair["segment_ids"]))

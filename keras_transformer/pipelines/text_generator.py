@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from keras_transformer.decoding.generate import join_rows
 from keras_transformer.models.gpt import Gpt
-from keras_transformer.pipelines.servable import count_tokens
 from keras_transformer.pipelines.translator import Translator
+from keras_transformer.text.framing import count_tokens
 
 
 class TextGenerator(Translator):

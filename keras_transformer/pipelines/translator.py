@@ -29,9 +29,10 @@ from keras_transformer.decoding import (
 from keras_transformer.models import Transformer
 from keras_transformer.models.config import END_ID, PADDING_ID
 from keras_transformer.models.model import ConfiguredModel
-from keras_transformer.pipelines.servable import Servable, count_tokens, cut_and_end, strings
+from keras_transformer.pipelines.servable import Servable, strings
 from keras_transformer.pipelines.streaming import Stream
 from keras_transformer.text import WordPieceTokenizer
+from keras_transformer.text.framing import count_tokens, cut_and_end
 
 
 class Translator(Servable, TextToText):

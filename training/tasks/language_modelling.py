@@ -11,12 +11,12 @@ from keras_transformer.files import find_files
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.gpt import GptConfig
 from keras_transformer.pipelines.text_generator import TextGenerator
+from keras_transformer.text.framing import frame
 from keras_transformer.training.data.batching import ALONE
 from keras_transformer.training.data.noise import mask_tokens
 from keras_transformer.training.data.records import JSON_LINES
 from keras_transformer.training.data.tables import TABLES
 from keras_transformer.training.data.token_stream import TokenStream, all_windows, windows
-from keras_transformer.training.framing import frame
 from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, Task
 

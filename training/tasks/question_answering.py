@@ -5,7 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from keras_transformer.errors import InputError
-from keras_transformer.pipelines.text_pairs import join_pairs
+from keras_transformer.text.framing import join_pairs
 from keras_transformer.text.word_pieces import check_words, word_pieces
 from keras_transformer.training.data.records import Records
 from keras_transformer.training.tasks.task import Task

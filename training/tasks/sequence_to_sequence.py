@@ -8,12 +8,12 @@ from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig, attention_maps
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
 from keras_transformer.pipelines.translator import Translator, append_end
+from keras_transformer.text.framing import frame
 from keras_transformer.training.data.batching import ALONE
 from keras_transformer.training.data.corpora import ParallelFiles
 from keras_transformer.training.data.corpus_size import CorpusSize, measured
 from keras_transformer.training.data.parallel_text import make_batches, make_training_batches
 from keras_transformer.training.data.records import Pairs
-from keras_transformer.training.framing import frame
 from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, Task
 

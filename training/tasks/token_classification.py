@@ -6,8 +6,8 @@ from collections import Counter
 import tensorflow as tf
 
 from keras_transformer.errors import InputError
+from keras_transformer.text.framing import frame
 from keras_transformer.text.word_pieces import check_words, word_pieces
-from keras_transformer.training.framing import frame
 from keras_transformer.training.tasks.language_modelling import encoder_inputs
 from keras_transformer.training.tasks.task import Task
 

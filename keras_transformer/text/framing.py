@@ -1,6 +1,9 @@
-"""Two texts in a row, as an encoder of BERT's kind reads them.
+"""Special tokens around texts and between them, and texts cut to what a model reads.
 
-Shapes: B batch, S length, Q and P pieces of the two texts.
+Shapes: B batch, S length, Q and P pieces of the two texts of a pair.
+
+TensorFlow's own concatenation of ragged rows transposes integers, of which oneDNN complains on
+standard error, so rows are put together as dense ones.
 """
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
@@ -10,6 +13,48 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 import tensorflow as tf
 
 from keras_transformer.text.word_pieces import padded
+
+
+def frame(ids: tf.RaggedTensor, before: list[int], after: list[int]) -> tf.RaggedTensor:
+    """Put special tokens around each row: ragged int32 `(N, (S))` -> `(N, (S + some))`."""
+    lengths = tf.cast(ids.row_lengths(), tf.int32)[:, tf.newaxis]
+    body = tf.pad(ids.to_tensor(), [[0, 0], [len(before), len(after)]])
+    place = tf.range(tf.shape(body)[1])[tf.newaxis, :]
+    for i, token in enumerate(before):
+        body = tf.where(place == i, token, body)
+    for i, token in enumerate(after):
+        body = tf.where(place == lengths + len(before) + i, token, body)
+    total = ids.row_lengths() + len(before) + len(after)
+    return tf.RaggedTensor.from_tensor(body, lengths=total)
+
+
+def count_tokens(ids, padding_id: int):
+    """Count the tokens of each row: `(B, S)`, padded -> int32 `(B,)`."""
+    return tf.reduce_sum(tf.cast(tf.not_equal(ids, padding_id), tf.int32), axis=1)
+
+
+def cut_and_end(ids, max_length: int, end_id: int, padding_id: int, begin_id: int | None = None):
+    """End each row with the end token, cutting rows that would be longer than `max_length`.
+
+    Args:
+        ids: Int32 tensor `(B, S)`, padded.
+        max_length: Greatest length of a row, special tokens included.
+        end_id: The end token.
+        padding_id: What fills up short rows.
+        begin_id: A token to begin each row with, or None.
+
+    Returns:
+        Int32 tensor `(B, min(S + 1, max_length))`, a column more with a begin token.
+    """
+    before = 0 if begin_id is None else 1
+    width = tf.minimum(tf.shape(ids)[1], max_length - 1 - before)
+    ids = tf.slice(ids, [0, 0], tf.stack([-1, width]))
+    counts = count_tokens(ids, padding_id)
+    if begin_id is not None:
+        ids = tf.pad(ids, [[0, 0], [1, 0]], constant_values=begin_id)
+    ids = tf.pad(ids, [[0, 0], [0, 1]], constant_values=padding_id)
+    places = tf.expand_dims(tf.range(width + 1 + before), 0)
+    return tf.where(tf.equal(places, tf.expand_dims(counts + before, 1)), end_id, ids)
 
 
 def join_pairs(question_ids, passage_ids, config, max_length: int, odd_to_longer: bool = False):
