@@ -1,7 +1,7 @@
 """Would a broken training step be seen? The quality check of the tests, with one thing broken.
 
-tests/test_quality.py learns a grammar and asks for a BLEU. Here it runs with training as it is and
-several seeds, and then with one mistake at a time, of the kind that raises no error.
+tests/training/test_quality.py learns a grammar and asks for a BLEU. Here it runs with training as
+it is and several seeds, and then with one mistake at a time, of the kind that raises no error.
 
     python experiments/broken_training.py --seeds 3
 """

@@ -11,6 +11,7 @@ import pytest
 from keras_transformer.errors import InputError
 from keras_transformer.models import from_hugging_face
 from keras_transformer.models.checkpoints import read_safetensors
+from keras_transformer.text import learn_byte_pairs
 
 CHECKPOINTS = Path(__file__).parent / "golden" / "checkpoints"
 
@@ -74,3 +75,43 @@ def refused(folder, message):
         from_hugging_face(folder)
     assert "\n" not in str(found.value)
     return str(found.value)
+
+
+TOKENIZER_LINES = [
+    "two young men are outside",
+    "a dog runs in the park",
+    "the cat sat on the mat",
+] * 3
+SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+VOCABULARY_SIZE = 300
+TABLES_OF = {
+    "gpt2": ["transformer.wte.weight"],
+    "bart": ["model.shared.weight", "final_logits_bias"],
+    "t5": ["shared.weight"],
+}
+IDS_OF = {  # where the tiny checkpoints have ids that the vocabularies here do not mean
+    "gpt2": {"bos_token_id": 2, "eos_token_id": 2},
+    "bart": {},
+    "t5": {},
+}
+
+
+def with_tokenizer(name, folder):
+    """Make a checkpoint with a tokeniser: the tiny one, with a table that is large enough."""
+    shutil.copytree(CHECKPOINTS / name, folder)
+    rng = np.random.default_rng(0)
+    tensors = tensors_of(folder)
+    for table in TABLES_OF[name]:
+        shape = [VOCABULARY_SIZE if n == 40 else n for n in tensors[table].shape]
+        tensors[table] = rng.normal(0, 0.5, shape).astype("float32")
+    rewrite(folder, tensors)
+    change(folder, vocab_size=VOCABULARY_SIZE, **IDS_OF[name])
+    if name in ("gpt2", "bart"):
+        pieces, merges = learn_byte_pairs(TOKENIZER_LINES, 290, special_tokens=SPECIAL_TOKENS)
+        ids = {piece: i for i, piece in enumerate(pieces)}
+        (folder / "vocab.json").write_text(json.dumps(ids), "utf-8")
+        lines = "".join(f"{left} {right}\n" for left, right in merges)
+        (folder / "merges.txt").write_text(f"#version: 0.2\n{lines}", "utf-8")
+    elif name == "t5":
+        shutil.copy(CHECKPOINTS.with_name("sentencepiece.model"), folder / "spiece.model")
+    return folder

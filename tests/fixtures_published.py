@@ -9,6 +9,7 @@ GOLDEN = Path(__file__).parent / "golden"
 CASES = json.loads((GOLDEN / "published_tokenizers.json").read_text("utf-8"))
 CONFIG = "tokenizer_config.json"
 FILE = "tokenizer.json"
+SENTENCEPIECE = GOLDEN / "sentencepiece.model"
 
 
 def config_of(name):

@@ -25,7 +25,7 @@ def test_mechanisms_are_listed_once():
 def test_what_the_page_of_mechanisms_names_exists(row):
     _, _, where, shown = row
     names = re.findall(r"`(keras_transformer\.[\w.]+)`", where)
-    tests = re.findall(r"`(tests/test_\w+\.py)::(test_\w+)`", shown)
+    tests = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", shown)
     experiments = re.findall(r"`(experiments/\w+\.py)`", shown)
     assert names
     assert tests or experiments

@@ -1,4 +1,4 @@
-"""Make the tiny checkpoints that `tests/test_hugging_face.py` compares with, and their outputs.
+"""Make the tiny checkpoints of the tests of models.hugging_face, and their outputs.
 
 Needs torch, transformers and sentence-transformers:
 

@@ -1,4 +1,4 @@
-"""Make the tiny backbones that `tests/test_keras_hub.py` compares with, and their outputs.
+"""Make the tiny backbones that `tests/models/test_keras_hub.py` compares with, and their outputs.
 
 Needs keras-hub: python tests/golden/make_keras_hub.py
 

@@ -1,4 +1,4 @@
-"""One process of tests/test_train_step.py: trains a tiny model on a given number of devices.
+"""One process of tests/models/test_train_step.py: trains a tiny model on a given number of devices.
 
     python train_step_process.py FOLDER CASES
 

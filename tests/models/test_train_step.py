@@ -1,6 +1,6 @@
 """Tests of keras_transformer.models.train_step: one update, however its batch is split.
 
-`pytest -s tests/test_train_step.py` prints the table of docs/distributed.md.
+`pytest -s tests/models/test_train_step.py` prints the table of docs/distributed.md.
 """
 
 import itertools

@@ -324,7 +324,7 @@ def test_every_epoch_has_every_example_in_another_order(training):
 def test_starting_later_is_the_same_as_skipping(training):  # masks and all
     epoch = training.epoch
     whole = training(2 * epoch + 6, corrupt=mask)
-    for first in (epoch - 1, 2 * epoch + 3):  # others in test_data.py
+    for first in (epoch - 1, 2 * epoch + 3):  # others in test_parallel_text.py
         rest = training(len(whole) - first, first_batch=first, corrupt=mask)
         assert same_batches(whole[first:], rest)
 

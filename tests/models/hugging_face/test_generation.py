@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from test_importing import published
+from fixtures_checkpoints import with_tokenizer
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.bart import BartConfig
@@ -74,7 +74,7 @@ def test_what_contradicts_the_model_or_is_unknown_is_refused(tmp_path, config, f
 
 
 def test_import_tells_it(tmp_path, capsys):
-    folder = published("gpt2", tmp_path / "there")
+    folder = with_tokenizer("gpt2", tmp_path / "there")
     (folder / "generation_config.json").write_text('{"num_beams": 3, "eos_token_id": [2]}')
     told: list[str] = []
     import_checkpoint(folder, tmp_path / "run", tell=told.append)

@@ -14,7 +14,7 @@ from keras_transformer.models.hugging_face.fields import Fields, Only
 
 __all__ = ["copy", "loaded"]
 
-PUBLISHED = json.loads((Path(__file__).parent / "golden" / "published_fields.json").read_text())
+PUBLISHED = json.loads((Path(__file__).parents[2] / "golden" / "published_fields.json").read_text())
 FOLDERS = {kind: kind for kind in FIELDS} | {"roberta": "roberta-masked-lm"}
 
 

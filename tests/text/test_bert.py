@@ -16,7 +16,7 @@ from keras_transformer.text.bert import BertTokenizer
 from keras_transformer.text.joining import Joiner
 from keras_transformer.text.normalizing import normalized, normalizer_model
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "bert_tokens.json").read_text("utf-8"))
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "bert_tokens.json").read_text("utf-8"))
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 CASES = [("uncased", True), ("cased", False)]
 

@@ -114,7 +114,7 @@ def test_a_weight_that_is_wrong_would_be_seen(loaded, name):
 
 # --- The table of docs/models.md ------------------------------------------------------------------
 
-PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 BEGIN, END = "<!-- parity: begin -->", "<!-- parity: end -->"
 BOUNDS = (1e-6, 1e-5, 1e-4)
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import tensorflow as tf
-from test_flops import CONFIG, ROWS, SOURCE, TARGET, counted_by_shapes, ids, profiled
+from fixtures_flops import CONFIG, ROWS, SOURCE, TARGET, counted_by_shapes, ids, profiled
 
 import keras_transformer as kt
 from keras_transformer.models import Transformer, flops

@@ -7,48 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from fixtures_checkpoints import CHECKPOINTS, change, rewrite, tensors_of
+from fixtures_checkpoints import CHECKPOINTS, VOCABULARY_SIZE, change, with_tokenizer
 
 from keras_transformer.errors import InputError
 from keras_transformer.models import from_hugging_face
-from keras_transformer.text import learn_byte_pairs
 from keras_transformer.training.run.importing import import_checkpoint
 
-GOLDEN = Path(__file__).parent / "golden"
-LINES = ["two young men are outside", "a dog runs in the park", "the cat sat on the mat"] * 3
-SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-SIZE = 300
-TABLES = {
-    "gpt2": ["transformer.wte.weight"],
-    "bart": ["model.shared.weight", "final_logits_bias"],
-    "t5": ["shared.weight"],
-}
-IDS = {  # where the tiny checkpoints have ids that the vocabularies here do not mean
-    "gpt2": {"bos_token_id": 2, "eos_token_id": 2},
-    "bart": {},
-    "t5": {},
-}
-
-
-def published(name, folder):
-    """Make a checkpoint with a tokeniser: the tiny one, with a table that is large enough."""
-    shutil.copytree(CHECKPOINTS / name, folder)
-    rng = np.random.default_rng(0)
-    tensors = tensors_of(folder)
-    for table in TABLES[name]:
-        shape = [SIZE if n == 40 else n for n in tensors[table].shape]
-        tensors[table] = rng.normal(0, 0.5, shape).astype("float32")
-    rewrite(folder, tensors)
-    change(folder, vocab_size=SIZE, **IDS[name])
-    if name in ("gpt2", "bart"):
-        pieces, merges = learn_byte_pairs(LINES, 290, special_tokens=SPECIAL)
-        ids = {piece: i for i, piece in enumerate(pieces)}
-        (folder / "vocab.json").write_text(json.dumps(ids), "utf-8")
-        lines = "".join(f"{left} {right}\n" for left, right in merges)
-        (folder / "merges.txt").write_text(f"#version: 0.2\n{lines}", "utf-8")
-    elif name == "t5":
-        shutil.copy(GOLDEN / "sentencepiece.model", folder / "spiece.model")
-    return folder
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 def greedy(model, source, length):
@@ -73,7 +38,7 @@ def greedy(model, source, length):
 
 @pytest.mark.parametrize("name", ["gpt2", "bart", "t5"])
 def test_an_imported_model_writes_what_its_weights_say(name, tmp_path):
-    folder = published(name, tmp_path / "there")
+    folder = with_tokenizer(name, tmp_path / "there")
     run = import_checkpoint(folder, tmp_path / "run")
     assert run.head().task == ("causal-lm" if name == "gpt2" else "translation")
     servable, model = run.servable(), from_hugging_face(folder)
@@ -90,11 +55,11 @@ def test_an_imported_model_writes_what_its_weights_say(name, tmp_path):
 
 
 def test_a_tokeniser_in_one_file_is_imported_with_its_added_tokens(tmp_path):
-    folder = published("gpt2", tmp_path / "there")
+    folder = with_tokenizer("gpt2", tmp_path / "there")
     merges = (folder / "merges.txt").read_text("utf-8").splitlines()[1:]
     whole = {
         "version": "1.0",
-        "added_tokens": [{"id": SIZE - 10, "content": "<new>", "lstrip": True}],
+        "added_tokens": [{"id": VOCABULARY_SIZE - 10, "content": "<new>", "lstrip": True}],
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
         "model": {
             "vocab": json.loads((folder / "vocab.json").read_text("utf-8")),
@@ -106,10 +71,10 @@ def test_a_tokeniser_in_one_file_is_imported_with_its_added_tokens(tmp_path):
         (folder / name).unlink()
     run = import_checkpoint(folder, tmp_path / "run")
     tokenizer = run.servable().tokenizer
-    assert len(tokenizer) == SIZE - 9
+    assert len(tokenizer) == VOCABULARY_SIZE - 9
     (ids,) = tokenizer.tokenize(["the cat <new> sat"]).to_list()
     (left,), (right,) = (tokenizer.tokenize([part]).to_list() for part in ("the cat", " sat"))
-    assert ids == [*left, SIZE - 10, *right]
+    assert ids == [*left, VOCABULARY_SIZE - 10, *right]
     (folder / "tokenizer_config.json").write_text('{"own": 1}', "utf-8")
     with pytest.raises(InputError, match="own is 1, and this field is not understood"):
         import_checkpoint(folder, tmp_path / "other")
@@ -117,7 +82,7 @@ def test_a_tokeniser_in_one_file_is_imported_with_its_added_tokens(tmp_path):
 
 
 def test_a_tokeniser_that_is_too_large_is_refused(tmp_path):
-    folder = published("gpt2", tmp_path / "there")
+    folder = with_tokenizer("gpt2", tmp_path / "there")
     shutil.copy(CHECKPOINTS / "gpt2" / "model.safetensors", folder / "model.safetensors")
     change(folder, vocab_size=40)
     with pytest.raises(InputError, match="has 290 pieces, but the model's table has 40"):

@@ -9,7 +9,7 @@ from fixtures_text import lite, saved
 
 from keras_transformer.text import SentencePieceTokenizer
 
-FOLDER = Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parents[1] / "golden"
 MODEL = FOLDER / "sentencepiece.model"
 GOLDEN = json.loads((FOLDER / "sentencepiece.json").read_text("utf-8"))
 TEXTS, IDS, JOINED = (GOLDEN[name] for name in ("texts", "ids", "joined"))

@@ -1,10 +1,10 @@
 """Tests of keras_transformer.text.storage, and of what all tokenisers have in common."""
 
 import json
-from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from fixtures_published import SENTENCEPIECE as MODEL
 from fixtures_text import lite
 
 from keras_transformer.text import (
@@ -27,7 +27,6 @@ from keras_transformer.text.spacing import Spacing
 
 LINES = ["the cat sat on the mat", "the cats sat", "猫 é the"]
 WITH_MASK = (*SPECIAL_TOKENS, "[MASK]")
-MODEL = Path(__file__).parent / "golden" / "sentencepiece.model"
 
 
 def bert(lowercase):

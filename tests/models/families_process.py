@@ -1,4 +1,4 @@
-"""The process of tests/test_families.py: a step of models on two logical CPUs.
+"""The process of tests/models/test_families.py: a step of models on two logical CPUs.
 
 python families_process.py OUTPUT.npz
 """

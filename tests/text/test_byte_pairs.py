@@ -20,7 +20,9 @@ from keras_transformer.text.compression import bpe_compress, bpe_decompress
 from keras_transformer.text.learner import SPECIAL_TOKENS
 from keras_transformer.text.pair_table import PairTable
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "byte_pair_tokens.json").read_text("utf-8"))
+GOLDEN = json.loads(
+    (Path(__file__).parents[1] / "golden" / "byte_pair_tokens.json").read_text("utf-8")
+)
 LOW = ["low low low low low lower lower newest newest newest newest newest newest widest widest"]
 LIMIT = 1_000  # more than any vocabulary here can have
 
@@ -278,7 +280,7 @@ def test_the_size_of_a_vocabulary_is_the_size_asked_for():  # K10
 def test_byte_pairs_and_word_pieces_begin_with_other_merges():  # K06, W17
     texts = ["hug " * 10 + "pug " * 5 + "pun " * 12 + "bun " * 4 + "hugs " * 5]
     assert learn_byte_pairs(texts, 261)[1] == [("u", "g")]
-    # tests/test_learner.py has ##gs as the first piece of WordPiece.
+    # tests/text/test_learner.py has ##gs as the first piece of WordPiece.
 
 
 def reference_merges(words, count):

@@ -1,4 +1,4 @@
-"""Tests of training.data.augmentation; tests/test_data.py has those in batches."""
+"""Tests of training.data.augmentation; test_parallel_text.py has those in batches."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The process of tests/test_model_parallel.py: a model on one device and spread over two."""
+"""The process of tests/models/test_model_parallel.py: a model on one device and spread over two."""
 
 import json
 import os

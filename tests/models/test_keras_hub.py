@@ -14,7 +14,7 @@ import pytest
 from keras_transformer.errors import InputError
 from keras_transformer.models import from_keras_hub
 
-GOLDEN = Path(__file__).parent / "golden" / "keras_hub"
+GOLDEN = Path(__file__).parents[1] / "golden" / "keras_hub"
 CLASSES = {
     "bert": "Bert",
     "roberta": "Roberta",

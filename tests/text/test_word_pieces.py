@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from fixtures_encoders import PIECES
-from test_sentencepiece import MODEL
+from fixtures_published import SENTENCEPIECE as MODEL
 
 from keras_transformer.errors import InputError
 from keras_transformer.export import runtime
