@@ -17,7 +17,7 @@ from keras_transformer.pipelines.mask_filler import MaskFiller
 from keras_transformer.pipelines.passage_reader import PassageReader
 from keras_transformer.pipelines.sentence_embedder import SentenceEmbedder
 from keras_transformer.pipelines.servable import Servable
-from keras_transformer.pipelines.tasks import Head, make_servable
+from keras_transformer.pipelines.tasks import TaskSettings, make_servable
 from keras_transformer.pipelines.text_classifier import TextClassifier
 from keras_transformer.pipelines.text_encoder import TextEncoder
 from keras_transformer.pipelines.text_generator import TextGenerator
@@ -265,7 +265,7 @@ def test_labels_are_a_list(cls, labels):
 
 
 def test_options_of_generation_are_refused_where_no_text_is_written():
-    head = Head("embedding")
+    head = TaskSettings("embedding")
     message = "for embedding writes no text, so it takes no options of generation; leave them out"
     for given in ({"options": GenerationOptions()}, {"jit_compile": True}):
         with pytest.raises(InputError, match=message):

@@ -43,7 +43,9 @@ class MaskFiller(TextEncoder):
     """
 
     model_class = MaskedLanguageModel
-    answers = ("text", "filled")
+    task = "masked-lm"
+    gives = "tokens"
+    answers: ClassVar[dict[str, str]] = {"serving_default": "text", "ids": "filled"}
     more_ops = MASK_OPS
     tensors: ClassVar[dict[str, str]] = {
         "tokens": "The likeliest tokens for each mask, the likeliest first; empty ones fill up.",

@@ -46,7 +46,9 @@ class PassageReader(TextEncoder):
 
     model_class = QuestionAnswerer
     numbers = "score"
-    answers = ("answer", "start")
+    task = "question-answering"
+    gives = "answer"
+    answers: ClassVar[dict[str, str]] = {"serving_default": "answer", "ids": "start"}
     more_ops = WORD_OPS | JOIN_OPS
     tensors: ClassVar[dict[str, str]] = {
         "score": "Probability that the answer begins at its first piece and ends at its last.",

@@ -36,7 +36,9 @@ class TextClassifier(TextEncoder):
     """
 
     model_class = SequenceClassifier
-    answers = ("label", "label")
+    task = "classification"
+    gives = "label"
+    answers: ClassVar[dict[str, str]] = {"serving_default": "label", "ids": "label"}
     tensors: ClassVar[dict[str, str]] = {
         "score": "The number of the only label.",
         "text_pair": "The second text of a pair, UTF-8.",
