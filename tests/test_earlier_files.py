@@ -1,18 +1,20 @@
 """Runs, `.keras` files, exports and tokenisers of an earlier commit still load and give the same.
 
-`golden/make_earlier.py` and `golden/make_earlier_models.py` made them before the modules moved. Only
-public names are used here: a file must not know where the code is that made it.
+`golden/make_earlier.py` and `golden/make_earlier_models.py` made them before the modules moved.
+Only public names are used here: a file must not know where the code is that made it.
 """
 
 import json
 import runpy
 import shutil
 import sys
+import tarfile
 
 import keras
 import numpy as np
 import pytest
 from fixtures_earlier import (
+    EARLIER,
     as_arrays,
     assert_same,
     bits_of,
@@ -44,6 +46,9 @@ EXPORTS = ("translation", "beam", "causal-lm", "classification")
 LITE = ("translation", "causal-lm", "classification")
 # Of what writes text each signature takes seconds to trace; its exports below are asked for all.
 WITHOUT_SEARCH = ("score", "tokenize", "align")
+
+
+# --- Where the files are --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +114,7 @@ def test_a_run_goes_on_with_the_same_batches_to_the_same_losses(runs, tmp_path, 
     path = shutil.copytree(runs / name / "run", tmp_path / "run")
     place(path, runs)
     run = kt.training.RunDirectory.open(path)
-    # A part of a batch that has no rows, as some of a mixture's have, needs the graph.
-    with watched(run_eagerly=name != "mixture") as steps:
+    with watched(run_eagerly=True) as steps:
         result = kt.training.train(run, quiet())
     assert [one["batch"] for one in steps] == [one["batch"] for one in expected["steps"]]
     for value in ("loss", "gradient_norm"):
@@ -200,10 +204,6 @@ def test_a_file_that_takes_pieces_runs_as_it_did(exports, name):
 
 def names_of(archive):
     """Return what is recorded in an archive, for one test each."""
-    import tarfile
-
-    from fixtures_earlier import EARLIER
-
     with tarfile.open(EARLIER / f"{archive}.tar.xz") as tar:
         files = [name for name in tar.getnames() if name.endswith(".json") and "/" not in name]
     return sorted(name.removesuffix(".json") for name in files)

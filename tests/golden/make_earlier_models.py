@@ -82,7 +82,7 @@ def registered():
 
 
 def named_modules(value):
-    """Yield what a configuration finds by a module of this package, if it has no registered name."""
+    """Yield what a configuration says of classes and functions of this package."""
     if isinstance(value, dict):
         if str(value.get("module")).startswith("keras_transformer"):
             yield {name: value.get(name) for name in ("class_name", "module", "registered_name")}
