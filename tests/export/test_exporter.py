@@ -92,7 +92,7 @@ def test_what_was_measured_of_each_file_is_shown(exported):
     assert shown.keys() == {"savedmodel/1", *LITE}
     assert all(len([cell for cell in row if cell != "│"]) == 5 for row in shown.values())
     assert "version 1; all in float32 agree with the model on 60 sentences" in exported.printed
-    assert "BLEU on 60 sentences of the run's validation text" in exported.printed
+    assert "BLEU on 60 sentences of the validation text" in exported.printed
 
 
 def plain(specs):
