@@ -65,7 +65,7 @@ def load(path, options=None, jit_compile: bool = False, gives: str | None = None
     check_model(path)
     check_options(path, options, jit_compile)
     artefact = _load(path, options, jit_compile)
-    if gives not in (None, artefact.gives):
+    if gives is not None and gives != artefact.gives:
         raise InputError(
             f"{path} gives {' and '.join(sorted(_outputs(artefact)))}, and no {gives}."
         )

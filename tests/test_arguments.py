@@ -21,6 +21,7 @@ from keras_transformer.pipelines.tasks import TaskSettings, make_servable
 from keras_transformer.pipelines.text_classifier import TextClassifier
 from keras_transformer.pipelines.text_encoder import TextEncoder
 from keras_transformer.pipelines.text_generator import TextGenerator
+from keras_transformer.pipelines.text_writer import TextWriter
 from keras_transformer.pipelines.token_labeller import TokenLabeller
 from keras_transformer.pipelines.translator import Translator
 from keras_transformer.text import WordPieceTokenizer
@@ -197,7 +198,7 @@ def test_every_servable_is_tried():
         classes += (cls := classes.pop()).__subclasses__()
         found.add(cls)
     ours = {cls for cls in found if cls.__module__.startswith("keras_transformer.")}
-    assert ours - {Servable, TextEncoder} == set(SERVABLES)
+    assert ours - {Servable, TextEncoder, TextWriter} == set(SERVABLES)
 
 
 NO_MODEL = {

@@ -82,6 +82,8 @@ def test_footprint(toy, few_signatures, monkeypatch):
     small = functools.partial(export.export_run, precisions=["float32"])
     monkeypatch.setattr(export, "export_run", small)
     monkeypatch.setattr(exporter, "measure", lambda *anything: [])
+    judge = {"texts": ["a"], "what": "", "measure": "", "loses": "", "reference": ""}
+    monkeypatch.setattr(exporter, "judge_of", lambda *_: SimpleNamespace(**judge))
     monkeypatch.setattr(forms, "PIECES", 200)
     for module in (forms, engines):
         monkeypatch.setattr(module, "LENGTH", 4)

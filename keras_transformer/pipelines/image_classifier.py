@@ -7,10 +7,6 @@ import zlib
 from collections.abc import Sequence
 from typing import ClassVar
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 import numpy as np
 import tensorflow as tf
 

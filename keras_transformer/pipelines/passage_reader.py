@@ -7,10 +7,6 @@ Reference: Devlin et al. 2019, section 4.2.
 
 from typing import ClassVar
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 import tensorflow as tf
 
 from keras_transformer.layers.masks import LOWEST

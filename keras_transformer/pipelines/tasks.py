@@ -12,10 +12,6 @@ import functools
 from importlib.metadata import entry_points
 from typing import Any
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 from keras_transformer.errors import InputError
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.config import StackConfig, TransformerConfig

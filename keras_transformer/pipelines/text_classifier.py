@@ -1,9 +1,5 @@
 """Texts, or pairs of texts, to labels."""
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 from typing import ClassVar
 
 import tensorflow as tf

@@ -3,10 +3,6 @@
 Shapes: B batch, S length, D width, C labels.
 """
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 import numpy as np
 import tensorflow as tf
 

@@ -3,10 +3,6 @@
 Shapes: B batch, N texts of a prompt, S length of the prompt, T length of what follows.
 """
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 import tensorflow as tf
 
 from keras_transformer.decoding.generate import join_rows

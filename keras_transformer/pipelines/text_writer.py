@@ -10,10 +10,6 @@ Shapes: B batch, N targets of a source, S source length, T target length.
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 import tensorflow as tf
 
 from keras_transformer.arguments import check_model, check_tokenizer

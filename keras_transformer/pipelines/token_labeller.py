@@ -5,10 +5,6 @@ Shapes: B batch, S length in pieces, W words, C labels.
 
 from typing import ClassVar
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 import tensorflow as tf
 
 from keras_transformer.models.heads import TokenClassifier

@@ -3,10 +3,6 @@
 Shapes: B batch, S source length, T target length, L blocks, H heads.
 """
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 import tensorflow as tf
 
 from keras_transformer.artefacts.text_to_text import NO_ID

@@ -25,8 +25,7 @@ from keras_transformer.models.config import StackConfig
 from keras_transformer.models.families import config_from_dict
 from keras_transformer.pipelines.servable import Servable
 from keras_transformer.pipelines.tasks import TaskSettings, find_task, make_model, make_servable
-from keras_transformer.text import load_tokenizer, save_tokenizer
-from keras_transformer.text.storage import Tokenizer
+from keras_transformer.text import Tokenizer, load_tokenizer, save_tokenizer
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.run.checkpoints import Checkpoints, save_weights
 
