@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from keras_transformer.export import proof, quality
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 ROW = re.compile(r"\| ([A-Z]\d\d) \| (.+?) \| (.+?) \| (.+?) \|")
@@ -55,6 +57,21 @@ def test_the_keras_script_in_the_readme_runs(tmp_path, monkeypatch, capsys):
         "[[17 14 12  8  8  4]\n [ 5  4  6 17 14 18]\n [12 13 19 15 14 12]]\n"
         "[[ 4  8  8 12 14 17  3]\n [18 14 17  6  4  5  3]\n [12 14 15 19 13 12  3]]\n"
     )
+
+
+def test_the_script_that_goes_to_a_phone_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(quality, "ask_in_fresh_process", proof.ask_in_this_process)
+    script = next(block for block in _python_blocks() if "kt.export.export" in block)
+    exec(compile(script, "README.md", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.endswith("\n['2 7', '9 1 4']\n")
+    names = {path.name for path in (tmp_path / "exported").glob("*.tflite")}
+    assert names == {
+        "model.tflite",
+        "model.ids.tflite",
+        "model.int8.tflite",
+        "model.int8.ids.tflite",
+    }
 
 
 def test_commands_in_the_readme_name_options_that_exist():

@@ -3,6 +3,7 @@
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.models.loss_scale import LossScaleOptimizer
 from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.data.arrays import make_arrays
 from keras_transformer.training.data.augmentation import PieceDropout, token_dropout
 from keras_transformer.training.data.batching import Batching
 from keras_transformer.training.data.corpora import Mixture, ParallelFiles, make_corpus
@@ -71,6 +72,7 @@ __all__ = [
     "distribute_batches",
     "distribute_local_batches",
     "infill_text",
+    "make_arrays",
     "make_batches",
     "make_corpus",
     "make_strategy",
