@@ -6,9 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from keras_transformer.artefacts.artefact import sees
 from keras_transformer.artefacts.bulk import read_columns
 from keras_transformer.errors import InputError
-from keras_transformer.training.data.records import ImageFolder, Records
+from keras_transformer.training.data.records import Records
 from keras_transformer.training.evaluation.evaluator import Evaluator
 from keras_transformer.training.evaluation.label_scores import (
     score_answers,
@@ -16,7 +17,7 @@ from keras_transformer.training.evaluation.label_scores import (
     score_words,
 )
 from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.training.tasks.registry import training_of
+from keras_transformer.training.tasks.registry import find_training, training_of
 from keras_transformer.training.tasks.task import VALIDATION
 from keras_transformer.training.tasks.token_classification import WORD
 
@@ -42,13 +43,10 @@ def evaluate_labels(artefact, path, batch_size: int = 32, advance: Advance = _no
     Raises:
         InputError: If the examples are missing or damaged.
     """
-    from keras_transformer.artefacts.artefact import sees
-
+    texts, true = _columns(find_training(artefact.task).open(Path(path)))
     if sees(artefact):
-        names, true = _columns(ImageFolder(Path(path)))
-        found = _label_pictures(artefact, names, batch_size, advance)
+        found = _label_pictures(artefact, texts, batch_size, advance)
     else:
-        texts, true = _columns(Records(path, ("text", "label")))
         outputs, _ = read_columns(artefact, {"text": texts}, batch_size, advance)
         found = outputs["label"].tolist()
     return score_labels([label.decode() for label in found], true)
@@ -69,7 +67,7 @@ def evaluate_words(artefact, path, batch_size: int = 32, advance: Advance = _not
     Raises:
         InputError: If the examples are missing or damaged.
     """
-    records = Records(path, ("words", "labels"))
+    records = find_training(artefact.task).open(Path(path))
     texts, true = _columns(records)
     wanted = [labels.split() for labels in true]
     for (place, _), text, labels in zip(records.located(), texts, wanted, strict=True):

@@ -10,12 +10,15 @@ from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TaskTraining
 
 
 class LabelTask(TaskTraining):
-    """Examples with a label from a set, which is that of the training data."""
+    """Examples with a label from a set, which is that of the training data.
+
+    The label is the last column.
+    """
 
     @classmethod
     def find_labels(cls, records):
         """Return the labels that occur, sorted."""
-        return label_set(records, "label")
+        return label_set(records, cls.columns[-1])
 
     @classmethod
     def lines(cls, records):
@@ -25,11 +28,11 @@ class LabelTask(TaskTraining):
     def check(self, records):
         """Refuse damaged examples, and labels that are not in the set."""
         super().check(records)
-        check_labels(records, "label", self.settings.labels)
+        check_labels(records, self.columns[-1], self.settings.labels)
 
     def count_labels(self, records):
         """Return how often each label occurs."""
-        return count_labels(records, "label")
+        return count_labels(records, self.columns[-1])
 
     def is_better(self, values, best):
         """Say whether more labels are right; a model that is sure too early has a high loss."""
@@ -42,16 +45,16 @@ class LabelTask(TaskTraining):
 
 
 class TextClassification(LabelTask):
-    """Texts, each with a label."""
+    """Texts, each with a label: the first column and the last."""
 
     preset = "bert-tiny"
     columns = ("text", "label")
 
     def featurize(self, columns):
         """Cut texts, and number the labels."""
-        ids = self.tokenizer.tokenize(columns["text"])
+        ids = self.tokenizer.tokenize(columns[self.columns[0]])
         inputs = encoder_inputs(ids, self.model, self.config.max_length)
-        return inputs, self.label_ids(columns["label"])
+        return inputs, self.label_ids(columns[self.columns[-1]])
 
     def show(self, model, samples):
         """Show what the model says of a few texts."""
