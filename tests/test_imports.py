@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import keras_transformer
+from keras_transformer import export, training
 
 PACKAGE = Path(keras_transformer.__file__).parent
 ANY_BACKEND = ("layers", "models", "decoding")
@@ -15,7 +16,25 @@ FILES = sorted(path for folder in ANY_BACKEND for path in (PACKAGE / folder).rgl
 LOOPS = PACKAGE / "decoding" / "loops.py"
 # A step of training under tf.distribute, and packing in exported graphs, are TensorFlow's alone.
 TENSORFLOW = (LOOPS, PACKAGE / "layers" / "packing.py", PACKAGE / "models" / "train_step.py")
-ORDER = ("layers", "models", "decoding", "training", "export")  # each may import those before it
+# The rooms, the lowest first: each may import those before it, inside functions as well.
+ROOMS = (
+    *("_lazy", "_quiet", "_backend", "errors", "files", "locks", "artefacts"),
+    *("layers", "models", "decoding", "text", "pipelines", "training", "export"),
+    *("serving", "recipes", "cli"),
+)
+# What is imported inside of functions, and why not above. The commands of cli do it throughout, so
+# that help and errors in arguments come at once.
+IMPORTED_LATE = {
+    "text/learner.py": "progress bars are an extra of a module that needs no package",
+    "layers/packing.py": "TensorFlow, under another backend",
+    "decoding/loops.py": "TensorFlow, under another backend",
+    "serving/client.py": "gRPC takes long to load, and REST does without",
+    "training/data/records.py": "TensorFlow, which pictures alone need",
+    "export/folder.py": "tokenisers, so that names are known without TensorFlow",
+    "export/proof.py": "the other side of it, which asks in a process of its own",
+    "export/runtime.py": "each file needs a runtime of its own",
+    "export/tf_serving.py": "TensorFlow Serving's messages take long to load",
+}
 
 
 def imported_by(path):
@@ -29,6 +48,10 @@ def imported_by(path):
 
 def is_import(node):
     return isinstance(node, ast.Import | ast.ImportFrom)
+
+
+def is_function(node):
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def in_a_new_process(code):
@@ -79,27 +102,61 @@ def test_tensorflow_has_a_loop_of_its_own_that_is_loaded_where_it_is_the_backend
     assert isinstance(first.body[-1], ast.Return)
 
 
-LIGHT = ["artefacts.generation_options", "artefacts.bulk", "cli.translate"]
+LIGHT = [
+    *("files", "locks", "artefacts", "artefacts.generation_options", "artefacts.bulk"),
+    *("text.learner", "serving.client", "cli.app", "cli.train", "cli.translate"),
+    *("training.config", "training.data.corpora", "export.folder"),
+]
 
 
-@pytest.mark.parametrize("module", LIGHT)
-def test_what_generation_is_asked_for_is_known_without_tensorflow(module):
-    code = f"import sys, keras_transformer.{module}; print(*sys.modules)"
-    modules = in_a_new_process(code).stdout.split()
-    assert f"keras_transformer.{module}" in modules
-    assert not {"tensorflow", "keras"} & set(modules)
+def test_what_needs_no_tensorflow_loads_none():
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(f'keras_transformer.{name}')\n"
+        "    loaded = {'tensorflow', 'keras', 'torch'} & set(sys.modules)\n"
+        "    assert not loaded, f'{name} loads {loaded}'"
+    )
+    subprocess.run([sys.executable, "-c", code, *LIGHT], timeout=120, check=True)
 
 
-@pytest.mark.parametrize("folder", ANY_BACKEND)
-def test_imports_go_one_way(folder):
-    paths = list((PACKAGE / folder).rglob("*.py"))
-    later = ORDER[ORDER.index(folder) + 1 :]
+def room_of(path):
+    return path.relative_to(PACKAGE_OF[path]).parts[0].removesuffix(".py")
+
+
+PACKAGE_OF = {
+    **dict.fromkeys(PACKAGE.rglob("*.py"), PACKAGE),
+    **{
+        path: Path(part.__file__).parent.parent
+        for part in (training, export)
+        for path in Path(part.__file__).parent.rglob("*.py")
+    },
+}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_go_one_way(room):
+    paths = [path for path in PACKAGE_OF if room_of(path) == room]
     assert paths
+    above = ROOMS[ROOMS.index(room) + 1 :]
     for path in paths:
-        for name in imported_by(path):
-            assert name.split(".")[:2] not in [["keras_transformer", other] for other in later], (
-                path
-            )
+        rooms = {name.split(".")[1] for name in imported_by(path) if name.startswith("keras_tr")}
+        assert not rooms & set(above), f"{path} imports {rooms & set(above)}"
+
+
+def test_every_module_has_a_room():
+    assert {room_of(path) for path in PACKAGE_OF} == {*ROOMS, "__init__", "__main__"}
+
+
+def test_imports_inside_of_functions_are_known():
+    late = set()
+    for path in PACKAGE_OF:
+        functions = [
+            node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if is_function(node)
+        ]
+        if any(is_import(node) for function in functions for node in ast.walk(function)):
+            late.add(path.relative_to(PACKAGE_OF[path]).as_posix())
+    assert {path for path in late if not path.startswith("cli/")} == set(IMPORTED_LATE)
 
 
 def test_backend_is_only_loaded_if_it_is_the_one_in_use():

@@ -10,10 +10,10 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
-from keras_transformer.arguments import check_model
 from keras_transformer.artefacts.artefact import SAVED_MODEL
 from keras_transformer.errors import InputError
 from keras_transformer.models.vision_transformer import VisionTransformer
+from keras_transformer.pipelines.arguments import check_model
 from keras_transformer.pipelines.images import MEAN, STD, decode_images, prepare_pixels
 from keras_transformer.pipelines.servable import (
     Call,

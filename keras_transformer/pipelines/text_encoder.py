@@ -6,10 +6,10 @@ Shapes: B batch, S length, D width, C labels.
 import numpy as np
 import tensorflow as tf
 
-from keras_transformer.arguments import check_model, check_tokenizer
 from keras_transformer.artefacts.artefact import SAVED_MODEL
 from keras_transformer.layers.packing import packing_tokens
 from keras_transformer.models.heads import EncoderHead
+from keras_transformer.pipelines.arguments import check_model, check_tokenizer
 from keras_transformer.pipelines.servable import Call, Servable, strings
 from keras_transformer.text.framing import count_tokens, cut_and_end
 

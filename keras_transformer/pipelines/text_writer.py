@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from keras_transformer.arguments import check_model, check_tokenizer
 from keras_transformer.artefacts.artefact import SAVED_MODEL, decode
 from keras_transformer.artefacts.text_to_text import TextToText
 from keras_transformer.decoding import (
@@ -23,6 +22,7 @@ from keras_transformer.decoding import (
     score,
 )
 from keras_transformer.models.model import ConfiguredModel
+from keras_transformer.pipelines.arguments import check_model, check_tokenizer
 from keras_transformer.pipelines.servable import Call, Servable, strings
 from keras_transformer.pipelines.streaming import Stream
 from keras_transformer.text import WordPieceTokenizer

@@ -9,6 +9,7 @@ from typing import Any
 from keras_transformer.artefacts.artefact import sees
 from keras_transformer.artefacts.bulk import read_columns
 from keras_transformer.errors import InputError
+from keras_transformer.pipelines.images import read_pictures
 from keras_transformer.training.data.records import Records
 from keras_transformer.training.evaluation.evaluator import Evaluator
 from keras_transformer.training.evaluation.label_scores import (
@@ -134,8 +135,6 @@ def _columns(records) -> list[Any]:
 
 def _label_pictures(artefact, names, batch_size, advance):
     """Label pictures; they are decoded here, as LiteRT can't."""
-    from keras_transformer.pipelines.images import read_pictures
-
     _, size, _, channels = artefact.specs("pixels")[0]["pixels"].shape
     rest, found = iter(names), []
     while some := list(islice(rest, batch_size)):
