@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 from keras_transformer.artefacts.artefact import SAVED_MODEL
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from keras_transformer._tensorflow import tf
 from keras_transformer.artefacts.artefact import SAVED_MODEL
 from keras_transformer.artefacts.bulk import BATCH_TOKENS, batches_of_tokens
 from keras_transformer.artefacts.bulk import measure as measure_lengths

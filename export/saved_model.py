@@ -3,12 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.export.folder import EXTRA, TASK
 from keras_transformer.files import write_json
 from keras_transformer.pipelines.servable import Servable

@@ -13,12 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.export.folder import EXTRA
 

@@ -1,6 +1,6 @@
 """Import Keras and its backend, for the first time, without the noise.
 
-Every subpackage that needs Keras imports this module first.
+Every subpackage that needs Keras imports this module first, or Keras from here.
 """
 
 import sys
@@ -15,3 +15,8 @@ if "keras" not in sys.modules:
             import tensorflow as tf
 
             tf.config.list_physical_devices()  # says on a machine without a GPU that it has none
+
+import keras
+from keras import ops
+
+__all__ = ["keras", "ops"]

@@ -1,92 +1,55 @@
 """Training: data, loss, metrics, schedules, and the run from text files to a trained model."""
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-from keras_transformer.models.loss_scale import LossScaleOptimizer
-from keras_transformer.training.config import TrainingConfig
-from keras_transformer.training.data.arrays import make_arrays
-from keras_transformer.training.data.augmentation import PieceDropout, token_dropout
-from keras_transformer.training.data.batching import Batching
-from keras_transformer.training.data.corpora import Mixture, ParallelFiles, make_corpus
-from keras_transformer.training.data.corpus_size import CorpusSize, measure
-from keras_transformer.training.data.noise import (
-    corrupt_spans,
-    infill_text,
-    mask_tokens,
-    permute_sentences,
-    replace_tokens,
-    sample_replacements,
-    sample_unigrams,
-)
-from keras_transformer.training.data.parallel_text import (
-    make_batches,
-    make_training_batches,
-    split_batches,
-)
-from keras_transformer.training.data.token_stream import TokenStream, all_windows, windows
-from keras_transformer.training.distribution import (
-    distribute_batches,
-    distribute_local_batches,
-    make_strategy,
-)
-from keras_transformer.training.losses import BinaryCrossEntropy, CrossEntropy, token_cross_entropy
-from keras_transformer.training.metrics import Perplexity, TokenAccuracy, TokenCrossEntropy
-from keras_transformer.training.optimizers import OPTIMIZERS, adafactor, adamw, paper_adam
-from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.training.scheduled_sampling import ScheduledSampling
-from keras_transformer.training.schedules import (
-    Constant,
-    InverseSquareRoot,
-    LinearDecay,
-    OneCycle,
-    WarmupCosine,
-)
-from keras_transformer.training.trainer import TrainingResult, train
+from keras_transformer._lazy import load_lazily
 
-__all__ = [
-    "OPTIMIZERS",
-    "Batching",
-    "BinaryCrossEntropy",
-    "Constant",
-    "CorpusSize",
-    "CrossEntropy",
-    "InverseSquareRoot",
-    "LinearDecay",
-    "LossScaleOptimizer",
-    "Mixture",
-    "OneCycle",
-    "ParallelFiles",
-    "Perplexity",
-    "PieceDropout",
-    "RunDirectory",
-    "ScheduledSampling",
-    "TokenAccuracy",
-    "TokenCrossEntropy",
-    "TokenStream",
-    "TrainingConfig",
-    "TrainingResult",
-    "WarmupCosine",
-    "adafactor",
-    "adamw",
-    "all_windows",
-    "corrupt_spans",
-    "distribute_batches",
-    "distribute_local_batches",
-    "infill_text",
-    "make_arrays",
-    "make_batches",
-    "make_corpus",
-    "make_strategy",
-    "make_training_batches",
-    "mask_tokens",
-    "measure",
-    "paper_adam",
-    "permute_sentences",
-    "replace_tokens",
-    "sample_replacements",
-    "sample_unigrams",
-    "split_batches",
-    "token_cross_entropy",
-    "token_dropout",
-    "train",
-    "windows",
-]
+__getattr__, __dir__, __all__ = load_lazily(
+    __name__,
+    {
+        "Batching": "keras_transformer.training.data.batching",
+        "BinaryCrossEntropy": "keras_transformer.training.losses",
+        "Constant": "keras_transformer.training.schedules",
+        "CorpusSize": "keras_transformer.training.data.corpus_size",
+        "CrossEntropy": "keras_transformer.training.losses",
+        "InverseSquareRoot": "keras_transformer.training.schedules",
+        "LinearDecay": "keras_transformer.training.schedules",
+        "LossScaleOptimizer": "keras_transformer.models.loss_scale",
+        "Mixture": "keras_transformer.training.data.corpora",
+        "OPTIMIZERS": "keras_transformer.training.optimizers",
+        "OneCycle": "keras_transformer.training.schedules",
+        "ParallelFiles": "keras_transformer.training.data.corpora",
+        "Perplexity": "keras_transformer.training.metrics",
+        "PieceDropout": "keras_transformer.training.data.augmentation",
+        "RunDirectory": "keras_transformer.training.run.run_directory",
+        "ScheduledSampling": "keras_transformer.training.scheduled_sampling",
+        "TokenAccuracy": "keras_transformer.training.metrics",
+        "TokenCrossEntropy": "keras_transformer.training.metrics",
+        "TokenStream": "keras_transformer.training.data.token_stream",
+        "TrainingConfig": "keras_transformer.training.config",
+        "TrainingResult": "keras_transformer.training.trainer",
+        "WarmupCosine": "keras_transformer.training.schedules",
+        "adafactor": "keras_transformer.training.optimizers",
+        "adamw": "keras_transformer.training.optimizers",
+        "all_windows": "keras_transformer.training.data.token_stream",
+        "corrupt_spans": "keras_transformer.training.data.noise",
+        "distribute_batches": "keras_transformer.training.distribution",
+        "distribute_local_batches": "keras_transformer.training.distribution",
+        "infill_text": "keras_transformer.training.data.noise",
+        "make_arrays": "keras_transformer.training.data.arrays",
+        "make_batches": "keras_transformer.training.data.parallel_text",
+        "make_corpus": "keras_transformer.training.data.corpora",
+        "make_strategy": "keras_transformer.training.distribution",
+        "make_training_batches": "keras_transformer.training.data.parallel_text",
+        "mask_tokens": "keras_transformer.training.data.noise",
+        "measure": "keras_transformer.training.data.corpus_size",
+        "paper_adam": "keras_transformer.training.optimizers",
+        "permute_sentences": "keras_transformer.training.data.noise",
+        "replace_tokens": "keras_transformer.training.data.noise",
+        "sample_replacements": "keras_transformer.training.data.noise",
+        "sample_unigrams": "keras_transformer.training.data.noise",
+        "split_batches": "keras_transformer.training.data.parallel_text",
+        "token_cross_entropy": "keras_transformer.training.losses",
+        "token_dropout": "keras_transformer.training.data.augmentation",
+        "train": "keras_transformer.training.trainer",
+        "windows": "keras_transformer.training.data.token_stream",
+    },
+)

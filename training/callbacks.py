@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import keras
-import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from keras_transformer._backend import keras
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.training.data.batching import Batching
 from keras_transformer.training.distribution import all_agree, has_other_workers

@@ -4,8 +4,7 @@ import functools
 import json
 import os
 
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.training.data.parallel_text import split_batches
 

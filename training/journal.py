@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
+from keras_transformer._tensorflow import tf
 from keras_transformer.files import replacing
 from keras_transformer.training.pictures import attention_picture
 

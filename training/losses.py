@@ -1,7 +1,6 @@
 """The losses: label-smoothed cross-entropy over real tokens, and that of yes or no for each."""
 
-import keras
-from keras import ops
+from keras_transformer._backend import keras, ops
 
 # What PyTorch and Hugging Face label what counts for nothing with; here it does so too.
 IGNORED_ELSEWHERE = -100

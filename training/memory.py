@@ -9,9 +9,9 @@ import resource
 import sys
 from typing import Any
 
-import tensorflow as tf
 from rich.table import Table
 
+from keras_transformer._tensorflow import tf
 from keras_transformer.models import TransformerConfig, parameters
 from keras_transformer.models.config import StackConfig
 

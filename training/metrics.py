@@ -3,9 +3,7 @@
 Sample weights make each the weighted sum over the weighted count.
 """
 
-import keras
-from keras import ops
-
+from keras_transformer._backend import keras, ops
 from keras_transformer.training.losses import label_weights, token_cross_entropy
 
 

@@ -5,9 +5,8 @@ all gradients together, `gradient_accumulation_steps`, and `use_ema` with `ema_m
 averages the weights while they are trained and puts the average in their place when `fit` ends.
 """
 
-import keras
-import tensorflow as tf
-from keras import ops
+from keras_transformer._backend import keras, ops
+from keras_transformer._tensorflow import tf
 
 
 def paper_adam(learning_rate, **kwargs):

@@ -1,9 +1,7 @@
 """Scheduled sampling: train the decoder on its own predictions as well as on the truth."""
 
-import keras
-import tensorflow as tf
-from keras import ops
-
+from keras_transformer._backend import keras, ops
+from keras_transformer._tensorflow import tf
 from keras_transformer.models.config import PADDING_ID
 
 

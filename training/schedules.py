@@ -2,8 +2,7 @@
 
 import math
 
-import keras
-from keras import ops
+from keras_transformer._backend import keras, ops
 
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):

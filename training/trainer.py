@@ -4,11 +4,11 @@ import contextlib
 import dataclasses
 import signal
 
-import keras
 import numpy as np
-import tensorflow as tf
 from rich.console import Console
 
+from keras_transformer._backend import keras
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.files import remove_unfinished
 from keras_transformer.locks import locked

@@ -3,14 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
-import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_transformer import text  # noqa: F401  (registers tf.text's ops)
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.export.tflite.embeddings import look_up_rows
 from keras_transformer.export.tflite.packing import pack

@@ -12,9 +12,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-import tensorflow as tf
-
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer._tensorflow import tf
 from keras_transformer.text import unicode
 from keras_transformer.text.between import cut_between
 from keras_transformer.text.byte_trie import ByteTrie

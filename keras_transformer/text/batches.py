@@ -7,8 +7,7 @@ hands them anything else.
 import functools
 from collections.abc import Callable
 
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 
 

@@ -4,9 +4,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer._tensorflow import tf
 from keras_transformer.text.added_tokens import (
     ADDED_OPS,
     AddedToken,

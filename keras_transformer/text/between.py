@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-import tensorflow as tf
-
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer._tensorflow import tf
 from keras_transformer.text.code_points import flags
 from keras_transformer.text.slices import owners
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from keras_transformer._tensorflow import tf
 from keras_transformer.text import unicode
 from keras_transformer.text.added_tokens import ADDED_OPS, AddedToken, AddedTokens, read_added
 from keras_transformer.text.batches import as_batch, takes_ids, takes_texts

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.text.pair_table import PairTable
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
+from keras_transformer._tensorflow import tf
 from keras_transformer.text import unicode
 from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.code_points import BYTE_OPS, CodePointTable, characters

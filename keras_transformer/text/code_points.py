@@ -6,9 +6,9 @@ Everything is one flat vector over the batch; nothing is padded, and no text is 
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer._tensorflow import tf
 from keras_transformer.text.batches import as_batch
 from keras_transformer.text.unicode import CODE_POINTS
 

@@ -4,8 +4,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.text.byte_pair_learner import learn_byte_pairs
 from keras_transformer.text.byte_pairs import BytePairTokenizer
 from keras_transformer.text.characters import CharacterTokenizer, learn_characters

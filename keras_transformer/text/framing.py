@@ -6,12 +6,7 @@ TensorFlow's own concatenation of ragged rows transposes integers, of which oneD
 standard error, so rows are put together as dense ones.
 """
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.text.word_pieces import padded
 
 

@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 
 import flatbuffers
 import numpy as np
-import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer._tensorflow import tf
 
 with quiet_stderr():
     from tensorflow_text.python.ops.fast_wordpiece_tokenizer import gen_fast_wordpiece_tokenizer

@@ -5,9 +5,8 @@ are meant, the text is split at their name here, by comparing bytes, and each st
 is cut into pieces on its own.
 """
 
-import tensorflow as tf
-
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.text.batches import as_batch
 from keras_transformer.text.between import cut_between

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
+
+from keras_transformer._tensorflow import tf
 
 
 class PairTable:

@@ -1,8 +1,7 @@
 """The same text before every text, in the graph, on every runtime."""
 
-import tensorflow as tf
-
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer._tensorflow import tf
 from keras_transformer.text.code_points import BYTE_OPS
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.slices import owners

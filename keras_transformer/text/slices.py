@@ -1,8 +1,7 @@
 """Parts of strings by their bytes, in the graph, on every runtime."""
 
-import tensorflow as tf
-
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer._tensorflow import tf
 from keras_transformer.text.batches import as_batch
 from keras_transformer.text.code_points import BYTE_OPS
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner

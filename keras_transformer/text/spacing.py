@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import tensorflow as tf
-
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer._tensorflow import tf
 from keras_transformer.text.code_points import begin_with_space, characters
 from keras_transformer.text.slices import JOIN_OPS, bytes_joiner, owners
 

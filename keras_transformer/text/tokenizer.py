@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import tensorflow as tf
+from keras_transformer._tensorflow import tf
 
 
 class Tokenizer:

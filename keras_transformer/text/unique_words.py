@@ -1,7 +1,6 @@
 """Equal words of a batch, found by their bytes, in the graph: each is to be cut only once."""
 
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.text.code_points import stretches
 
 # A word's hash is its bytes as digits to this base, of which seven fit into 64 bits.

@@ -7,9 +7,8 @@ saw everywhere else; a word is what lies between ASCII white space.
 
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.text.slices import SLICE_OPS, owners, slices_of
 from keras_transformer.text.wordpiece import split_at_white_space

@@ -17,9 +17,8 @@ by a trailing one, and no word can contain a space.
 
 from collections.abc import Collection, Sequence
 
-import tensorflow as tf
-
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer._tensorflow import tf
 from keras_transformer.text.batches import as_batch, takes_ids, takes_texts
 from keras_transformer.text.learner import CONTINUATION, SPECIAL_TOKENS, learn_vocabulary
 from keras_transformer.text.tokenizer import Tokenizer, read_pieces

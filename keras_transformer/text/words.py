@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-import tensorflow as tf
-
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer._tensorflow import tf
 from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import SPECIAL_TOKENS, count_words

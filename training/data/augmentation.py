@@ -1,8 +1,8 @@
 """Changing the input so that a model learns to do with less of it."""
 
 import numpy as np
-import tensorflow as tf
 
+from keras_transformer._tensorflow import tf
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, UNKNOWN_ID
 from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.text.learner import CONTINUATION, SPECIAL_TOKENS

@@ -3,8 +3,7 @@
 import bisect
 import dataclasses
 
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.files import BYTE_ORDER_MARK
 from keras_transformer.models.config import BEGIN_ID, END_ID

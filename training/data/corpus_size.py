@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.training.data.batching import (

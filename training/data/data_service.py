@@ -16,8 +16,7 @@ be left out.
 import socket
 from typing import Literal
 
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.text import wordpiece  # noqa: F401  (it loads the ops of tf.text)
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.models.config import PADDING_ID
 from keras_transformer.training.data.batching import (

@@ -10,8 +10,8 @@ Shapes: B batch, S length, P masked places, V vocabulary.
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 
 MASK_SHARE, RANDOM_SHARE = 0.8, 0.1  # of the chosen tokens; the rest stay as they are

@@ -7,8 +7,8 @@ fixed size, so memory does not grow with the corpus.
 """
 
 import numpy as np
-import tensorflow as tf
 
+from keras_transformer._tensorflow import tf
 from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.training.data.augmentation import PieceDropout
 from keras_transformer.training.data.augmentation import token_dropout as drop_tokens

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.files import find_files, read_lines
 from keras_transformer.models.config import PADDING_ID

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.training.distribution import distribute_batches
 from keras_transformer.training.metrics import token_metrics
 

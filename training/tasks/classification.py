@@ -1,8 +1,8 @@
 """Training of classifiers of texts."""
 
 import numpy as np
-import tensorflow as tf
 
+from keras_transformer._tensorflow import tf
 from keras_transformer.pipelines.tasks import make_servable
 from keras_transformer.training.data.records import check_labels, count_labels, label_set
 from keras_transformer.training.tasks.language_modelling import encoder_inputs

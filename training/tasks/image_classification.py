@@ -1,7 +1,6 @@
 """Training of classifiers of pictures."""
 
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.pipelines.images import decode_images, prepare_pixels
 from keras_transformer.training.data.records import ImageFolder
 from keras_transformer.training.tasks.classification import LabelTask

@@ -3,8 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.artefacts.bulk import translate
 from keras_transformer.errors import InputError
 from keras_transformer.files import find_files

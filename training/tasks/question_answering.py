@@ -2,8 +2,7 @@
 
 import dataclasses
 
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.text.framing import join_pairs
 from keras_transformer.text.word_pieces import check_words, word_pieces

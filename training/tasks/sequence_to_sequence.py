@@ -3,8 +3,8 @@
 import dataclasses
 
 import numpy as np
-import tensorflow as tf
 
+from keras_transformer._tensorflow import tf
 from keras_transformer.artefacts.bulk import translate
 from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig, attention_maps

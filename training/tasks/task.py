@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.models.config import StackConfig
 from keras_transformer.pipelines.tasks import TaskSettings
 from keras_transformer.training.config import TrainingConfig

@@ -3,8 +3,7 @@
 import re
 from collections import Counter
 
-import tensorflow as tf
-
+from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.text.framing import frame
 from keras_transformer.text.word_pieces import check_words, word_pieces
