@@ -1,5 +1,7 @@
 """What happens between two steps: reports, validation, checkpoints, stopping."""
 
+from keras_transformer import _backend  # noqa: F401  # isort: skip  (first: quiet)
+
 import collections
 import contextlib
 import math

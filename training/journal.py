@@ -1,5 +1,7 @@
 """What a run tells while it trains: TensorBoard for people, JSON lines for machines."""
 
+from keras_transformer import _backend  # noqa: F401  # isort: skip  (first: quiet)
+
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The losses: label-smoothed cross-entropy over real tokens, and that of yes or no for each."""
 
+from keras_transformer import _backend  # noqa: F401  # isort: skip  (first: quiet)
+
 import keras
 from keras import ops
 

@@ -4,6 +4,8 @@ All figures are bytes. N tokens are trained on at once: rows times length, of on
 device.
 """
 
+from keras_transformer import _backend  # noqa: F401  # isort: skip  (first: quiet)
+
 import dataclasses
 import resource
 import sys

@@ -3,6 +3,8 @@
 Sample weights make each the weighted sum over the weighted count.
 """
 
+from keras_transformer import _backend  # noqa: F401  # isort: skip  (first: quiet)
+
 import keras
 from keras import ops
 

@@ -1,5 +1,7 @@
 """Scheduled sampling: train the decoder on its own predictions as well as on the truth."""
 
+from keras_transformer import _backend  # noqa: F401  # isort: skip  (first: quiet)
+
 import keras
 import tensorflow as tf
 from keras import ops

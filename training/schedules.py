@@ -1,5 +1,7 @@
 """Learning-rate schedules: a rise to the peak, and what comes after it."""
 
+from keras_transformer import _backend  # noqa: F401  # isort: skip  (first: quiet)
+
 import math
 
 import keras

@@ -1,5 +1,7 @@
 """A training run: from a run directory to trained weights in it."""
 
+from keras_transformer import _backend  # noqa: F401  # isort: skip  (first: quiet)
+
 import contextlib
 import dataclasses
 import signal
@@ -23,7 +25,7 @@ from keras_transformer.training.callbacks import (
     Validate,
     steps_made,
 )
-from keras_transformer.training.config import TrainingConfig, make_optimizer
+from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.distribution import (
     distribute_local_batches,
     has_other_workers,
@@ -34,6 +36,7 @@ from keras_transformer.training.evaluation.evaluator import Evaluator
 from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.memory import describe_memory, measured_peak
+from keras_transformer.training.optimizers import make_optimizer
 from keras_transformer.training.run.run_directory import RunDirectory, load_weights
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
 from keras_transformer.training.tasks.registry import make_task

@@ -1,5 +1,7 @@
 """The steps from lines of text to batches; `data` and `corpus_size` put them together."""
 
+from keras_transformer import _backend  # noqa: F401  # isort: skip  (first: quiet)
+
 import bisect
 import dataclasses
 

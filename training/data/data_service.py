@@ -13,6 +13,8 @@ never comes; and in a run that goes on, pairs of the epochs that were under way 
 be left out.
 """
 
+from keras_transformer import _backend  # noqa: F401  # isort: skip  (first: quiet)
+
 import socket
 from typing import Literal
 

@@ -1,5 +1,7 @@
 """Teacher-forced evaluation of a model over a data set."""
 
+from keras_transformer import _backend  # noqa: F401  # isort: skip  (first: quiet)
+
 from collections.abc import Callable
 
 import tensorflow as tf
