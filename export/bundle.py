@@ -152,7 +152,8 @@ def export_run(
 
 
 def _report(console, output, version, measured, validation, removed):
-    table = Table("file", "MB", "sentences/s", validation.measure, "loss")
+    lost = "BLEU lost" if validation.measure == "BLEU" else "% perplexity gained"
+    table = Table("file", "MB", "sentences/s", validation.measure, lost)
     table.title = validation.reference
     for one in measured:
         table.add_row(

@@ -122,7 +122,7 @@ def export_encoder(
             (scratch / file).write_text(text, "utf-8")
         version = put_in_place(scratch, output, lite)
     removed = prune(output / SAVED_MODEL, keep)
-    table = Table("file", "MB", f"{what}/s", "agreement", title=card["quality"])
+    table = Table("file", "MB", f"{what}/s", "agreement, %", title=card["quality"])
     for one in measured:
         label = f"{SAVED_MODEL}/{version.name}" if one.file == SAVED_MODEL else one.file
         table.add_row(

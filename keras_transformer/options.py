@@ -20,18 +20,25 @@ class Option:
     Args:
         help: A sentence for people.
         panel: The part of `--help` that it is in.
-        name: Its name in a recipe and, with dashes, on the command line; the field's if None.
+        name: Its name in a recipe and, with dashes, on the command line; the field's if empty.
         flags: How it is written on the command line, where dashes in its name do not do.
         kind: Its type there, if it is not the field's.
         unset: Whether nothing is set if it is not given, so that its value depends on others.
+        default: What is set if it is not given; see `options_of`.
     """
 
     help: str
     panel: str | None = None
-    name: str | None = None
+    name: str = ""
     flags: tuple[str, ...] = ()
     kind: Any = None
     unset: bool = False
+    default: Any = None
+
+    @property
+    def written(self) -> str:
+        """The option as it is written on the command line."""
+        return self.flags[0] if self.flags else f"--{self.name.replace('_', '-')}"
 
 
 def option(
@@ -41,45 +48,35 @@ def option(
     return dataclasses.field(default=default, metadata={"option": Option(help, panel, **more)})
 
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """A field as the command line asks for it: its name there, its type and its default."""
-
-    field: str
-    name: str
-    kind: Any
-    default: Any
-    option: Option
-
-
-def options_of(config: type, names: Sequence[str] = ()) -> Iterator[Asked]:
-    """Yield the fields of a dataclass that are options.
+def options_of(config: type, names: Collection[str] = ()) -> dict[str, Option]:
+    """Return the options of a dataclass by their fields, with name, kind and default filled in.
 
     Args:
         config: The dataclass.
         names: The fields that are wanted; all of them if empty.
     """
+    found = {}
     for field in dataclasses.fields(config):
-        given = field.metadata.get("option")
-        if given is None or (names and field.name not in names):
+        one = field.metadata.get("option")
+        if one is None or (names and field.name not in names):
             continue
-        kind: Any = given.kind or field.type
-        default = field.default
-        if given.unset or default is dataclasses.MISSING:
+        kind: Any = one.kind or field.type
+        default = None if one.unset else field.default
+        if default is dataclasses.MISSING or default is None:
             kind, default = kind | None, None
-        yield Asked(field.name, given.name or field.name, kind, default, given)
+        found[field.name] = dataclasses.replace(
+            one, name=one.name or field.name, kind=kind, default=default
+        )
+    return found
 
 
-def parse_fields(
-    option: str, config: type, specs: Sequence[str], but: Collection[str] = ()
-) -> dict[str, Any]:
+def parse_fields(option: str, config: type, specs: Sequence[str]) -> dict[str, Any]:
     """Read specifications such as `positions=rotary`.
 
     Args:
         option: The option that they were given by, for messages.
         config: A dataclass, whose fields they set.
         specs: One a field.
-        but: Fields that can't be set.
 
     Returns:
         The values by name.
@@ -87,7 +84,7 @@ def parse_fields(
     Raises:
         InputError: If a name is unknown or given twice, or a value is not of the field's type.
     """
-    kinds = kinds_of(config, but)
+    kinds = kinds_of(config)
     return {
         name: parse_value(option, name, kinds[name], text)
         for name, text in split_specs(option, specs, kinds)

@@ -1,4 +1,4 @@
-"""What a new run is made of beside its `TrainingConfig`: options that decide once, at its start."""
+"""What `train` is asked for beside a `TrainingConfig`: how a run begins, and how it is run now."""
 
 import dataclasses
 from pathlib import Path
@@ -24,27 +24,13 @@ TaskName = Literal[
     "question-answering",
     "image-classification",
 ]
+Strategy = Literal["auto", "single", "mirrored", "multiworker"]
 TokenizerName = Literal["wordpiece", "bert", "byte-pairs", "characters", "words"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How a run begins: its task, its model and its tokeniser.
-
-    Args:
-        task: What the model is for.
-        preset: Name of the model's preset; the task's if None.
-        init_from: A run whose weights, tokeniser and model the new one begins with (fine-tuning);
-            there is no preset then.
-        epochs: Passes over the training data, instead of a number of steps. With neither, 10, and
-            3 with `init_from`.
-        tokenizer: Kind of the tokeniser that is learned or read.
-        vocabulary: File with a vocabulary; None to learn one from the training text.
-        vocabulary_size: Number of pieces to learn.
-        split_digits: Whether digits stay single pieces when the vocabulary is learned.
-        pooling: What a classifier reads; the model's own choice if None.
-        overwrite: Whether a run that is there may be replaced.
-    """
+    """How a run begins: its task, its model and its tokeniser; the help says what each field is."""
 
     task: TaskName = option("What the model is for.", "translation", RUN)
     init_from: Path | None = option(
@@ -74,6 +60,31 @@ class Plan:
     )
     vocabulary_size: int = option("Pieces to learn.", 8000, TOKENISER, name="vocab_size")
     split_digits: bool = option("Learn digits as single pieces.", False, TOKENISER)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What is asked of `train` each time that it is called."""
+
+    output: Path | None = option("Folder of the run.", None, RUN)
+    resume: Path | None = option("Go on with this run, to the steps first asked for.", None, RUN)
+    settings: list[str] | None = option(
+        "NAME=VALUE of another field of the model's configuration, such as positions=rotary or "
+        "image_size=64; repeatable.",
+        None,
+        MODEL,
+        name="set_",
+        flags=("--set",),
+    )
+    strategy: Strategy = option(
+        "single: one device. mirrored: all GPUs of this machine. multiworker: the machines that "
+        "TF_CONFIG lists. auto: what there is.",
+        "auto",
+        HARDWARE,
+    )
+    profile: str | None = option(
+        "Steps to record for TensorBoard's profiler: FROM:TO.", None, HARDWARE
+    )
 
 
 @dataclasses.dataclass(frozen=True)

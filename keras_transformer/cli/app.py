@@ -40,33 +40,34 @@ VERBS: dict[str, dict[Callable, str]] = {
         doctor: "doctor",
     },
     "Train": {
-        train: "train --source train.en --target train.de --valid-split 0.02 \\\n"
-        "    --output runs/en-de",
-        tune: "tune --source train.en --target train.de --valid-source valid.en \\\n"
-        "    --valid-target valid.de --grid learning_rate=1e-3,2e-3 --output runs/search",
+        train: "train --source train.en --target train.de \\\n"
+        "    --valid-split 0.02 --output runs/en-de",
+        tune: "tune --source train.en --target train.de \\\n"
+        "    --valid-source valid.en --valid-target valid.de \\\n"
+        "    --grid learning_rate=1e-3,2e-3 --output runs/search",
         average: "average --model runs/en-de --output runs/en-de-mean",
-        vocab: "vocab --input train.en --input train.de --size 8000 --output vocab.txt",
+        vocab: "vocab --input train.en --size 8000 --output vocab.txt",
         import_: "import bert-base-uncased --output runs/bert",
         data_service: "data-service --kind dispatcher --port 5050",
     },
     "Use a model": {
-        translate: "translate --model runs/en-de --input test.en --output test.out",
-        generate: "generate --model runs/gpt --prompt 'Once upon a time' --temperature 0.8",
-        embed: "embed --model runs/minilm --input sentences.txt --output vectors.jsonl",
+        translate: "translate --model runs/en-de --input test.en",
+        generate: "generate --model runs/gpt --prompt 'Once upon a time'",
+        embed: "embed --model runs/minilm --input lines.txt",
         classify: "classify --model runs/reviews --input reviews.txt",
         tag: "tag --model runs/names --input sentences.txt",
         answer: "answer --model runs/squad --question 'Who wrote it?' \\\n"
         "    --passage 'Ann wrote it.'",
-        fill_mask: "fill-mask 'The capital of France is [MASK].' --model runs/bert",
+        fill_mask: "fill-mask 'Paris is in [MASK].' --model runs/bert",
     },
     "Export and serve": {
         export: "export --model runs/en-de --output exported/en-de",
         serve: "serve --model exported/en-de",
     },
     "Look inside": {
-        evaluate: "evaluate --model runs/en-de --source test.en --target test.de",
+        evaluate: "evaluate --model runs/en-de --source t.en --target t.de",
         score: "score --model runs/en-de --source test.en --target test.de",
-        attention: "attention --model runs/en-de --text 'Two men.' --output attention.png",
+        attention: "attention --model runs/en-de --text Two --output heads.png",
         explain: "explain positions",
     },
     "Tools": {

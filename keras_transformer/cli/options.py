@@ -31,42 +31,34 @@ def with_options(**groups: type | tuple[type, Sequence[str]]) -> Callable[[Calla
         **groups: By an argument of the command, a dataclass, or one and the names of the fields
             that are wanted. The argument gets the fields that were given, by their names.
     """
+    asked = {
+        group: options_of(*(of if isinstance(of, tuple) else (of,))) for group, of in groups.items()
+    }
 
     def decorate(command):
-        asked = {
-            group: list(options_of(*(of if isinstance(of, tuple) else (of,))))
-            for group, of in groups.items()
-        }
-
         @functools.wraps(command)
         def wrapped(**arguments):
             for group, options in asked.items():
-                given = {one.field: (arguments.pop(one.name), one.default) for one in options}
+                values = {field: arguments.pop(one.name) for field, one in options.items()}
                 arguments[group] = {
-                    field: value for field, (value, default) in given.items() if value != default
+                    field: value
+                    for field, value in values.items()
+                    if value != options[field].default and value not in ([], ())
                 }
             return command(**arguments)
 
         own = inspect.signature(command).parameters.values()
         parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name not in groups]
-        parameters += [
-            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default,
-                              annotation=_annotation(one))
-            for options in asked.values()
-            for one in options
-        ]  # fmt: skip
+        for one in (one for options in asked.values() for one in options.values()):
+            how = typer.Option(*one.flags, help=one.help, rich_help_panel=one.panel)
+            parameter = inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY)
+            kind: Any = Annotated[one.kind, how]  # type: ignore[name-defined]
+            parameters.append(parameter.replace(default=one.default, annotation=kind))
         wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
         return wrapped
 
     return decorate
-
-
-def _annotation(one) -> Any:
-    about = one.option
-    return Annotated[
-        one.kind, typer.Option(*about.flags, help=about.help, rich_help_panel=about.panel)
-    ]
 
 
 def with_generation_options(command: Callable) -> Callable:

@@ -60,6 +60,8 @@ def serve(
         batch_size, queue_rows, request_rows, text_length, body_bytes, requests, streams, seconds
     )
     labels = dict(_label(one) for one in label or ())
+    if len(labels) < len(label or ()):
+        raise InputError("--label gives a name to two versions; give each name once.")
     from keras_transformer.export.folder import name_of
     from keras_transformer.export.runtime import check_model, check_options
     from keras_transformer.export.tf_serving import check_name

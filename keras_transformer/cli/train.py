@@ -5,7 +5,7 @@ import glob
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import typer
 
@@ -15,8 +15,8 @@ from keras_transformer.cli.recipe_option import Config, Recipe
 from keras_transformer.cli.terminal import make_console
 from keras_transformer.errors import InputError
 from keras_transformer.options import options_of
-from keras_transformer.training.config import HARDWARE, MODEL, RUN, TrainingConfig
-from keras_transformer.training.plan import ModelOptions, Plan
+from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.plan import Call, ModelOptions, Plan
 
 RESTARTS = "KERAS_TRANSFORMER_RESTARTS"
 MOST_RESTARTS = 20  # without progress
@@ -24,46 +24,12 @@ PARALLEL = ("source", "target", "valid_source", "valid_target")
 EXAMPLES = ("data", "valid_data")
 
 
-Output = Annotated[Path | None, typer.Option(help="Folder of the run.", rich_help_panel=RUN)]
-Resume = Annotated[
-    Path | None,
-    typer.Option(help="Go on with this run, to the steps first asked for.", rich_help_panel=RUN),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="NAME=VALUE of another field of the model's configuration, such as positions=rotary "
-        "or image_size=64; repeatable.",
-        rich_help_panel=MODEL,
-    ),
-]
-Strategy = Annotated[
-    Literal["auto", "single", "mirrored", "multiworker"],
-    typer.Option(
-        help="single: one device. mirrored: all GPUs of this machine. multiworker: the machines "
-        "that TF_CONFIG lists. auto: what there is.",
-        rich_help_panel=HARDWARE,
-    ),
-]
-Profile = Annotated[
-    str | None,
-    typer.Option(
-        help="Steps to record for TensorBoard's profiler: FROM:TO.", rich_help_panel=HARDWARE
-    ),
-]
-
-
-@with_options(plan=Plan, training=TrainingConfig, model=ModelOptions)
+@with_options(call=Call, plan=Plan, training=TrainingConfig, model=ModelOptions)
 def train(
     recipe: Recipe = None,
     config: Config = None,
-    output: Output = None,
-    resume: Resume = None,
-    set_: Set = None,
-    strategy: Strategy = "auto",
-    profile: Profile = None,
     *,
+    call: dict[str, Any],
     plan: dict[str, Any],
     training: dict[str, Any],
     model: dict[str, Any],
@@ -74,23 +40,26 @@ def train(
     text (causal-lm, masked-lm); text and label (classification); words and labels
     (token-classification); question, passage and answer (question-answering).
     """
+    resume = call.get("resume")
     if resume is None:
-        _check_new(output, plan, training)
+        _check_new({**call, **plan, **training})
     else:
-        _check_resume({**plan, **training, **model}, output, recipe or config, set_)
+        _check_resume({**call, **plan, **training, **model}, recipe or config)
     steps = training.pop("steps", None)
     if steps is not None and steps < 1:
         raise InputError(f"--steps must be at least 1, got {steps}.")
-    steps_recorded = _parse_profile(profile)
+    steps_recorded = _parse_profile(call.get("profile"))
     _check_files(plan, training)
 
     from keras_transformer.training.distribution import make_strategy, workers_lost
 
-    folder, console, devices = Path(resume or output or ""), make_console(), make_strategy(strategy)
+    folder, console = resume or call["output"], make_console()
+    strategy = call.get("strategy", Call.strategy)
+    devices = make_strategy(strategy)
 
     def set_up():
         if resume is None:
-            _set_up(folder, steps, plan, training, model, set_ or [], console)
+            _set_up(folder, steps, plan, training, model, call.get("settings", ()), console)
         else:
             _extend(folder, steps)
 
@@ -127,31 +96,31 @@ def _train(folder, set_up, console, devices, steps_recorded):
         return train_run(run, console, devices, steps_recorded)
 
 
-def _check_new(output, plan, training):
+def _check_new(given):
     """Refuse a new run without text, or with too much."""
-    examples = any(training.get(name) for name in EXAMPLES)
-    parallel = not examples and plan.get("task", Plan.task) in ("translation", "summarisation")
+    given = {name: value for name, value in given.items() if value != ""}
+    examples = any(name in given for name in EXAMPLES)
+    parallel = not examples and given.get("task", Plan.task) in ("translation", "summarisation")
     wanted = list(PARALLEL if parallel else EXAMPLES)
-    if examples and (given := [name for name in PARALLEL if training.get(name)]):
+    if examples and (others := [name for name in PARALLEL if name in given]):
         raise InputError(
-            f"Give --data or parallel text, not both: leave out {_options(given[:1])}."
+            f"Give --data or parallel text, not both: leave out {_options(others[:1])}."
         )
-    if training.get("valid_split") is not None:
+    if "valid_split" in given:
         held_out = [name for name in wanted if name.startswith("valid_")]
-        if given := [name for name in held_out if training.get(name)]:
+        if others := [name for name in held_out if name in given]:
             raise InputError(
                 "--valid-split takes what is validated on out of the text: leave it out, or "
-                f"{_options(given)}."
+                f"{_options(others)}."
             )
         wanted = [name for name in wanted if name not in held_out]
-    missing = [name for name in wanted if not training.get(name)]
-    if missing := missing + ([] if output else ["output"]):
+    if missing := [name for name in (*wanted, "output") if name not in given]:
         raise InputError(f"{_options(missing)} is missing (or --resume a run).")
 
 
-def _check_resume(given, output, recipe, settings):
+def _check_resume(given, recipe):
     """Refuse what a run that is there has decided."""
-    if output or any(given.get(name) for name in (*PARALLEL, *EXAMPLES, "init_from")):
+    if any(name in given for name in (*PARALLEL, *EXAMPLES, "output", "init_from")):
         raise InputError("--resume takes its files and folder from the run; give --steps at most.")
     if recipe is not None:
         raise InputError(
@@ -159,16 +128,18 @@ def _check_resume(given, output, recipe, settings):
         )
     if "epochs" in given:
         raise InputError("--resume goes on to a number of --steps, not of --epochs.")
-    if others := [*(name for name in given if name != "steps"), *(["set"] if settings else [])]:
-        raise InputError(f"--resume takes its settings from the run; leave out {_options(others)}.")
+    if others := given.keys() - {"resume", "steps", "strategy", "profile"}:
+        raise InputError(
+            f"--resume takes its settings from the run; leave out {_options(sorted(others))}."
+        )
 
 
 def _options(fields):
     """Write the options of fields."""
-    names = {
-        one.field: one.name for of in (Plan, TrainingConfig, ModelOptions) for one in options_of(of)
-    }
-    return ", ".join(f"--{names.get(field, field).replace('_', '-')}" for field in fields)
+    known: dict[str, Any] = {}
+    for of in (Call, Plan, TrainingConfig, ModelOptions):
+        known |= options_of(of)
+    return ", ".join(known[field].written.split("/")[0] for field in fields)
 
 
 def _check_files(plan, training):
