@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 @dataclasses.dataclass(frozen=True)
 class Wings:
     plain: int = 1
+    either: int | float = 1
     count: int = option("Number of wings.", 2, "Body")
     colour: Literal["red", "grey"] | None = option("Their colour.", None, name="paint")
     folded: bool = option("Begin folded.", False, flags=("--folded",))
@@ -69,6 +70,7 @@ def test_values_are_read_by_the_type_of_their_field():
         ("cuont=3", "--set cuont=3 does not set a known field by NAME=VALUE; .* mean 'count'"),
         ("count", "--set count does not set a known field by NAME=VALUE; the fields are .*span.$"),
         ("plain=x", "--set plain: 'x' is not of type int.$"),
+        ("either=none", "--set either: 'none' is not of type int.$"),
         ("plain=none", "--set plain: 'none' is not of type int.$"),
         ("colour=gray", "'gray' is not one of red, grey or none. Did you mean 'grey'"),
         ("folded=ture", "'ture' is not one of true, false. Did you mean 'true'"),
