@@ -12,7 +12,7 @@ from rich.table import Table
 
 from keras_transformer.artefacts.artefact import SAVED_MODEL
 from keras_transformer.decoding import GenerationOptions
-from keras_transformer.errors import InputError
+from keras_transformer.errors import InputError, no_such
 from keras_transformer.export import tf_serving
 from keras_transformer.export.folder import (
     CARD,
@@ -179,7 +179,7 @@ def export(
     check_free(folder)
     name = tf_serving.check_name(name or folder.absolute().name)
     if unknown := [one for one in formats if one not in FORMATS]:
-        raise InputError(f"There is no format {unknown[0]!r}; choose some of {', '.join(FORMATS)}.")
+        raise no_such("format", unknown[0], FORMATS)
     if not formats:
         raise InputError(f"formats is empty; choose some of {', '.join(FORMATS)}.")
     found = find_task(task) if task else task_of(model)

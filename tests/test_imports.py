@@ -18,7 +18,17 @@ LOOPS = PACKAGE / "decoding" / "loops.py"
 TENSORFLOW = (LOOPS, PACKAGE / "layers" / "packing.py", PACKAGE / "models" / "train_step.py")
 # The rooms, the lowest first: each may import those before it, inside functions as well.
 ROOMS = (
-    *("_lazy", "_quiet", "_backend", "_tensorflow", "errors", "files", "locks", "artefacts"),
+    *(
+        "_lazy",
+        "_quiet",
+        "_backend",
+        "_tensorflow",
+        "errors",
+        "files",
+        "locks",
+        "options",
+        "artefacts",
+    ),
     *("layers", "models", "decoding", "text", "pipelines", "training", "export"),
     *("serving", "recipes", "cli"),
 )

@@ -1,24 +1,35 @@
-"""The settings of a training run: one frozen dataclass, kept in the run directory."""
+"""The settings of a training run: one frozen dataclass, kept in the run directory.
+
+Nothing here loads TensorFlow before there is a configuration, as the command line is made of it.
+"""
 
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from keras_transformer.errors import InputError
-from keras_transformer.training.data.batching import Batching
+from keras_transformer.errors import InputError, suggestion
+from keras_transformer.options import kinds_of, option
 from keras_transformer.training.data.corpora import Corpus, ParallelFiles, make_corpus
-from keras_transformer.training.optimizers import OPTIMIZERS
-from keras_transformer.training.schedules import (
-    Constant,
-    InverseSquareRoot,
-    LinearDecay,
-    OneCycle,
-    WarmupCosine,
-)
 
-SCHEDULES = ("inverse-square-root", "linear", "cosine", "one-cycle", "constant")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+if TYPE_CHECKING:
+    from keras_transformer.training.data.batching import Batching
+
+Schedule = Literal["inverse-square-root", "linear", "cosine", "one-cycle", "constant"]
+Optimizer = Literal["adam", "adamw", "adafactor"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
+# Where `--help` shows the options.
+RUN, DATA, MODEL, TOKENISER, OPTIMISATION, REGULARISATION, CHECKPOINTS, HARDWARE = PANELS = (
+    "Run",
+    "Data",
+    "Model",
+    "Tokeniser",
+    "Optimisation",
+    "Regularisation",
+    "Validation and checkpoints",
+    "Hardware",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,38 +40,99 @@ class TrainingConfig:
         InputError: If a value is out of its range; the message names it.
     """
 
-    source: str | list[str] | None  # parallel text, plain or gzip; patterns; a list for several
-    target: str | list[str] | None
-    valid_source: str | None
-    valid_target: str | None
-    steps: int  # number of updates
-    learning_rate: float  # the highest, at the end of the warm-up
-    warmup_steps: int
-    schedule: str = "inverse-square-root"  # one of SCHEDULES
-    optimizer: str = "adam"  # one of OPTIMIZERS
-    weight_decay: float = 0.01  # of adamw
-    ema: float = 0.0  # the validated and exported weights are averaged with this decay; 0 is off
-    max_length: int = 256  # longest source or target in tokens, the end token included
-    batch_tokens: int = 4096  # most tokens in one side of a batch, padding included
-    label_smoothing: float = 0.1
-    clip_norm: float = 1.0  # the global norm of the gradients is clipped to this; 0 is off
-    accumulate: int = 1  # micro-batches that a batch is cut into on each device
-    precision: str = "float32"  # one of PRECISIONS
-    teacher_forcing: float = 1.0  # share of true tokens in the decoder's input at the last step
-    deterministic: bool = False  # refuse every op whose result may differ between two runs
-    seed: int = 1  # of the weights, of dropout and of the order of the data
-    validate_every: int = 500  # steps
-    checkpoint_every: int = 500  # steps
-    keep_checkpoints: int = 2  # the newest; a second one is there if the last is damaged
-    weights: list[float] | None = None  # share of each source in the pairs; None: as many as it has
-    token_dropout: float = 0.0  # probability that a token of the source becomes unknown
-    piece_dropout: float = 0.0  # probability that a piece is missing when training text is cut
-    data_service: str | None = None  # tf.data service that makes the batches: grpc://host:port
-    data: str | None = None  # examples in another form than parallel text: a file or a pattern
-    valid_data: str | None = None
-    mask_rate: float = 0.15  # share of the tokens that a masked language model is to predict
-    freeze: bool = False  # train what is new only, not what a run that it began from has learned
-    patience: int = 0  # stop after so many validations without a better one; 0 is off
+    source: str | list[str] | None = option(
+        "Source text, plain or .gz, or a pattern in quotes; repeatable.", panel=DATA, kind=list[str]
+    )
+    target: str | list[str] | None = option(
+        "Target text, line by line; repeatable likewise.", panel=DATA, kind=list[str]
+    )
+    valid_source: str | None = option("Source text to validate on.", panel=DATA, kind=Path)
+    valid_target: str | None = option("Target text to validate on.", panel=DATA, kind=Path)
+    steps: int = option("Number of updates in all.", panel=OPTIMISATION)
+    learning_rate: float = option(
+        "Peak; by default the paper's for the model's width, with --init-from 5e-5.",
+        panel=OPTIMISATION,
+    )
+    warmup_steps: int = option(
+        "Warm-up steps. [default: a quarter of all, at most 4000]",
+        name="warmup",
+        panel=OPTIMISATION,
+    )
+    schedule: Schedule = option(
+        "After the warm-up; linear, cosine and one-cycle end near 0. [default: "
+        "inverse-square-root, with --init-from linear]",
+        "inverse-square-root",
+        OPTIMISATION,
+        unset=True,
+    )
+    optimizer: Optimizer = option(
+        "The optimizer. [default: adam, with --init-from adamw]", "adam", OPTIMISATION, unset=True
+    )
+    weight_decay: float = option("Weight decay of adamw.", 0.01, REGULARISATION)
+    ema: float = option("Decay of a moving average of the weights; 0 is off.", 0.0, OPTIMISATION)
+    max_length: int = option(
+        "Longest text in tokens. [default: what the model takes]", 256, DATA, unset=True
+    )  # of a source or a target, the end token included
+    batch_tokens: int = option(
+        "Tokens in one side of a batch, over all devices.", 4096, OPTIMISATION
+    )  # padding included
+    label_smoothing: float = option(
+        "Share spread over all labels. [default: 0.1 from text to text, else 0]",
+        0.1,
+        REGULARISATION,
+        unset=True,
+    )
+    clip_norm: float = option("Global norm of gradients; 0 is off.", 1.0, OPTIMISATION)
+    accumulate: int = option("Micro-batches that a batch is cut into, to save memory.", 1, HARDWARE)
+    precision: Precision = option("Precision of the computation.", "float32", HARDWARE)
+    teacher_forcing: float = option(
+        "Share of true tokens in the decoder's input at the last step.", 1.0, OPTIMISATION
+    )
+    deterministic: bool = option(
+        "Refuse ops that may differ between two runs.", False, HARDWARE, flags=("--deterministic",)
+    )
+    seed: int = option("Seed of weights, dropout and order.", 1, OPTIMISATION)
+    validate_every: int = option(
+        "Steps between validations. [default: a fifth of all, at most 1000]",
+        500,
+        CHECKPOINTS,
+        unset=True,
+    )
+    checkpoint_every: int = option(
+        "Steps between checkpoints. [default: as --validate-every]", 500, CHECKPOINTS, unset=True
+    )
+    keep_checkpoints: int = option("How many to keep.", 2, CHECKPOINTS)  # one may be damaged
+    weights: list[float] | None = option(
+        "Share of each --source in the pairs; by default as many as it has.",
+        None,
+        DATA,
+        name="weight",
+        kind=list[float] | None,
+    )
+    token_dropout: float = option(
+        "Probability that a token of the source becomes unknown.", 0.0, REGULARISATION
+    )
+    piece_dropout: float = option(
+        "Probability that a piece is missing when text is cut.", 0.0, REGULARISATION
+    )
+    data_service: str | None = option("Where batches are made: grpc://HOST:PORT.", None, HARDWARE)
+    data: str | None = option(
+        "Examples: a .tsv, .csv or .jsonl file, lines of text, or a pattern in quotes; for "
+        "image-classification a folder with one of pictures for each label.",
+        None,
+        DATA,
+    )
+    valid_data: str | None = option("Examples to validate on.", None, DATA)
+    mask_rate: float = option("Share of the tokens that masked-lm predicts.", 0.15, OPTIMISATION)
+    freeze: bool = option(
+        "Train only what --init-from does not give.", False, RUN, flags=("--freeze",)
+    )
+    patience: int = option(
+        "Stop after so many validations without a better one; 0 is off.", 0, CHECKPOINTS
+    )
+    valid_split: float | None = option(
+        "Share of the text to validate on instead, such as 0.02; it is not trained on.", None, DATA
+    )
 
     def __post_init__(self):
         """Refuse values that can't make a run."""
@@ -74,14 +146,10 @@ class TrainingConfig:
             "accumulate",
         ):
             self._check(name, getattr(self, name) >= 1, "must be at least 1")
-        for name, choices in (
-            ("schedule", SCHEDULES),
-            ("optimizer", tuple(OPTIMIZERS)),
-            ("precision", PRECISIONS),
-        ):
-            self._check(
-                name, getattr(self, name) in choices, f"must be one of {', '.join(choices)}"
-            )
+        for name in ("schedule", "optimizer", "precision"):
+            choices, value = get_args(kinds_of(type(self))[name]), getattr(self, name)
+            near = suggestion(value, choices)
+            self._check(name, value in choices, f"must be one of {', '.join(choices)}", near)
         if self.schedule not in ("inverse-square-root", "constant"):  # they end at the last step
             self._check("warmup_steps", self.warmup_steps < self.steps, "must be less than steps")
         self._check("weight_decay", self.weight_decay >= 0, "must be positive, or 0 for none")
@@ -92,6 +160,8 @@ class TrainingConfig:
         self._check("clip_norm", self.clip_norm >= 0, "must be positive, or 0 for none")
         self._check("seed", 0 <= self.seed < 1 << 32, "must be from 0 to 4294967295")
         self._check("patience", self.patience >= 0, "must be positive, or 0 for none")
+        split = self.valid_split
+        self._check("valid_split", split is None or 0 < split < 1, "must be between 0 and 1")
         self._check("mask_rate", 0 < self.mask_rate < 1, "must be between 0 and 1")
         for name in ("token_dropout", "piece_dropout"):
             self._check(name, 0 <= getattr(self, name) < 1, "must be in [0, 1)")
@@ -102,11 +172,11 @@ class TrainingConfig:
         )
         if self.data is None:
             make_corpus(_as_list(self.source), _as_list(self.target), self.weights)  # if they fit
-        Batching(self.batch_tokens, self.max_length)  # refuses a batch too small for a sentence
+        self.batching  # noqa: B018  (refuses a batch too small for a sentence)
 
-    def _check(self, name, holds, rule):
+    def _check(self, name, holds, rule, more="") -> None:
         if not holds:
-            raise InputError(f"{name} {rule}, got {getattr(self, name)!r}.")
+            raise InputError(f"{name} {rule}, got {getattr(self, name)!r}.{more}")
 
     @property
     def train_files(self) -> Corpus:
@@ -119,40 +189,22 @@ class TrainingConfig:
         return ParallelFiles(Path(str(self.valid_source)), Path(str(self.valid_target)))
 
     @property
-    def batching(self) -> Batching:
+    def batching(self) -> "Batching":
         """How pairs are put into batches."""
+        from keras_transformer.training.data.batching import Batching  # which loads TensorFlow
+
         return Batching(self.batch_tokens, self.max_length)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, ready for JSON."""
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        if self.valid_split is None:  # as before there was one
+            del fields["valid_split"]
+        return fields
 
 
 def _as_list(names):
     return [names] if isinstance(names, str) else names or []
-
-
-def make_schedule(config: TrainingConfig):
-    """Make the learning-rate schedule that a configuration names."""
-    peak, warmup, steps = config.learning_rate, config.warmup_steps, config.steps
-    makers = {
-        "inverse-square-root": lambda: InverseSquareRoot(peak, warmup),
-        "linear": lambda: LinearDecay(peak, warmup, steps),
-        "cosine": lambda: WarmupCosine(peak, warmup, steps),
-        "one-cycle": lambda: OneCycle(peak, steps, warmup / steps),
-        "constant": lambda: Constant(peak, warmup),
-    }
-    return makers[config.schedule]()
-
-
-def make_optimizer(config: TrainingConfig):
-    """Make the optimizer that a configuration names, with its schedule and its clipping."""
-    options: dict[str, Any] = {"global_clipnorm": config.clip_norm or None}
-    if config.optimizer == "adamw":
-        options["weight_decay"] = config.weight_decay
-    if config.ema:
-        options |= {"use_ema": True, "ema_momentum": config.ema}
-    return OPTIMIZERS[config.optimizer](make_schedule(config), **options)
 
 
 def paper_peak(d_model: int) -> float:

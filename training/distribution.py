@@ -5,7 +5,7 @@ import json
 import os
 
 from keras_transformer._tensorflow import tf
-from keras_transformer.errors import InputError
+from keras_transformer.errors import InputError, no_such
 from keras_transformer.training.data.parallel_text import split_batches
 
 STRATEGIES = ("auto", "single", "mirrored", "multiworker")
@@ -24,7 +24,7 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
         InputError: If there is no such strategy, or TF_CONFIG is missing or wrong.
     """
     if name not in STRATEGIES:
-        raise InputError(f"There is no strategy {name!r}; choose one of {', '.join(STRATEGIES)}.")
+        raise no_such("strategy", name, STRATEGIES)
     workers = [] if name == "single" else _workers()  # TensorFlow reads it for the others
     if name == "auto":
         if len(workers) > 1:

@@ -1,6 +1,8 @@
 """Setting up a run: from text files to a run directory that is ready to be trained."""
 
+import contextlib
 import dataclasses
+import functools
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -8,7 +10,7 @@ from typing import Any, TypeAlias
 from rich.console import Console
 
 from keras_transformer.errors import InputError
-from keras_transformer.files import read_lines
+from keras_transformer.files import read_lines, scratch_folder
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.config import StackConfig, TransformerConfig
 from keras_transformer.models.families import find_preset
@@ -17,7 +19,9 @@ from keras_transformer.models.vision_transformer import VisionTransformerConfig
 from keras_transformer.pipelines.tasks import TaskSettings, check_family, find_task, make_model
 from keras_transformer.training.config import TrainingConfig, paper_peak
 from keras_transformer.training.data.corpora import Corpus, ParallelFiles
-from keras_transformer.training.data.vocabulary import WORDPIECE, learn_tokenizer, read_tokenizer
+from keras_transformer.training.data.validation_split import FOLDER, split_text
+from keras_transformer.training.data.vocabulary import learn_tokenizer, read_tokenizer
+from keras_transformer.training.plan import Plan
 from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.tasks.registry import find_training
 from keras_transformer.training.tasks.task import SAMPLES, TRAINING, VALIDATION
@@ -34,22 +38,13 @@ Data: TypeAlias = Corpus | Path | str
 def new_run(
     output,
     train: Data,
-    valid: Data,
+    valid: Data | None = None,
     *,
-    task: str = "translation",
-    preset: str | None = None,
-    init_from: Path | None = None,
     steps: int | None = None,
-    epochs: int | None = None,
-    tokenizer: str = WORDPIECE,
-    vocabulary: Path | None = None,
-    vocabulary_size: int = 8000,
-    split_digits: bool = False,
-    overwrite: bool = False,
     model: dict[str, Any] | None = None,
-    head: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
     console: Console | None = None,
+    **plan: Any,
 ) -> RunDirectory:
     """Check the data, learn a vocabulary if none is given, and write the run's configuration.
 
@@ -57,23 +52,12 @@ def new_run(
         output: Folder of the run.
         train: What to train on: parallel text, or the name of a file or folder of examples, or a
             pattern of names.
-        valid: What to validate on, likewise.
-        task: What the model is for, by the name in the table of tasks.
-        preset: Name of the model's preset; the task's if None.
-        init_from: A run whose weights, tokeniser and model the new one begins with (fine-tuning);
-            there is no preset then.
+        valid: What to validate on, likewise; None if `training` has a `valid_split`.
         steps: Number of updates.
-        epochs: Number of passes over the training data, instead of `steps`. With neither, 10, and
-            3 with `init_from`.
-        tokenizer: Kind of the tokeniser that is learned or read, one of `vocabulary.TOKENIZERS`.
-        vocabulary: File with a vocabulary; None to learn one from the training text.
-        vocabulary_size: Number of pieces to learn.
-        split_digits: Whether digits stay single pieces when the vocabulary is learned.
-        overwrite: Whether a run in `output` may be replaced.
         model: Fields of the model's configuration that differ from the preset.
-        head: Arguments of the model's head, such as `pooling`.
         training: Fields of `TrainingConfig` that differ from their defaults.
         console: Where progress is shown; standard error if None.
+        **plan: Fields of `Plan`.
 
     Returns:
         The run directory.
@@ -83,94 +67,148 @@ def new_run(
             written then.
     """
     console = console or Console(stderr=True)
-    if steps is not None and epochs is not None:
-        raise InputError("Give --steps or --epochs, not both.")
-    for name, value in (("steps", steps), ("epochs", epochs), ("vocab-size", vocabulary_size)):
-        if value is not None and value < 1:
-            raise InputError(f"--{name} must be at least 1, got {value}.")
-    RunDirectory.check_free(output, overwrite)
-    trained = find_training(task)
-    has_text = find_task(task).has_text
-    start = None if init_from is None else _Start.of(Path(init_from), preset, vocabulary)
+    asked = Plan(**plan)
+    _check_counts(steps, asked)
+    RunDirectory.check_free(output, asked.overwrite)
+    task = find_training(asked.task)
+    start = None if asked.init_from is None else _Start.of(asked)
 
     # All settings are checked before anything that takes time, with stand-ins for what the text
     # will decide: the size of the vocabulary, and the number of steps in an epoch.
-    def make_config(vocabulary_size, **fields) -> StackConfig:
-        fields = {**(model or {}), **fields}
-        if start is not None:
-            return _changed(start.config, fields)
-        return find_preset(preset or trained.preset, vocabulary_size, **fields)
-
+    make_config = functools.partial(_make_config, asked, task, start, model or {})
     config = make_config(1000)
-    check_family(config, task)
-    settings: dict[str, Any] = {
-        **_data_fields(train, valid),
+    check_family(config, asked.task)
+    settings = {**_defaults(task, config, start), **_data_fields(train, valid), **(training or {})}
+    checked = TrainingConfig(**_with_steps(settings, steps or 1_000_000))
+    _check_fits(checked, config, asked, valid)
+    with contextlib.ExitStack() as stack:
+        text, labels = None, None
+        if checked.valid_split:
+            text = stack.enter_context(scratch_folder(Path(output).parent)) / FOLDER
+            whole = _opened(task, train)
+            labels = [] if isinstance(whole, Corpus) else task.find_labels(whole)  # of both halves
+            checked = _take_apart(task, whole, checked, text, Path(output), console)
+            train, valid = _halves(checked)
+        assert valid is not None  # checked above
+        records = [_opened(task, some) for some in (train, valid)]
+        for some in records:
+            some.check()
+        labels = task.find_labels(records[0]) if labels is None else labels
+        made = _tokenizer(asked, task, start, config, records[0], console)
+        fields = task.model_fields(labels)
+        if made is not None and start is None:
+            fields |= _special_ids(config, made)
+        config = make_config(None if made is None else len(made), **fields)
+        head = _make_head(asked, start, labels, config, checked)
+        sizes, batches = _measure(task(config, head, checked, made))
+        epochs = asked.epochs or (EPOCHS if start is None else FINE_TUNING_EPOCHS)
+        return RunDirectory.create(
+            output,
+            config,
+            TrainingConfig(**_with_steps(settings, steps or epochs * batches)),
+            made,
+            _samples(task, records[1]),
+            asked.overwrite,
+            sizes,
+            head,
+            initial=None if start is None else start.begin(config, head, console),
+            text=text,
+        )
+
+
+def _defaults(task, config, start) -> dict[str, Any]:
+    return {
         "learning_rate": paper_peak(config.d_model),
-        "label_smoothing": trained.label_smoothing,
+        "label_smoothing": task.label_smoothing,
         "max_length": _longest(config),
         **({} if start is None else FINE_TUNING),
-        **(training or {}),
     }
-    checked = TrainingConfig(**_with_steps(settings, steps or 1_000_000))
-    if has_text and checked.max_length > config.max_length:
+
+
+def _measure(task):
+    """Count both parts, which refuses data of which nothing can be used."""
+    sizes: dict[str, Any] = {}
+    batches = task.measure(sizes, TRAINING).batches
+    task.measure(sizes, VALIDATION)
+    return sizes, batches
+
+
+def _make_config(asked, task, start, model, vocabulary_size, **fields) -> StackConfig:
+    if start is not None:
+        return _changed(start.config, {**model, **fields})
+    return find_preset(asked.preset or task.preset, vocabulary_size, **{**model, **fields})
+
+
+def _make_head(asked, start, labels, config, training) -> TaskSettings:
+    settings = {} if start is None else start.settings_for(asked.task)
+    if asked.pooling is not None:
+        settings["pooling"] = asked.pooling
+    shorter = training.max_length if training.max_length < config.max_length else None
+    return TaskSettings(asked.task, tuple(labels), settings, shorter)
+
+
+def _check_counts(steps, asked) -> None:
+    """Refuse numbers that nothing can be made of."""
+    if steps is not None and asked.epochs is not None:
+        raise InputError("Give --steps or --epochs, not both.")
+    for name, value in (
+        ("steps", steps),
+        ("epochs", asked.epochs),
+        ("vocab-size", asked.vocabulary_size),
+    ):
+        if value is not None and value < 1:
+            raise InputError(f"--{name} must be at least 1, got {value}.")
+
+
+def _check_fits(training, config, asked, valid) -> None:
+    """Refuse settings that contradict each other."""
+    if find_task(asked.task).has_text and training.max_length > config.max_length:
         raise InputError(
             f"max_length must be at most {config.max_length}, what the model takes, got "
-            f"{checked.max_length}."
+            f"{training.max_length}."
         )
-    if checked.freeze and start is None:
+    if training.freeze and asked.init_from is None:
         raise InputError("--freeze is for what a run began from; give one by --init-from.")
-    records = [_opened(trained, some) for some in (train, valid)]
-    for some in records:
-        some.check()
+    if (training.valid_split is None) == (valid is None):
+        raise InputError("Give something to validate on, or a valid_split, and not both.")
 
-    labels = trained.find_labels(records[0])
-    if not has_text:
-        made = None
-    elif start is not None:
-        made = start.tokenizer
-    elif vocabulary is not None:
-        made = read_tokenizer(tokenizer, vocabulary)
-    else:
-        made = learn_tokenizer(
-            tokenizer,
-            records[0].lines() if isinstance(train, Corpus) else trained.lines(records[0]),
-            vocabulary_size,
-            with_mask=isinstance(config, BertConfig),
-            split_digits=split_digits,
-            progress=console.is_terminal,
-        )
-        console.print(f"Learned a vocabulary of {len(made):,} pieces")
-    fields = trained.model_fields(labels)
-    if made is not None and start is None:
-        fields |= _special_ids(config, made)
-    config = make_config(None if made is None else len(made), **fields)
-    arguments = {**({} if start is None else start.settings_for(task)), **(head or {})}
-    shorter = checked.max_length if checked.max_length < config.max_length else None
-    made_settings = TaskSettings(task, tuple(labels), arguments, shorter)
 
-    # Measuring refuses data of which nothing can be used.
-    sizes: dict[str, Any] = {}
-    measuring = trained(config, made_settings, checked, made)
-    batches = measuring.measure(sizes, TRAINING).batches
-    measuring.measure(sizes, VALIDATION)
-    if steps is None:
-        steps = (epochs or (EPOCHS if start is None else FINE_TUNING_EPOCHS)) * batches
-    initial = None
-    if start is not None:
-        initial = make_model(config, made_settings)
-        taken = transfer_weights(start.run.load_model(), initial)
-        console.print(describe(taken, initial.weights))
-    return RunDirectory.create(
-        output,
-        config,
-        TrainingConfig(**_with_steps(settings, steps)),
-        made,
-        _samples(trained, valid, records[1]),
-        overwrite,
-        sizes,
-        made_settings,
-        initial=initial,
+def _take_apart(task, whole, training, text, output, console):
+    """Write both halves of the text; return the configuration that reads them."""
+    running = task.is_running_text(training.data)
+    halves, trained, held_out = split_text(training, whole, task.columns, text, running)
+    console.print(
+        f"Validating on {held_out:,} of {trained + held_out:,} lines, training on the others: see "
+        f"{output / FOLDER}",
+        markup=False,
     )
+    return halves
+
+
+def _halves(training) -> tuple[Data, Data]:
+    if training.source:
+        return training.train_files, training.valid_files
+    return training.data, training.valid_data
+
+
+def _tokenizer(asked, task, start, config, records, console):
+    """Take, read or learn the tokeniser; None where there is no text."""
+    if not find_task(asked.task).has_text:
+        return None
+    if start is not None:
+        return start.tokenizer
+    if asked.vocabulary is not None:
+        return read_tokenizer(asked.tokenizer, asked.vocabulary)
+    made = learn_tokenizer(
+        asked.tokenizer,
+        records.lines() if isinstance(records, Corpus) else task.lines(records),
+        asked.vocabulary_size,
+        with_mask=isinstance(config, BertConfig),
+        split_digits=asked.split_digits,
+        progress=console.is_terminal,
+    )
+    console.print(f"Learned a vocabulary of {len(made):,} pieces")
+    return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,14 +221,14 @@ class _Start:
     settings: TaskSettings
 
     @classmethod
-    def of(cls, path, preset, vocabulary):
+    def of(cls, asked):
         """Open it, and refuse options that it decides."""
-        for name, value in (("--preset", preset), ("--vocab", vocabulary)):
+        for name, value in (("--preset", asked.preset), ("--vocab", asked.vocabulary)):
             if value is not None:
                 raise InputError(
                     f"--init-from takes the model and the vocabulary; leave out {name}."
                 )
-        run = RunDirectory.open(path)
+        run = RunDirectory.open(Path(asked.init_from))
         return cls(run, run.model_config(), run.tokenizer(), run.task_settings())
 
     def settings_for(self, task):
@@ -203,9 +241,16 @@ class _Start:
             name: self.settings.settings[name] for name in names if name in self.settings.settings
         }
 
+    def begin(self, config, head, console):
+        """Make a model that begins with its weights."""
+        model = make_model(config, head)
+        taken = transfer_weights(self.run.load_model(), model)
+        console.print(describe(taken, model.weights))
+        return model
 
-def _opened(trained, data):
-    return data if isinstance(data, Corpus) else trained.open(Path(data))
+
+def _opened(task, data):
+    return data if isinstance(data, Corpus) else task.open(Path(data))
 
 
 def _changed(config, fields):
@@ -233,20 +278,22 @@ def _special_ids(config, tokenizer):
     return fields
 
 
-def _samples(trained, valid, records):
+def _samples(task, valid):
     if isinstance(valid, Corpus):
         return list(islice(read_lines(valid.pairs[0][0]), SAMPLES))
-    return trained.find_samples(records)
+    return task.find_samples(valid)
 
 
 def _data_fields(train, valid):
-    if isinstance(train, Corpus) != isinstance(valid, Corpus):
+    if valid is not None and isinstance(train, Corpus) != isinstance(valid, Corpus):
         raise InputError("Train and validate on the same kind of data: parallel text, or examples.")
     if not isinstance(train, Corpus):
         names = ("source", "target", "valid_source", "valid_target")
-        data = {"data": _absolute(Path(train)), "valid_data": _absolute(Path(valid))}
+        data = {"data": _absolute(Path(train)), "valid_data": valid and _absolute(Path(valid))}
         return {**dict.fromkeys(names), **data}
-    fields = {"valid_source": _absolute(valid.source), "valid_target": _absolute(valid.target)}
+    fields = {
+        f"valid_{side}": valid and _absolute(getattr(valid, side)) for side in ("source", "target")
+    }
     if isinstance(train, ParallelFiles):
         return {"source": _absolute(train.source), "target": _absolute(train.target), **fields}
     return {

@@ -5,8 +5,18 @@ all gradients together, `gradient_accumulation_steps`, and `use_ema` with `ema_m
 averages the weights while they are trained and puts the average in their place when `fit` ends.
 """
 
+from typing import Any
+
 from keras_transformer._backend import keras, ops
 from keras_transformer._tensorflow import tf
+from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.schedules import (
+    Constant,
+    InverseSquareRoot,
+    LinearDecay,
+    OneCycle,
+    WarmupCosine,
+)
 
 
 def paper_adam(learning_rate, **kwargs):
@@ -160,3 +170,26 @@ class Adafactor(_DecayOfMatrices, keras.optimizers.Adafactor):
 
 # The makers by the names that a configuration has for them.
 OPTIMIZERS = {"adam": paper_adam, "adamw": adamw, "adafactor": adafactor}
+
+
+def make_schedule(config: TrainingConfig):
+    """Make the learning-rate schedule that a configuration names."""
+    peak, warmup, steps = config.learning_rate, config.warmup_steps, config.steps
+    makers = {
+        "inverse-square-root": lambda: InverseSquareRoot(peak, warmup),
+        "linear": lambda: LinearDecay(peak, warmup, steps),
+        "cosine": lambda: WarmupCosine(peak, warmup, steps),
+        "one-cycle": lambda: OneCycle(peak, steps, warmup / steps),
+        "constant": lambda: Constant(peak, warmup),
+    }
+    return makers[config.schedule]()
+
+
+def make_optimizer(config: TrainingConfig):
+    """Make the optimizer that a configuration names, with its schedule and its clipping."""
+    options: dict[str, Any] = {"global_clipnorm": config.clip_norm or None}
+    if config.optimizer == "adamw":
+        options["weight_decay"] = config.weight_decay
+    if config.ema:
+        options |= {"use_ema": True, "ema_momentum": config.ema}
+    return OPTIMIZERS[config.optimizer](make_schedule(config), **options)

@@ -23,7 +23,7 @@ from keras_transformer.training.callbacks import (
     Validate,
     steps_made,
 )
-from keras_transformer.training.config import TrainingConfig, make_optimizer
+from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.distribution import (
     distribute_local_batches,
     has_other_workers,
@@ -34,6 +34,7 @@ from keras_transformer.training.evaluation.evaluator import Evaluator
 from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.memory import describe_memory, measured_peak
+from keras_transformer.training.optimizers import make_optimizer
 from keras_transformer.training.run.run_directory import RunDirectory, load_weights
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
 from keras_transformer.training.tasks.registry import training_of

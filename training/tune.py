@@ -8,7 +8,6 @@ import dataclasses
 import itertools
 import json
 import math
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,18 @@ from keras_transformer.errors import InputError
 from keras_transformer.files import replacing, write_json
 from keras_transformer.locks import locked
 from keras_transformer.models import TransformerConfig
+from keras_transformer.options import kinds_of, parse_value, split_specs
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data.corpora import ParallelFiles
-from keras_transformer.training.fields import parse_field
 from keras_transformer.training.new_run import new_run
 from keras_transformer.training.run.checkpoints import Checkpoints
 from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.trainer import train as train_run
 
 # These are the same at every point: given by other arguments, or learned from the text.
-FIXED = {"vocabulary_size", "steps", "source", "target", "valid_source", "valid_target"}
+FIXED = {"vocabulary_size", "steps", "weights"} | {
+    f"{part}{name}" for part in ("", "valid_") for name in ("source", "target", "data", "split")
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,29 +65,19 @@ def grid_points(specs: Sequence[str]) -> list[dict[str, dict[str, Any]]]:
         InputError: If there is no specification, a name is unknown or given twice, or a value is
             not of the field's type.
     """
-    kinds = {
-        part: {
-            name: kind for name, kind in typing.get_type_hints(config).items() if name not in FIXED
-        }
-        for part, config in (("training", TrainingConfig), ("model", TransformerConfig))
-    }
+    configs = {"training": TrainingConfig, "model": TransformerConfig}
+    kinds = {part: kinds_of(config, FIXED) for part, config in configs.items()}
     if not specs:
         raise InputError("Give at least one --grid, such as --grid learning_rate=1e-3,2e-3.")
-    values: dict[str, list[Any]] = {}
-    for spec in specs:
-        name, equals, texts = spec.partition("=")
-        parts = [part for part in kinds if name in kinds[part]]
-        if not (parts and equals):
-            known = sorted({*kinds["model"], *kinds["training"]})
-            raise InputError(
-                f"--grid {spec} does not set a known field by NAME=VALUE,VALUE; the fields are "
-                f"{', '.join(known)}."
+    known = {**kinds["model"], **kinds["training"]}
+    values = {
+        name: list(
+            dict.fromkeys(
+                parse_value("--grid", name, known[name], text.strip()) for text in texts.split(",")
             )
-        if name in values:
-            raise InputError(f"--grid {name} is given twice; put all its values into one.")
-        kind, parts_of_spec = kinds[parts[0]][name], texts.split(",")
-        parsed = [parse_field("--grid", name, kind, text.strip()) for text in parts_of_spec]
-        values[name] = list(dict.fromkeys(parsed))
+        )
+        for name, texts in split_specs("--grid", specs, known, "NAME=VALUE,VALUE")
+    }
     return [
         {
             part: {name: value for name, value in point if name in kinds[part]}

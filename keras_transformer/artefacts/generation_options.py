@@ -6,6 +6,9 @@ import operator
 from typing import Any
 
 from keras_transformer.errors import InputError
+from keras_transformer.options import option
+
+GENERATION = "Generation"  # the part of `--help`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,18 +26,32 @@ class GenerationOptions:
     Paulus et al. 2018 for n-grams that may not repeat.
     """
 
-    beam_size: int = 1  # hypotheses kept a source in beam search; 1 is greedy search
-    num_hypotheses: int = 1  # targets returned a source, best first
-    length_penalty: float = 0.6  # beam search divides a score by ((5 + n) / 6) to this power
-    temperature: float = 0.0  # logits are divided by it before sampling; 0 takes the likeliest
-    top_k: int = 0  # sample from the k likeliest tokens; 0 for all
-    top_p: float = 1.0  # sample from the likeliest tokens that together have this probability
-    min_p: float = 0.0  # sample from tokens at least this share as likely as the likeliest
-    seed: int = 0  # the same seed and source give the same sample
-    min_length: int = 0  # fewest tokens of a target, the end token included
-    max_length: int | None = None  # most tokens; None for 50 more than the source has
-    repetition_penalty: float = 1.0  # log-probabilities of tokens seen before are multiplied by it
-    no_repeat_ngram: int = 0  # no sequence of this many tokens occurs twice; 0 for any
+    beam_size: int = option("Hypotheses kept in beam search; 1 is greedy search.", 1, GENERATION)
+    num_hypotheses: int = option("Outputs a line, best first.", 1, GENERATION)
+    length_penalty: float = option(
+        "Exponent a of ((5 + n) / 6)^a, which beam search divides scores by.", 0.6, GENERATION
+    )
+    temperature: float = option(
+        "Sample, from logits divided by this; 0 takes the likeliest.", 0.0, GENERATION
+    )
+    top_k: int = option("Sample from this many tokens; 0 for all.", 0, GENERATION)
+    top_p: float = option(
+        "Sample from the likeliest tokens that together have this probability.", 1.0, GENERATION
+    )
+    min_p: float = option(
+        "Sample from tokens at least this share as likely as the likeliest.", 0.0, GENERATION
+    )
+    seed: int = option("The same seed and line give the same sample.", 0, GENERATION)
+    min_length: int = option("Fewest tokens of an output, the end included.", 0, GENERATION)
+    max_length: int | None = option(
+        "Most tokens; by default 50 more than the source has.", None, GENERATION
+    )
+    repetition_penalty: float = option(
+        "Multiplies log-probabilities of tokens that occurred before.", 1.0, GENERATION
+    )
+    no_repeat_ngram: int = option(
+        "No sequence of this many tokens occurs twice; 0 for any.", 0, GENERATION
+    )
 
     def __post_init__(self):
         """Refuse values that mean nothing."""

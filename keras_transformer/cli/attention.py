@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from keras_transformer.cli.checks import check_file_free
+from keras_transformer.cli.terminal import make_console
 from keras_transformer.errors import InputError
 
 
@@ -25,10 +25,11 @@ def attention(
     layer: Annotated[int, typer.Option(help="Which block is drawn, from 1; 0 for the last.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace the output file.")] = False,
 ) -> None:
-    """Show who attends to whom, in every head, while the model reads a text and writes its target.
+    """Draw who attends to whom while a model reads a text.
 
-    The numbers are those of all blocks: encoder, decoder and cross, each a list of blocks, heads,
-    rows and columns. A model that is an encoder or a decoder alone has one of them.
+    A model that writes also shows how it writes its target. The numbers are those of all blocks:
+    encoder, decoder and cross, each a list of blocks, heads, rows and columns. A model that is an
+    encoder or a decoder alone has one of them.
     """
     if not (model / "config.json").is_file():
         raise InputError(f"{model} is no run folder.")
@@ -75,7 +76,7 @@ def attention(
             picture = attention_picture(maps[kind][layer - 1], rows, columns)
             Image.fromarray(picture).save(new, format="png")
     what = f"{text!r} -> {target!r}" if writes else repr(text)
-    _console().print(f"{output}: {what}", markup=False)
+    make_console().print(f"{output}: {what}", markup=False)
 
 
 def _of_pair(translator, text, target):
@@ -122,10 +123,6 @@ def _pieces(servable, ids):
 def _warn_if_cut(servable, name, text, outputs=None):
     outputs = outputs or servable.call("tokenize", text=[text])
     if outputs["truncated"][0]:
-        _console().print(
+        make_console().print(
             f"warning: the {name} is longer than the model takes and was cut", style="yellow"
         )
-
-
-def _console() -> Console:
-    return Console(stderr=True, soft_wrap=True, highlight=False)

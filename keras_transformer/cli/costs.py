@@ -1,13 +1,16 @@
-"""The command `flops`."""
+"""The commands that compute what a model costs, by formula: memory, flops, params."""
 
 import dataclasses
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-TERMS = {  # of `MultiplyAdds`, in words
+from keras_transformer.cli.terminal import make_printer
+from keras_transformer.errors import InputError
+from keras_transformer.training.config import Optimizer, Precision
+
+OPERATIONS = {  # of `MultiplyAdds`, in words
     "input_projections": "queries, keys, values",
     "scores": "scores",
     "mixing": "mixing",
@@ -15,6 +18,55 @@ TERMS = {  # of `MultiplyAdds`, in words
     "feed_forward": "feed-forward",
     "logits": "logits",
 }
+PARAMETERS = {  # of `Parameters`, in words
+    "embeddings": "embeddings",
+    "positions": "positions",
+    "attention": "attention",
+    "feed_forward": "feed-forward",
+    "norms": "norms",
+    "head": "head and logits",
+}
+
+
+def memory(
+    preset: Annotated[str, typer.Option(help="Model: tiny, small, base or big.")] = "tiny",
+    vocab_size: Annotated[int, typer.Option(help="Pieces in the vocabulary.", min=4)] = 8000,
+    batch_tokens: Annotated[
+        int, typer.Option(help="Tokens in one side of a batch on one device.", min=1)
+    ] = 4096,
+    length: Annotated[int, typer.Option(help="Tokens in each row.", min=1)] = 64,
+    precision: Annotated[Precision, typer.Option(help="Precision of the computation.")] = "float32",
+    optimizer: Annotated[Optimizer, typer.Option(help="The optimizer.")] = "adam",
+    ema: Annotated[bool, typer.Option("--ema", help="Keep a moving average.")] = False,
+    accumulate: Annotated[int, typer.Option(help="Number of micro-batches in a batch.", min=1)] = 1,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Compute activations twice, to save memory.")
+    ] = False,
+) -> None:
+    """Show by formula the memory that a training step takes.
+
+    The rows below the first show what each technique saves.
+    """
+    from keras_transformer.models.config import TransformerConfig
+    from keras_transformer.training.memory import count_parameters, memory_table
+
+    config = TransformerConfig.preset(preset, vocab_size, recompute=recompute)
+    rows = max(1, batch_tokens // length)
+    console = make_printer()
+    console.print(
+        f"{preset}: {count_parameters(config):,} parameters, {rows} rows of {length} tokens"
+    )
+    console.print(
+        memory_table(
+            config,
+            rows,
+            length,
+            precision=precision,
+            optimizer=optimizer,
+            ema=ema,
+            accumulate=accumulate,
+        )
+    )
 
 
 def flops(
@@ -27,7 +79,7 @@ def flops(
     vocab_size: Annotated[int, typer.Option(help="Pieces in the vocabulary.", min=4)] = 8000,
     rows: Annotated[int, typer.Option(help="Rows in a batch.", min=1)] = 1,
 ) -> None:
-    """Show by formula what training and decoding compute, and what for."""
+    """Show by formula what training and decoding compute."""
     from keras_transformer.models import flops as count
     from keras_transformer.models.config import TransformerConfig
 
@@ -37,7 +89,7 @@ def flops(
         config = dataclasses.replace(config, d_model=d, d_ff=d_ff)
     attention = count.attention(config.d_model, n, n)
     projections = attention.input_projections + attention.output_projection
-    console = Console(soft_wrap=True, highlight=False)
+    console = make_printer()
     console.print(
         f"{preset}: {config.num_layers}+{config.decoder_layers} layers, d = {config.d_model:,}, "
         f"d_ff = {config.d_ff:,}, {vocab_size:,} pieces; n = {n:,}, rows: {rows:,}\n\n"
@@ -49,7 +101,7 @@ def flops(
         "is 3 times the forward pass; a decoding step finds earlier keys and values in caches.\n"
     )
     console.print(
-        _table(
+        _flops_table(
             "training step",
             {
                 "encoder layer": 3 * rows * count.encoder_block(config, n),
@@ -60,7 +112,7 @@ def flops(
     )
     console.print()
     console.print(
-        _table(
+        _flops_table(
             f"decoding step {n:,}",
             {
                 "decoder layer": rows * count.decoder_block_step(config, n, n),
@@ -70,11 +122,11 @@ def flops(
     )
 
 
-def _table(title, columns):
+def _flops_table(title, columns):
     table = Table(title, *columns, box=None, pad_edge=False, header_style="")
     for column in table.columns[1:]:
         column.justify = "right"
-    for term, words in TERMS.items():
+    for term, words in OPERATIONS.items():
         table.add_row(words, *(_cell(2 * getattr(c, term), c.flops) for c in columns.values()))
     table.add_row("total", *(_cell(c.flops, c.flops) for c in columns.values()))
     return table
@@ -91,3 +143,91 @@ def in_words(count: float) -> str:
             return f"{count:.1f}{unit}" if unit else f"{count}"
         count /= 1000
     return f"{count:,.1f} P"
+
+
+def params(
+    preset: Annotated[
+        str, typer.Option(help="Model: base, bert-base, gpt2, t5-small, vit-b-16 or another.")
+    ] = "base",
+    vocab_size: Annotated[
+        int | None, typer.Option(help="Pieces in the vocabulary, if not the published ones.", min=4)
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A field of the configuration, such as num_heads=4; repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Show by formula how many parameters a model has."""
+    from keras_transformer.models.parameters import count_parameters
+
+    config = _configuration(preset, vocab_size, set_ or [])
+    count = count_parameters(config)
+    console = make_printer()
+    console.print(
+        f"{preset}: family {config.family}, {_layers(config)}, d = {config.d_model:,}, "
+        f"d_ff = {config.d_ff:,}, heads: {config.num_heads}\n"
+    )
+    table = Table("parameters", "", "share", box=None, pad_edge=False, header_style="")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for term, words in PARAMETERS.items():
+        part = getattr(count, term)
+        table.add_row(words, f"{part:,}", f"{part / count.total:.1%}")
+    table.add_row("total", f"{count.total:,}", "100.0%")
+    console.print(table)
+    console.print()
+    console.print(_about_heads(config))
+
+
+def _layers(config):
+    decoder = getattr(config, "decoder_layers", None)
+    return f"{config.num_layers}+{decoder} layers" if decoder else f"{config.num_layers} layers"
+
+
+def _about_heads(config):
+    """Say what the number of heads changes: nothing, where heads share the width (C10)."""
+    from keras_transformer.models.parameters import count_parameters
+
+    counts = {}
+    for heads in sorted({config.num_heads, *(2**i for i in range(6))}):
+        try:
+            counts[heads] = count_parameters(dataclasses.replace(config, num_heads=heads))
+        except InputError:  # they do not divide the width, or make it odd
+            continue
+    totals = {heads: count.total for heads, count in counts.items()}
+    if len(set(totals.values())) == 1:
+        heads = ", ".join(map(str, totals))
+        return (
+            "The number of heads changes nothing: heads share the width, d_k = d / heads.\n"
+            f"With {heads} heads: {totals.popitem()[1]:,} each."
+        )
+    changing = [
+        words
+        for term, words in PARAMETERS.items()
+        if len({getattr(count, term) for count in counts.values()}) > 1
+    ]
+    rows = "\n".join(f"  heads: {heads:>2}   {total:,}" for heads, total in totals.items())
+    return f"The number of heads changes {' and '.join(changing)} alone: {_why(config)}.\n{rows}"
+
+
+def _why(config):
+    reasons = {
+        "the width of a head is given": config.head_width is not None,
+        "the number of heads of keys and values is given": config.num_kv_heads is not None,
+        "each head has biases of its own for distances": config.positions == "buckets",
+        "vectors of distances are as wide as a head": config.positions == "shaw",
+    }
+    return " and ".join(reason for reason, holds in reasons.items() if holds)
+
+
+def _configuration(preset, vocab_size, settings):
+    from keras_transformer.models.families import config_of_preset
+    from keras_transformer.options import parse_fields
+
+    kind = config_of_preset(preset)
+    changes = parse_fields("--set", kind, settings)
+    if vocab_size is None and "vocabulary_size" not in changes and not kind.is_complete(preset):
+        raise InputError(f"The preset {preset!r} has no vocabulary: give --vocab-size.")
+    return kind.preset(preset, vocab_size, **changes)

@@ -4,7 +4,10 @@ import importlib.metadata
 import os
 import platform
 
+import typer
 from rich.console import Console
+
+from keras_transformer.cli.terminal import make_printer
 
 # What is needed for what, with the command that brings it.
 PACKAGES = {
@@ -31,6 +34,11 @@ PACKAGES = {
     "matplotlib": ("make experiments only", "in a checkout: pip install -e '.[figures]'"),
 }
 OPTIONAL = {"keras-nlp", "matplotlib"}
+
+
+def doctor() -> None:
+    """Show versions and devices, and how to get what is missing."""
+    raise typer.Exit(report(make_printer()))
 
 
 def report(console: Console) -> int:

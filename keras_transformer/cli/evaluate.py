@@ -6,19 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from keras_transformer.cli.checks import check_files_exist, check_model_exists
 from keras_transformer.cli.columns import as_cell
-from keras_transformer.cli.recipe_option import Recipe
-from keras_transformer.cli.translate import (
+from keras_transformer.cli.options import (
     BatchTokens,
     JitCompile,
     Model,
-    progress,
     with_generation_options,
 )
-from keras_transformer.errors import InputError
+from keras_transformer.cli.recipe_option import Config, Recipe
+from keras_transformer.cli.terminal import make_console, progress
+from keras_transformer.errors import InputError, no_such
 
 
 @with_generation_options
@@ -31,6 +30,7 @@ def evaluate(
         typer.Option(help="Examples in another form, as for `train --data`."),
     ] = None,
     recipe: Recipe = None,
+    config: Config = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
     lowercase: Annotated[bool, typer.Option(help="Ignore case.")] = False,
     tokenize: Annotated[
@@ -41,7 +41,7 @@ def evaluate(
     jit_compile: JitCompile = False,
     options=None,
 ) -> None:
-    """Compare what a model makes of a text, or of other examples, with what is right.
+    """Compare a model's answers with what is right.
 
     From text to text: BLEU, chrF and exact match. Labels: accuracy and F1. Answers: exact match and
     F1. Language models: perplexity, of a run.
@@ -53,9 +53,7 @@ def evaluate(
     from keras_transformer.training.evaluation.text_scores import TOKENIZERS
 
     if tokenize not in TOKENIZERS:
-        raise InputError(
-            f"There is no tokeniser {tokenize!r}; choose one of {', '.join(TOKENIZERS)}."
-        )
+        raise no_such("tokeniser", tokenize, TOKENIZERS)
     from keras_transformer.artefacts.artefact import sees
     from keras_transformer.export.runtime import load
     from keras_transformer.training.data.corpora import spooled
@@ -107,7 +105,7 @@ def _evaluate_run(model, data):
 
     if data is None:
         raise InputError(f"{model} is a language model: give its text by --data.")
-    with _console().status("Evaluating"):
+    with make_console().status("Evaluating"):
         return evaluate_run(RunDirectory.open(model), data)
 
 
@@ -126,7 +124,7 @@ def _evaluate_examples(model, artefact, gives, data, batch):
         raise InputError(f"{model} gives {' and '.join(sorted(gives))}: nothing to compare{more}.")
     if data is None:
         raise InputError(f"{model} gives no text but {name}: give its examples by --data.")
-    console = _console()
+    console = make_console()
     with progress("Evaluating", console) as show:
         task = show.add_task("", total=None)
         scores = by_output[name](artefact, data, batch, lambda n: show.update(task, advance=n))
@@ -151,7 +149,7 @@ def _evaluate_text(
         files = ParallelFiles(source, target)
         files.check()
         sources, references = list(read_lines(source)), list(read_lines(target))
-    console = _console()
+    console = make_console()
     with console.status("Translating"):
         result = translate_texts(runtime, sources, batch_tokens)
         scores = score_texts(result.texts, references, lowercase, tokenize)
@@ -226,7 +224,3 @@ def _perplexity(model: Path, runtime, files, console) -> float | None:
             style="yellow",
         )
     return Evaluator(runtime.model)(make_batches(files, tokenizer, batching))["perplexity"]
-
-
-def _console() -> Console:
-    return Console(stderr=True, soft_wrap=True, highlight=False)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from keras_transformer.cli.terminal import make_printer
 
 Topic = Literal[
     "score-variance", "attention-vs-dense", "shared-queries-and-keys", "positions", "norms"
@@ -25,7 +26,7 @@ def explain(
     topic: Annotated[Topic, typer.Argument(help="What to measure.")],
     seed: Annotated[int, typer.Option(help="Seed of the random vectors and weights.", min=0)] = 0,
 ) -> None:
-    """Measure a property of the layers, and say in a sentence what it shows."""
+    """Measure a property of the layers, and say what it shows."""
     from keras_transformer import _backend  # noqa: F401  # isort: skip  (first: quiet)
     import keras
     import numpy as np
@@ -38,7 +39,7 @@ def explain(
         column.justify = "right"
     for row in found.rows:
         table.add_row(*row)
-    console = Console(soft_wrap=True, highlight=False)
+    console = make_printer()
     console.print(table)
     console.print(f"\n{found.sentence}")
 

@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from keras_transformer.cli.checks import check_file_free, check_files_exist, check_model_exists
-from keras_transformer.cli.translate import (
+from keras_transformer.cli.options import (
     BatchTokens,
     JitCompile,
     Model,
-    output_file,
-    progress,
+    Output,
+    Stream,
     with_generation_options,
 )
+from keras_transformer.cli.terminal import make_console, output_file, progress
 from keras_transformer.errors import InputError
 
 
@@ -27,17 +27,16 @@ def generate(
     input: Annotated[
         str | None, typer.Option(help="File of prompts, one a line, or - for standard input.")
     ] = None,
-    output: Annotated[str, typer.Option(help="File to write, or - for standard output.")] = "-",
-    stream: Annotated[
-        bool, typer.Option("--stream", help="Show text while it is written.")
-    ] = False,
+    output: Output = "-",
+    stream: Stream = False,
     batch_tokens: BatchTokens = 1024,
     jit_compile: JitCompile = False,
     options=None,
 ) -> None:
-    """Go on with prompts by a language model; each text is given with its prompt.
+    """Continue prompts with a language model.
 
-    `--max-length` counts the tokens that follow, 50 if it is not given.
+    Each text is written with its prompt. `--max-length` counts the tokens that follow, 50 if it is
+    not given.
     """
     check_model_exists(model)
     if (prompt is None) == (input is None):
@@ -67,7 +66,7 @@ def generate(
                 print(piece, end="", flush=True)
             print(flush=True)
         return
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = make_console()
     with output_file(output) as file, progress("Generating", console) as show:
         task = show.add_task("", total=len(prompts))
         result = translate(runtime, prompts, batch_tokens, lambda n: show.update(task, advance=n))

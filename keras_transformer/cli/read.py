@@ -1,7 +1,4 @@
-"""The commands for published models and for what reads texts or pictures: import, embed, classify.
-
-What is asked for words of a text is in `cli_words.py`.
-"""
+"""The commands that read texts or pictures: embed, classify, tag, answer, fill-mask."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -10,50 +7,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from keras_transformer.cli.checks import check_file_free, check_files_exist, check_model_exists
 from keras_transformer.cli.columns import as_cell
-from keras_transformer.cli.translate import Model, output_file, progress, warn_of_cut
+from keras_transformer.cli.options import Batch, Input, Model, Output
+from keras_transformer.cli.terminal import make_console, output_file, progress, warn_of_cut
 from keras_transformer.errors import InputError
 
+MASKS = ("[MASK]", "<mask>")  # as they are usually written
 # Of `classify` alone, as only there pictures may be meant.
 LinesOrPictures = Annotated[
     str, typer.Option(help="Text file, or - for standard input; names of pictures, one a line.")
 ]
-Input = Annotated[str, typer.Option(help="Text file, or - for standard input.")]
-Output = Annotated[str, typer.Option(help="File to write, or - for standard output.")]
-Batch = Annotated[int, typer.Option(help="Number of texts at once.", min=1)]
-
-
-def import_(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder with config.json, model.safetensors and vocabulary.")
-    ],
-    output: Annotated[Path, typer.Option(help="Folder of the run to write.")],
-    head: Annotated[
-        str | None,
-        typer.Option(help="Make another model of it, such as SentenceEncoder."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a run in --output.")] = False,
-    prompt: Annotated[
-        str | None,
-        typer.Option(help="Name of the prompt before each text; the checkpoint's if not given."),
-    ] = None,
-) -> None:
-    """Make a run folder of a published checkpoint, so that `export` takes it."""
-    if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}.")
-    from keras_transformer.training.run.importing import import_checkpoint
-
-    console = _console()
-
-    def tell(note):
-        console.print(note, markup=False)
-
-    run = import_checkpoint(folder, output, head, overwrite, prompt, tell)
-    kind = run.task_settings().task
-    console.print(f"{run.path}: a model for {kind}; export takes it", markup=False)
 
 
 def embed(
@@ -62,7 +27,7 @@ def embed(
     output: Output = "-",
     batch: Batch = 32,
 ) -> None:
-    """Write the vector of each line as a JSON array, one a line."""
+    """Write the vector of each line, as a JSON array."""
 
     def lines(outputs, done):
         for vector in outputs["embedding"].tolist():
@@ -77,9 +42,10 @@ def classify(
     output: Output = "-",
     batch: Batch = 32,
 ) -> None:
-    """Write the likeliest label of each line and its probability, with a tab between.
+    """Write the likeliest label of each line.
 
-    A model of images reads pictures (PNG, JPEG, BMP, GIF), of which each line names one.
+    Its probability follows, with a tab between. A model of images reads pictures (PNG, JPEG, BMP,
+    GIF), of which each line names one.
     """
 
     def lines(outputs, done):
@@ -88,6 +54,110 @@ def classify(
             yield f"{as_cell(label.decode('utf-8'))}\t{probability:.6f}\n"
 
     read_all(model, input, output, batch, "label", "Classifying", lines)
+
+
+def tag(
+    model: Model,
+    input: Input = "-",
+    output: Output = "-",
+    batch: Batch = 32,
+) -> None:
+    """Label each word of each line.
+
+    Each line becomes a JSON array of word, label and probability. Words are what lies between white
+    space. One that the model did not see, because the line is too long for it, has an empty label.
+    """
+
+    def lines(outputs, done):
+        columns = [outputs[name].tolist() for name in ("words", "labels", "probabilities")]
+        for row in zip(*columns, strict=True):
+            words = [
+                {
+                    "word": word.decode("utf-8", "replace"),
+                    "label": label.decode("utf-8"),
+                    "probability": round(probability, 6),
+                }
+                for word, label, probability in zip(*row, strict=True)
+                if word  # the rest is padding
+            ]
+            yield json.dumps(words, ensure_ascii=False) + "\n"
+
+    read_all(model, input, output, batch, "labels", "Labelling", lines)
+
+
+def answer(
+    model: Model,
+    question: Annotated[str | None, typer.Option(help="A question.")] = None,
+    passage: Annotated[str | None, typer.Option(help="The text that answers it.")] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(help="File of lines with question, tab and passage; - for standard input."),
+    ] = None,
+    output: Output = "-",
+    batch: Batch = 32,
+) -> None:
+    """Answer questions with words of a passage.
+
+    Each line holds the answer and its probability, with a tab between. Without words to choose from
+    the answer is empty, and its probability 0.
+    """
+    one = question is not None and passage is not None
+    if one == (input is not None) or (question is None) != (passage is None):
+        raise InputError("Give --question and --passage, or pairs of them by --input.")
+
+    def row_of(line, number):
+        parts = line.split("\t") if input is not None else [question, passage]
+        if len(parts) != 2:
+            raise InputError(
+                f"{input}, line {number:,}: a line is a question, a tab and a passage; this one "
+                f"has {len(parts) - 1} tabs."
+            )
+        return dict(zip(("question", "passage"), parts, strict=True))
+
+    def lines(outputs, done):
+        pairs = zip(outputs["answer"].tolist(), outputs["score"].tolist(), strict=True)
+        for text, score in pairs:
+            yield f"{as_cell(text.decode('utf-8', 'replace'))}\t{score:.6f}\n"
+
+    given = None if input is not None else [""]
+    read_all(model, input or "-", output, batch, "answer", "Answering", lines, row_of, given)
+
+
+def fill_mask(
+    model: Model,
+    text: Annotated[
+        list[str] | None, typer.Argument(help="Text with masks, such as [MASK] or <mask>.")
+    ] = None,
+    input: Annotated[
+        str | None, typer.Option(help="File of such texts, one a line, or - for standard input.")
+    ] = None,
+    output: Output = "-",
+    batch: Batch = 32,
+) -> None:
+    """Write the likeliest tokens for each mask of a text.
+
+    Each line holds the number of the text, that of the mask in it, a token as the vocabulary writes
+    it and its probability, with tabs between.
+    """
+    if bool(text) == (input is not None):
+        raise InputError("Give texts, or a file of them by --input.")
+
+    def lines(outputs, done):
+        tokens, probabilities = outputs["tokens"].tolist(), outputs["probabilities"].tolist()
+        for number, masks in enumerate(tokens, done + 1):
+            if not masks[0][0]:
+                raise InputError(
+                    f"Text {number:,} has no mask, such as {' or '.join(MASKS)}, within the "
+                    "length that the model reads."
+                )
+        for number, some in enumerate(zip(tokens, probabilities, strict=True), done + 1):
+            for place, best in enumerate(zip(*some, strict=True), 1):
+                for token, probability in zip(*best, strict=True):
+                    if token:  # the rest is padding
+                        name = as_cell(token.decode("utf-8", "replace"))
+                        yield f"{number}\t{place}\t{name}\t{probability:.6f}\n"
+
+    read_all(model, input or "-", output, batch, "tokens", "Filling in", lines, given=text or None)
 
 
 def read_all(
@@ -126,7 +196,7 @@ def read_all(
     from keras_transformer.training.data.corpora import count_lines
 
     artefact = load(model, gives=gives)
-    console = _console()
+    console = make_console()
     count = None if input == "-" else count_lines(input)
     source = read_lines(input) if given is None else given
     truncated: list[int] = []
@@ -160,7 +230,3 @@ def _see(artefact, names, batch, advance):
     while some := list(islice(names, batch)):
         yield artefact.call("pixels", pixels=read_pictures(some, size, channels)), []
         advance(len(some))
-
-
-def _console() -> Console:
-    return Console(stderr=True, soft_wrap=True, highlight=False)

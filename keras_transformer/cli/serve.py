@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from keras_transformer.cli.checks import check_model_exists
-from keras_transformer.cli.translate import JitCompile, Model, with_generation_options
+from keras_transformer.cli.options import JitCompile, Model, with_generation_options
 from keras_transformer.errors import InputError
 
 
@@ -48,10 +48,10 @@ def serve(
     jit_compile: JitCompile = False,
     options=None,
 ) -> None:
-    """Serve a model on this machine by TensorFlow Serving's REST and gRPC, with a page to try it.
+    """Serve a model by REST and gRPC, with a page to try it.
 
-    It is a local server; production is TensorFlow Serving. New versions in the folder are loaded
-    while it runs.
+    The interfaces are TensorFlow Serving's. It is a local server; production is TensorFlow Serving.
+    New versions in the folder are loaded while it runs.
     """
     check_model_exists(model)
     from keras_transformer.serving.limits import Limits
@@ -60,6 +60,8 @@ def serve(
         batch_size, queue_rows, request_rows, text_length, body_bytes, requests, streams, seconds
     )
     labels = dict(_label(one) for one in label or ())
+    if len(labels) < len(label or ()):
+        raise InputError("--label gives a name to two versions; give each name once.")
     from keras_transformer.export.folder import name_of
     from keras_transformer.export.runtime import check_model, check_options
     from keras_transformer.export.tf_serving import check_name
@@ -74,7 +76,7 @@ def serve(
     run(served, Address(host, rest_port, grpc_port), limits, poll_seconds)
 
 
-def _label(text):
+def _label(text) -> tuple[str, int]:
     name, _, version = text.partition("=")
     if not name or not version.isdecimal():
         raise InputError(f"--label {text!r} has to be like stable=3, a name and a version.")

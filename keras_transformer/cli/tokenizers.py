@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from keras_transformer.cli.checks import check_files_exist
+from keras_transformer.cli.terminal import make_printer
 from keras_transformer.errors import InputError
 
 WIDTH = 512  # of the embeddings
@@ -17,9 +17,10 @@ def tokenizers(
     input: Annotated[Path, typer.Option(help="Text, UTF-8, one sentence a line.")],
     size: Annotated[int, typer.Option(help="The most pieces of each vocabulary.", min=5)] = 8000,
 ) -> None:
-    """Compare words, characters, WordPiece and byte pairs on one text.
+    """Compare four kinds of tokenisers on one text.
 
-    Each is learned from the first nine tenths of the lines and measured on the last tenth.
+    They are words, characters, WordPiece and byte pairs. Each is learned from the first nine tenths
+    of the lines and measured on the last tenth.
     """
     check_files_exist(input)
     from keras_transformer.files import read_lines
@@ -44,7 +45,7 @@ def tokenizers(
             f"{row.out_of_vocabulary:.2%}",
             f"{row.embedding_parameters:,}",
         )
-    console = Console(soft_wrap=True, highlight=False)
+    console = make_printer()
     console.print(table)
     console.print(
         "\nunknown: words with an unknown piece, of all\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_transformer.errors import InputError
+from keras_transformer.errors import InputError, no_such
 from keras_transformer.models.config import StackConfig
 
 
@@ -76,8 +76,8 @@ def _preset(name, takes, wanted):
 
 def _of_text(given, takes, wanted):
     if isinstance(given, str) and not os.path.exists(given) and not set(given) & {"/", "\\", "."}:
-        names = ", ".join(name for cls in _classes(wanted) for name in cls.presets)
-        return f"{takes}. There is no preset {given!r}; choose one of {names}."
+        names = (name for cls in _classes(wanted) for name in cls.presets)
+        return f"{takes}. {no_such('preset', given, names)}"
     path = os.fspath(given)
     return (
         f"{takes}, and not the path {path!r}. A run or an export is loaded by "

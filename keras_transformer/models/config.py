@@ -8,7 +8,7 @@ import numbers
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, get_args
 
-from keras_transformer.errors import InputError
+from keras_transformer.errors import InputError, no_such, suggestion
 from keras_transformer.layers.norms import NORMS
 from keras_transformer.layers.relative_positions import check_buckets
 
@@ -105,9 +105,9 @@ class StackConfig:
             ("norm", NORMS),
             ("attention", ATTENTIONS),
         ):
-            self._check(
-                name, getattr(self, name) in choices, f"must be one of {', '.join(choices)}"
-            )
+            near = suggestion(getattr(self, name), choices)
+            rule = f"must be one of {', '.join(choices)}"
+            self._check(name, getattr(self, name) in choices, rule, near)
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise InputError(f"Sinusoidal positions need an even d_model, got {self.d_model}.")
         if self.positions == "buckets":
@@ -147,9 +147,9 @@ class StackConfig:
                     if not fits:
                         raise KindError(f"{field.name} must be {words}, got {value!r}.")
 
-    def _check(self, name, holds, rule):
+    def _check(self, name, holds, rule, more=""):
         if not holds:
-            raise InputError(f"{name} {rule}, got {getattr(self, name)!r}.")
+            raise InputError(f"{name} {rule}, got {getattr(self, name)!r}.{more}")
 
     @property
     def key_width(self) -> int:
@@ -170,7 +170,10 @@ class StackConfig:
         fields = {name: value for name, value in fields.items() if name != "family"}
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(map(str, set(fields) - known)):
-            raise InputError(f"Unknown fields in the model's configuration: {', '.join(unknown)}.")
+            raise InputError(
+                f"Unknown fields in the model's configuration: {', '.join(unknown)}."
+                f"{suggestion(unknown[0], known)}"
+            )
         if "vocabulary_size" not in fields:
             raise InputError("The model's configuration has no vocabulary_size.")
         return cls(**fields)
@@ -188,8 +191,7 @@ class StackConfig:
             InputError: If there is no such preset, or it has no vocabulary of its own.
         """
         if name not in cls.presets:
-            choices = ", ".join(cls.presets)
-            raise InputError(f"There is no preset {name!r}; choose one of {choices}.")
+            raise no_such("preset", name, cls.presets)
         fields = {**cls.presets[name], **changes}
         if vocabulary_size is not None:
             fields["vocabulary_size"] = vocabulary_size

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras_transformer.errors import InputError
+from keras_transformer.errors import no_such
 from keras_transformer.models.bart import Bart
 from keras_transformer.models.bert import Bert
 from keras_transformer.models.config import StackConfig
@@ -28,7 +28,7 @@ def config_from_dict(fields: dict[str, Any]) -> StackConfig:
     """
     family = fields.get("family", "transformer")
     if family not in FAMILIES:
-        raise InputError(f"There is no family {family!r}; choose one of {', '.join(FAMILIES)}.")
+        raise no_such("family", family, FAMILIES)
     return FAMILIES[family].config_class.from_dict(fields)
 
 
@@ -55,5 +55,5 @@ def config_of_preset(name: str) -> type[StackConfig]:
     for cls in FAMILIES.values():
         if name in cls.config_class.presets:
             return cls.config_class
-    choices = ", ".join(name for cls in FAMILIES.values() for name in cls.config_class.presets)
-    raise InputError(f"There is no preset {name!r}; choose one of {choices}.")
+    choices = (name for cls in FAMILIES.values() for name in cls.config_class.presets)
+    raise no_such("preset", name, choices)

@@ -13,7 +13,7 @@ from numbers import Integral
 import keras
 from keras import ops
 
-from keras_transformer.errors import InputError
+from keras_transformer.errors import InputError, suggestion
 from keras_transformer.layers import Dropout, Linear, OutputBias
 from keras_transformer.layers.activations import get_activation
 from keras_transformer.layers.layer import Layer
@@ -104,7 +104,10 @@ class SequenceClassifier(EncoderHead):
         """Return inputs and outputs of the model."""
         _check_count(num_labels)
         if pooling not in POOLINGS:
-            raise InputError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}.")
+            raise InputError(
+                f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}."
+                f"{suggestion(pooling, POOLINGS)}"
+            )
         sequence = graph.outputs["sequence"]
         if pooling == MIX:
             sequence = LayerMix(dtype=dtype, name="layer_mix")(graph.layers)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_transformer.errors import InputError
+from keras_transformer.errors import InputError, suggestion
 from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.masks import LOWEST
 
@@ -42,7 +42,9 @@ class PoolTokens(Layer):
     def __init__(self, kind: str, **kwargs: Any):
         super().__init__(**kwargs)
         if kind not in KINDS:
-            raise InputError(f"pooling must be one of {', '.join(KINDS)}, got {kind!r}.")
+            raise InputError(
+                f"pooling must be one of {', '.join(KINDS)}, got {kind!r}.{suggestion(kind, KINDS)}"
+            )
         self.kind = kind
         self.autocast = False
 

@@ -12,7 +12,7 @@ import functools
 from importlib.metadata import entry_points
 from typing import Any
 
-from keras_transformer.errors import InputError
+from keras_transformer.errors import InputError, no_such
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.config import StackConfig, TransformerConfig
 from keras_transformer.models.families import FAMILIES
@@ -165,7 +165,7 @@ def find_task(name: str) -> Task:
     """
     table = tasks()
     if name not in table:
-        raise InputError(f"There is no task {name!r}; choose one of {', '.join(table)}.")
+        raise no_such("task", name, table)
     return table[name]
 
 

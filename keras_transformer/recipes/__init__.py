@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from keras_transformer.errors import InputError
+from keras_transformer.errors import InputError, no_such
 
 SUFFIX = ".toml"
 
@@ -39,10 +39,7 @@ def load(name: str) -> dict[str, dict[str, Any]]:
     elif name in names():
         file = resources.files(__name__) / f"{name}{SUFFIX}"  # type: ignore[assignment]
     else:
-        raise InputError(
-            f"There is no recipe {name!r}; choose one of {', '.join(names())}, or give a file that "
-            f"ends with {SUFFIX}."
-        )
+        raise no_such("recipe", name, names(), f", or give a file that ends with {SUFFIX}")
     try:
         recipe = tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -97,7 +97,7 @@ def restart(monkeypatch):
 
 
 def test_when_another_worker_is_lost_the_run_is_joined_again(trained, restart, monkeypatch, call):
-    console = cli_training._console()
+    console = cli_training.make_console()
     lost = RuntimeError("worker 1 is gone\nand more")
     cli_training._start_again(trained.run.path, "multiworker", lost, console)
     ((_, *arguments),) = restart
@@ -116,6 +116,6 @@ def test_when_another_worker_is_lost_the_run_is_joined_again(trained, restart, m
 def test_a_run_that_was_never_set_up_is_not_joined_again(tmp_path, restart):
     with pytest.raises(cli_training.InputError, match="Another worker was lost: gone"):
         cli_training._start_again(
-            tmp_path, "multiworker", RuntimeError("gone"), cli_training._console()
+            tmp_path, "multiworker", RuntimeError("gone"), cli_training.make_console()
         )
     assert restart == []

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from keras_transformer.cli.params import params
+from keras_transformer.cli.costs import params
 from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig
 from keras_transformer.models.families import FAMILIES, find_preset
@@ -294,7 +294,7 @@ def test_command_says_where_heads_count(arguments, changing, why):
 def test_settings_have_the_type_of_their_field():
     output = call(
         "--preset base --vocab-size 99 --set tie_embeddings=False --set dropout=0.5 "
-        "--set num_kv_heads=2 --set num_kv_heads=none --set positions=learned --set max_length=9"
+        "--set num_kv_heads=none --set positions=learned --set max_length=9"
     ).output
     expected = count_parameters(
         TransformerConfig(99, tie_embeddings=False, positions="learned", max_length=9)
@@ -305,17 +305,20 @@ def test_settings_have_the_type_of_their_field():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            "--preset huge",
-            r"no preset 'huge'; .* transformer: tiny, small, base, big; t5: t5-small",
-        ),
-        ("--preset huge", "bert: bert-tiny, .*; gpt: gpt-nano, .*; vit: vit-tiny"),
+        ("--preset huge", "no preset 'huge'; choose one of tiny, .*, bert-tiny, .*, vit-tiny"),
+        ("--preset t5_small", "no preset 't5_small'; did you mean 't5-small'?"),
         ("--preset base", "'base' has no vocabulary: give --vocab-size"),
-        ("--preset gpt2 --set heads=3", "--set heads=3: give NAME=VALUE, NAME one of vocab"),
-        ("--preset gpt2 --set num_heads", "--set num_heads: give NAME=VALUE"),
-        ("--preset gpt2 --set num_heads=many", "the value has to be int"),
-        ("--preset gpt2 --set use_bias=1", "the value has to be bool"),
-        ("--preset gpt2 --set head_width=x", "the value has to be int or none"),
+        (
+            "--preset gpt2 --set heads=3",
+            "--set heads=3 does not set a known field by NAME=VALUE; .*vocab",
+        ),
+        (
+            "--preset gpt2 --set num_heads",
+            "--set num_heads does not set a known field by NAME=VALUE",
+        ),
+        ("--preset gpt2 --set num_heads=many", "--set num_heads: 'many' is not of type int"),
+        ("--preset gpt2 --set use_bias=1", "--set use_bias: '1' is not one of true, false"),
+        ("--preset gpt2 --set head_width=x", "--set head_width: 'x' is not of type int or none"),
         ("--preset gpt2 --set num_heads=5", "d_model=768 and num_heads=5"),
     ],
 )

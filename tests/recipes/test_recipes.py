@@ -66,6 +66,25 @@ def test_the_command_line_goes_before_the_recipe(texts, recipe, call, place):
     assert found["schedule"] == "cosine"
 
 
+@pytest.mark.parametrize(
+    "order", ["--recipe multi30k-tokens --config mine.toml", "--config mine.toml --recipe {}"]
+)
+def test_a_file_of_ones_own_goes_before_a_recipe(texts, recipe, call, order):
+    options = order.format("multi30k-tokens")
+    status, _, error = call(f"{TRAIN} {options}")
+    assert status == 0, error
+    found = settings("new")
+    assert (found["schedule"], found["d_ff"], found["steps"]) == ("cosine", 24, 2)
+    assert found["dropout"] == recipes.load("multi30k-tokens")["train"]["dropout"]
+
+
+def test_a_file_sets_what_python_has_other_names_for(texts, recipe, call):
+    text = RECIPE.replace("[evaluate]", 'set = ["positions=rotary"]\n[evaluate]\njson = true')
+    Path("mine.toml").write_text(text, "utf-8")
+    assert call(f"{TRAIN} --config mine.toml")[0] == 0
+    assert settings("new")["positions"] == "rotary"
+
+
 def test_each_command_takes_its_own_table(texts, trained, recipe, call):
     assert "steps" in recipes.load("mine.toml")["train"]  # no option of evaluate
     files = f"--model {trained.run.path} --source valid.small --target valid.capital"
@@ -96,12 +115,25 @@ def test_every_recipe_of_the_package_makes_a_run(texts, recipe, call, name):
         (f"{TRAIN} --recipe loose.toml", "loose.toml sets 'steps' outside of a table"),
         (f"{TRAIN} --recipe odd.toml", "odd.toml sets 'beam_sice', which is no option of train."),
         ("train --resume new --recipe mine.toml", "--resume takes its settings from the run"),
+        ("train --resume new --config mine.toml", "--resume takes its settings from the run"),
+        (f"{TRAIN} --recipe multi30k-token", "no recipe 'multi30k-token'; did you mean 'multi30k"),
+        (f"{TRAIN} --config nothing.toml", "There is no file nothing.toml."),
+        (f"{TRAIN} --config multi30k-raw", "--config takes a file that ends with .toml, got 'mu"),
+        (f"{TRAIN} --config odd.toml", "odd.toml sets 'beam_sice', which is no option of train."),
+        (f"{TRAIN} --config near.toml", "option of train. Did you mean 'batch_tokens'?"),
+        (f"{TRAIN} --config other.toml", "'beam_sise', which is no option of evaluate. Did you"),
+        (f"{TRAIN} --config table.toml", "a table [trian], which is no command. Did you mean 'tr"),
+        (f"{TRAIN} --config self.toml", "self.toml sets 'config', which is no option of train."),
     ],
 )
 def test_a_bad_recipe_is_refused(texts, recipe, here, call, arguments, message):
     Path("no-toml.toml").write_text("[train\n", "utf-8")
     Path("loose.toml").write_text("steps = 3\n", "utf-8")
     Path("odd.toml").write_text("[train]\nbeam_sice = 3\n", "utf-8")
+    Path("near.toml").write_text("[train]\nbatch-token = 3\n", "utf-8")
+    Path("other.toml").write_text("[evaluate]\nbeam_sise = 3\n", "utf-8")
+    Path("table.toml").write_text("[trian]\nsteps = 3\n", "utf-8")
+    Path("self.toml").write_text('[train]\nconfig = "odd.toml"\n', "utf-8")
     assert_refused(here, call, arguments, message)
 
 

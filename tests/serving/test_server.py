@@ -171,6 +171,7 @@ def rows_that_wait(at):
         ("--rest-port {taken} --grpc-port 0", "listen at 127.0.0.1 on port {taken}"),
         ("--rest-port 0 --grpc-port {taken}", "listen at 127.0.0.1 on the port for gRPC"),
         ("--label stable", "--label 'stable' has to be like stable=3"),
+        ("--label stable=1 --label stable=2", "--label gives a name to two versions"),
         ("--name a/b", "'a/b' is no name for a model"),
         ("--queue-rows 0", "--queue-rows must be positive, got 0"),
         ("--beam-size 4", "is no run, and the options of generation are part"),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from keras_transformer.errors import InputError
+from keras_transformer.errors import InputError, no_such
 from keras_transformer.text import BytePairTokenizer, Tokenizer, load_tokenizer
 
 WORDPIECE, BERT, BYTE_PAIRS, CHARACTERS, WORDS = TOKENIZERS = (
@@ -79,5 +79,5 @@ def find_kind(kind: str) -> type[Tokenizer]:
         InputError: If there is no such kind.
     """
     if kind not in TOKENIZERS:
-        raise InputError(f"There is no tokeniser {kind!r}; choose one of {', '.join(TOKENIZERS)}.")
+        raise no_such("tokeniser", kind, TOKENIZERS)
     return Tokenizer.kinds[kind.replace("-", "_")]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sacrebleu.metrics import BLEU, CHRF
 
-from keras_transformer.errors import InputError
+from keras_transformer.errors import InputError, no_such
 
 TOKENIZERS = ("13a", "intl", "zh", "char", "none")  # those that need no package of their own
 
@@ -49,9 +49,7 @@ def score_texts(
     Reference: Papineni et al. 2002; Popovic 2015; Post 2018 for signatures.
     """
     if tokenize not in TOKENIZERS:
-        raise InputError(
-            f"There is no tokeniser {tokenize!r}; choose one of {', '.join(TOKENIZERS)}."
-        )
+        raise no_such("tokeniser", tokenize, TOKENIZERS)
     if not outputs or len(outputs) != len(references):
         raise InputError(f"There are {len(outputs)} outputs for {len(references)} references.")
     # `force` keeps sacrebleu from warning about text that looks tokenised.

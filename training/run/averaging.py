@@ -85,7 +85,7 @@ def average_run(run: RunDirectory, output: Path, last: int | None = None) -> Run
     with locked(output, "averaging"), replacing(Path(output)) as folder:
         folder.mkdir()
         new = RunDirectory(folder)
-        shutil.copyfile(run.config_path, new.config_path)
+        new.save_config(run.model_config(), run.training_config(), run.task_settings())
         save_tokenizer(run.tokenizer(), folder)
         if run.samples_path.is_file():
             shutil.copyfile(run.samples_path, new.samples_path)

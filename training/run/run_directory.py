@@ -6,6 +6,7 @@
     initial.weights.h5   what training begins with, if another run was asked for them
     best.weights.h5      the weights with the lowest validation loss
     checkpoints/         the newest state, to go on from: weights, optimizer, position
+    text/                both halves of the text, if --valid-split took it apart
     samples.txt          a few source sentences, for sample translations and for export
     metrics.jsonl        one JSON object a line, for machines
     tensorboard/         the same for people
@@ -27,6 +28,7 @@ from keras_transformer.pipelines.servable import Servable
 from keras_transformer.pipelines.tasks import TaskSettings, find_task, make_model, make_servable
 from keras_transformer.text import Tokenizer, load_tokenizer, save_tokenizer
 from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.data.validation_split import FOLDER, with_halves
 from keras_transformer.training.run.checkpoints import Checkpoints, save_weights
 
 FORMAT = 1
@@ -44,6 +46,7 @@ class RunDirectory:
         self.config_path = self.path / "config.json"
         self.vocabulary_path = self.path / "vocab.txt"
         self.sizes_path = self.path / "data.json"
+        self.text_path = self.path / FOLDER
         self.initial_path = self.path / "initial.weights.h5"
         self.best_path = self.path / "best.weights.h5"
         self.samples_path = self.path / "samples.txt"
@@ -87,6 +90,7 @@ class RunDirectory:
         settings: TaskSettings | None = None,
         weights=None,
         initial=None,
+        text: Path | None = None,
     ) -> "RunDirectory":
         """Write a new run that has not been trained yet.
 
@@ -101,6 +105,7 @@ class RunDirectory:
             settings: What the model is for; translation if None.
             weights: A trained model, whose weights are the run's best; None if it is not trained.
             initial: A model whose weights training begins with; None for chance.
+            text: Folder with both halves of the text, which is moved; None if they are elsewhere.
 
         Raises:
             InputError: If the folder is not free.
@@ -116,6 +121,8 @@ class RunDirectory:
                 run.save_best(weights)
             if initial is not None:
                 save_weights(initial, run.initial_path)
+            if text is not None:
+                text.rename(run.text_path)
             run.samples_path.write_text("".join(f"{line}\n" for line in samples), "utf-8")
             if sizes:
                 run.save_sizes(sizes)
@@ -184,7 +191,7 @@ class RunDirectory:
             raise InputError(f"{self.config_path}: {error}") from None
 
     def training_config(self) -> TrainingConfig:
-        """Read the training's configuration.
+        """Read the training's configuration, which names what is trained and validated on.
 
         Raises:
             InputError: If it is damaged, or the model was imported and not trained here.
@@ -192,6 +199,10 @@ class RunDirectory:
         fields = self._config()["training"]
         if fields is None:
             raise InputError(f"{self.path} was imported, and has no training to go on with.")
+        config = self._training_config(fields)
+        return with_halves(config, self.text_path) if config.valid_split else config
+
+    def _training_config(self, fields):
         try:
             return TrainingConfig(**fields)
         except (TypeError, ValueError) as error:
@@ -304,7 +315,7 @@ class RunDirectory:
             InputError: If the run has been trained that far already, or another process trains it.
         """
         self.check_unfinished(steps)
-        config = dataclasses.replace(self.training_config(), steps=steps)
+        config = dataclasses.replace(self._training_config(self._config()["training"]), steps=steps)
         with locked(self.path, "changing its number of steps"):
             self.save_config(self.model_config(), config, self.task_settings())
 

@@ -54,6 +54,11 @@ class CausalLanguageModelling(TaskTraining):
         self._streams: dict[str, TokenStream] = {}
 
     @classmethod
+    def is_running_text(cls, path):
+        """Return whether files are plain text; see `TaskTraining.is_running_text`."""
+        return not is_of_records(path)
+
+    @classmethod
     def lines(cls, records):
         """Yield the texts to learn a tokeniser from, with the line feeds that they have."""
         ends = "" if is_of_records(records.path) else "\n"

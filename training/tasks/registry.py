@@ -2,7 +2,7 @@
 
 import importlib
 
-from keras_transformer.errors import InputError
+from keras_transformer.errors import no_such
 from keras_transformer.pipelines.tasks import find_task, tasks
 from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.tasks.task import TaskTraining
@@ -16,8 +16,7 @@ def find_training(name: str) -> type[TaskTraining]:
     """
     path = find_task(name).training
     if path is None:
-        trained = ", ".join(task.name for task in tasks().values() if task.training)
-        raise InputError(f"There is no training for {name!r}; choose one of {trained}.")
+        raise no_such("training for", name, (t.name for t in tasks().values() if t.training))
     module, _, of = path.partition(":")
     training: type[TaskTraining] = getattr(importlib.import_module(module), of)
     return training

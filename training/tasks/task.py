@@ -70,6 +70,11 @@ class TaskTraining:
         return Records(path, cls.columns)
 
     @classmethod
+    def is_running_text(cls, path: str | None) -> bool:
+        """Return whether files are one text each, and not examples."""
+        return False
+
+    @classmethod
     def find_labels(cls, records) -> list[str]:
         """Return the names of the labels; none where there are no labels."""
         return []

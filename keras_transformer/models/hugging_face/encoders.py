@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_transformer.errors import InputError
+from keras_transformer.errors import InputError, no_such
 from keras_transformer.models.bert import Bert, BertConfig
 from keras_transformer.models.checkpoints import Weight
 from keras_transformer.models.electra import Electra, ElectraConfig
@@ -202,7 +202,7 @@ def _class_of(published, package, head):
     kind = published["model_type"]
     if head is not None:
         if head not in BY_NAME:
-            raise InputError(f"There is no head {head!r}; choose one of {', '.join(BY_NAME)}.")
+            raise no_such("head", head, BY_NAME)
         return BY_NAME[head]
     if package is not None and package.gives_vectors:
         return SentenceEncoder

@@ -276,7 +276,7 @@ def test_what_is_frozen_stays_as_it_was(masked, examples, tmp_path):  # T24
         "labels.tsv",
         init_from=before.path,
         steps=150,
-        head={"pooling": "mix"},
+        pooling="mix",
         training={"freeze": True},
     )
     console = quiet()
