@@ -14,6 +14,8 @@ from keras_transformer._lazy import load_lazily
 __version__ = "0.1.0"
 DISTRIBUTION = "keras-transformer-anywhere"  # the name without the last word is another project's
 
+TASK_ENTRY_POINTS = "keras_transformer.tasks"  # where installed packages list tasks of theirs
+
 # Has to be set before TensorFlow is loaded; a value that the user has set stays.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

@@ -39,6 +39,7 @@ IMPORTED_LATE = {
     "layers/packing.py": "TensorFlow, under another backend",
     "decoding/loops.py": "TensorFlow, under another backend",
     "serving/client.py": "gRPC takes long to load, and REST does without",
+    "training/config.py": "what it makes needs TensorFlow, and its options are the command's",
     "training/data/records.py": "TensorFlow, which pictures alone need",
     "export/folder.py": "tokenisers, so that names are known without TensorFlow",
     "export/proof.py": "the other side of it, which asks in a process of its own",

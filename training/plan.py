@@ -1,9 +1,12 @@
 """What `train` is asked for beside a `TrainingConfig`: how a run begins, and how it is run now."""
 
 import dataclasses
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal
 
+from keras_transformer import TASK_ENTRY_POINTS
+from keras_transformer.errors import no_such
 from keras_transformer.options import option
 from keras_transformer.training.config import (
     HARDWARE,
@@ -14,8 +17,24 @@ from keras_transformer.training.config import (
     TOKENISER,
 )
 
+# Those that are trained, for help and early errors; `pipelines.tasks` has their table.
+TASKS = (
+    *("translation", "summarisation", "causal-lm", "masked-lm"),
+    *("classification", "token-classification", "question-answering", "image-classification"),
+)
 Strategy = Literal["auto", "single", "mirrored", "multiworker"]
 TokenizerName = Literal["wordpiece", "bert", "byte-pairs", "characters", "words"]
+
+
+def check_task(name: str) -> None:
+    """Make sure that a task can be trained, without loading anything.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    known = [*TASKS, *entry_points(group=TASK_ENTRY_POINTS).names]
+    if name not in known:
+        raise no_such("task", name, known)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +42,8 @@ class Plan:
     """How a run begins: its task, its model and its tokeniser; the help says what each field is."""
 
     task: str = option(
-        "What the model is for: translation, summarisation, causal-lm, masked-lm, classification, "
-        "token-classification, question-answering, image-classification, or a task of your own.",
-        "translation",
+        f"What the model is for: {', '.join(TASKS)}, or a task of an installed package.",
+        TASKS[0],
         RUN,
     )
     init_from: Path | None = option(

@@ -16,7 +16,7 @@ from keras_transformer.cli.terminal import make_console
 from keras_transformer.errors import InputError
 from keras_transformer.options import options_of
 from keras_transformer.training.config import TrainingConfig
-from keras_transformer.training.plan import Call, ModelOptions, Plan
+from keras_transformer.training.plan import Call, ModelOptions, Plan, check_task
 
 RESTARTS = "KERAS_TRANSFORMER_RESTARTS"
 MOST_RESTARTS = 20  # without progress
@@ -99,6 +99,7 @@ def _train(folder, set_up, console, devices, steps_recorded):
 def _check_new(given):
     """Refuse a new run without text, or with too much."""
     given = {name: value for name, value in given.items() if value != ""}
+    check_task(given.get("task", Plan.task))
     examples = any(name in given for name in EXAMPLES)
     parallel = not examples and given.get("task", Plan.task) in ("translation", "summarisation")
     wanted = list(PARALLEL if parallel else EXAMPLES)

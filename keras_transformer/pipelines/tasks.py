@@ -12,6 +12,7 @@ import functools
 from importlib.metadata import entry_points
 from typing import Any
 
+from keras_transformer import TASK_ENTRY_POINTS
 from keras_transformer.errors import InputError, no_such
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.config import StackConfig, TransformerConfig
@@ -37,7 +38,6 @@ from keras_transformer.pipelines.text_writer import TextWriter
 from keras_transformer.pipelines.token_labeller import TokenLabeller
 from keras_transformer.pipelines.translator import Translator
 
-ENTRY_POINTS = "keras_transformer.tasks"
 _TRAINING = "keras_transformer.training.tasks"
 
 
@@ -143,7 +143,7 @@ def tasks() -> dict[str, Task]:
         InputError: If an installed row can't be loaded, is no `Task`, or takes a name that is used.
     """
     table = {task.name: task for task in OWN_TASKS}
-    for point in entry_points(group=ENTRY_POINTS):
+    for point in entry_points(group=TASK_ENTRY_POINTS):
         try:
             task = point.load()
         except Exception as error:

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = load_lazily(
         "CharacterTokenizer": "keras_transformer.text.characters",
         "SPECIAL_TOKENS": "keras_transformer.text.learner",
         "SentencePieceTokenizer": "keras_transformer.text.sentencepiece",
-        "Tokenizer": "keras_transformer.text.tokenizer",
+        "Tokenizer": "keras_transformer.text.storage",
         "WordPieceTokenizer": "keras_transformer.text.wordpiece",
         "WordTokenizer": "keras_transformer.text.words",
         "bpe_compress": "keras_transformer.text.compression",

@@ -10,11 +10,24 @@ from typing import Any
 
 from keras_transformer.text.bert import BertTokenizer
 from keras_transformer.text.byte_pairs import BytePairTokenizer
+from keras_transformer.text.characters import CharacterTokenizer
 from keras_transformer.text.sentencepiece import SentencePieceTokenizer
 from keras_transformer.text.tokenizer import Tokenizer
 from keras_transformer.text.wordpiece import WordPieceTokenizer
+from keras_transformer.text.words import WordTokenizer
 
 SETTINGS = "tokenizer.json"
+# The kinds that have one; a folder of reversible WordPiece has not.
+_KINDS: dict[str, Any] = {
+    kind.kind: kind
+    for kind in (
+        BertTokenizer,
+        BytePairTokenizer,
+        CharacterTokenizer,
+        WordTokenizer,
+        SentencePieceTokenizer,
+    )
+}
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder) -> None:
@@ -60,14 +73,12 @@ def load_tokenizer(folder) -> Tokenizer:
                 "it is Hugging Face's; `keras-transformer import` makes a run of such a folder."
             )
         kind = settings.pop("kind", None)
-        # A folder of reversible WordPiece has no such file.
-        kinds = [known for known in Tokenizer.kinds if known != WordPieceTokenizer.kind]
-        if kind not in kinds:
-            raise ValueError(f"its kind is {kind!r}; the kinds are {', '.join(kinds)}.")
+        if not isinstance(kind, str) or kind not in _KINDS:
+            raise ValueError(f"its kind is {kind!r}; the kinds are {', '.join(_KINDS)}.")
         _check(kind, settings)
     except ValueError as error:
         raise ValueError(f"{path} does not say what tokeniser it is: {error}") from None
-    chosen: Any = Tokenizer.kinds[kind]
+    chosen = _KINDS[kind]
     return chosen.load(folder / chosen.file, **settings)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_transformer.errors import InputError, no_such
-from keras_transformer.text import BytePairTokenizer, Tokenizer, load_tokenizer
+from keras_transformer.text.byte_pairs import BytePairTokenizer
+from keras_transformer.text.storage import Tokenizer, load_tokenizer
 
 WORDPIECE, BERT, BYTE_PAIRS, CHARACTERS, WORDS = TOKENIZERS = (
     "wordpiece",
