@@ -11,3 +11,8 @@ ATTENTIONS: Table[type[MultiHeadAttention]] = Table(
     MultiHeadAttention,
     {DOT_PRODUCT: MultiHeadAttention, "additive": AdditiveAttention},
 )
+"""The kinds of self-attention by the name that a configuration's `attention` has.
+
+`register` adds one for this process; an entry point in the group `keras_transformer.attentions`
+adds one for every process.
+"""

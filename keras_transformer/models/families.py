@@ -27,6 +27,11 @@ FAMILIES: Table[type[ConfiguredModel]] = Table(
         for cls in (Transformer, T5, Bart, Bert, Roberta, Electra, Gpt, VisionTransformer)
     },
 )
+"""The classes of models by the `family` of their configuration.
+
+`register` adds one for this process; an entry point in the group `keras_transformer.families`
+adds one for every process.
+"""
 
 
 def config_from_dict(fields: dict[str, Any]) -> StackConfig:
