@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import keras_transformer
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 ROW = re.compile(r"\| ([A-Z]\d\d) \| (.+?) \| (.+?) \| (.+?) \|")
@@ -83,7 +85,7 @@ def test_every_experiment_has_its_command_and_a_small_figure_on_a_page():
             assert (ROOT / "docs" / "figures" / f"{path.stem}.png").stat().st_size < 100_000
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")))
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")))
 def test_links_between_pages_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
         assert (page.parent / link).exists(), f"{page.name} links to {link}"
@@ -91,3 +93,17 @@ def test_links_between_pages_lead_somewhere(page):
 
 def _python_blocks():
     return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_site_has_a_page_of_the_api_for_every_subpackage():
+    tree = ast.parse((ROOT / ".ci" / "pages.py").read_text("utf-8"))
+    values = {
+        ast.unparse(node.targets[0]): node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+    }
+    pages = ast.literal_eval(values["API"])
+    assert set(keras_transformer._SUBPACKAGES) | {"artefacts", "serving.client"} <= set(pages)
+    site = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert set(pages) == set(re.findall(r": api/([\w.]+)\.md$", site, re.MULTILINE))
+    assert "font: false" in site and "http" not in site  # nothing comes from elsewhere
