@@ -6,15 +6,21 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.ready-bench
 FIGURES_READY := $(VENV)/.ready-figures
+DOCS_READY := $(VENV)/.ready-docs
+RELEASE_READY := $(VENV)/.ready-release
 
-.PHONY: install tools demo test coverage lint bench bench-quick experiments nightly clean
+.PHONY: install install-tested hooks tools demo test coverage lint docs bench bench-quick experiments nightly release clean
 
 install: $(READY)
+
+# The same with the versions that were tested, on the Python that they were tested with.
+install-tested:
+	$(MAKE) install DEPENDENCIES='--constraint constraints.txt'
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -qq --upgrade pip
-	$(BIN)/pip install -qq --editable '.[dev]'
+	$(BIN)/pip install -qq $(DEPENDENCIES) --editable '.[dev]'
 	touch $@
 
 $(BENCH_READY): $(READY)
@@ -24,6 +30,18 @@ $(BENCH_READY): $(READY)
 $(FIGURES_READY): $(READY)
 	$(BIN)/pip install -qq --editable '.[figures]'
 	touch $@
+
+$(DOCS_READY): $(READY)
+	$(BIN)/pip install -qq --editable '.[docs]'
+	touch $@
+
+$(RELEASE_READY): $(READY)
+	$(BIN)/pip install -qq --editable '.[release]'
+	touch $@
+
+# Run ruff and mypy before each commit.
+hooks: $(READY)
+	$(BIN)/pre-commit install
 
 # What the tests run beside Python; nothing is done where it is there.
 tools:
@@ -45,6 +63,14 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy keras_transformer training export
+
+# The site, in build/docs; a warning fails.
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# A wheel and a source archive in dist/, checked and not uploaded.
+release: $(RELEASE_READY)
+	$(BIN)/python .ci/release.py
 
 # Ours beside peers, on one page; then what has no peer.
 bench: $(BENCH_READY)

@@ -7,7 +7,7 @@ from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.models import BertConfig, GptConfig, TransformerConfig
 from keras_transformer.models.vision_transformer import VisionTransformerConfig
 from keras_transformer.pipelines.tasks import (
-    OWN_TASKS,
+    TASKS,
     TaskSettings,
     find_task,
     make_model,
@@ -34,7 +34,9 @@ PIECES = [*SPECIAL_TOKENS, "[MASK]", *LETTERS, *(f"##{c}" for c in LETTERS), "tw
 LABELS = ("good", "bad")
 SAMPLES = GenerationOptions(temperature=1.0, num_hypotheses=2, max_length=6)
 # What a servable is made with, by name: its task, and options where it writes text.
-CASES = {task.name: (task.name, None) for task in OWN_TASKS if task.name != "summarisation"} | {
+CASES = {
+    task.name: (task.name, None) for task in TASKS.values() if task.name != "summarisation"
+} | {
     "translation, samples": ("translation", SAMPLES),
 }
 SETTINGS = {"classification": {"pairs": True}, "embedding": {"prompt": "two "}}

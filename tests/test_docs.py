@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from fixtures_tutorials import blocks
 
+import keras_transformer
 from keras_transformer.export import proof, quality
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +61,12 @@ def test_the_keras_script_in_the_readme_runs(tmp_path, monkeypatch, capsys):
     )
 
 
+def test_the_tutorial_has_the_script_of_the_readme_in_parts():
+    script = next(block for block in _python_blocks() if "kt.export.export" in block)
+    _, parts = blocks("from-a-keras-script-to-a-phone.md")
+    assert "".join(parts).split() == script.split()
+
+
 def test_the_script_that_goes_to_a_phone_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(quality, "ask_in_fresh_process", proof.ask_in_this_process)
@@ -100,7 +108,7 @@ def test_every_experiment_has_its_command_and_a_small_figure_on_a_page():
             assert (ROOT / "docs" / "figures" / f"{path.stem}.png").stat().st_size < 100_000
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")))
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")))
 def test_links_between_pages_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
         assert (page.parent / link).exists(), f"{page.name} links to {link}"
@@ -108,3 +116,17 @@ def test_links_between_pages_lead_somewhere(page):
 
 def _python_blocks():
     return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_site_has_a_page_of_the_api_for_every_subpackage():
+    tree = ast.parse((ROOT / ".ci" / "pages.py").read_text("utf-8"))
+    values = {
+        ast.unparse(node.targets[0]): node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+    }
+    pages = ast.literal_eval(values["API"])
+    assert set(keras_transformer._SUBPACKAGES) | {"artefacts", "serving.client"} <= set(pages)
+    site = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert set(pages) == set(re.findall(r": api/([\w.]+)\.md$", site, re.MULTILINE))
+    assert "font: false" in site and "http" not in site  # nothing comes from elsewhere

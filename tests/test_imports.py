@@ -27,7 +27,7 @@ ROOMS = (
         "files",
         "locks",
         "options",
-        "artefacts",
+        *("extensions", "artefacts"),
     ),
     *("layers", "models", "decoding", "text", "pipelines", "training", "export"),
     *("serving", "recipes", "cli"),

@@ -12,7 +12,7 @@ from keras_transformer.cli.options import with_options
 from keras_transformer.errors import InputError, no_such, suggestion
 from keras_transformer.models.config import StackConfig
 from keras_transformer.options import kinds_of, option, options_of, parse_fields
-from keras_transformer.pipelines.tasks import OWN_TASKS
+from keras_transformer.pipelines.tasks import TASKS as TASK_TABLE
 from keras_transformer.training.config import Optimizer, TrainingConfig
 from keras_transformer.training.data.vocabulary import TOKENIZERS
 from keras_transformer.training.distribution import STRATEGIES
@@ -104,7 +104,7 @@ def test_choices_are_what_there_is(choices, known):
 
 
 def test_the_names_of_tasks_are_those_of_the_table():
-    assert tuple(task.name for task in OWN_TASKS if task.training) == TASKS
+    assert tuple(task.name for task in TASK_TABLE.values() if task.training) == TASKS
 
 
 def test_options_of_models_are_fields_of_models():

@@ -29,6 +29,7 @@ def test_wheel_holds_the_package_and_puts_no_other_name_into_site_packages(tmp_p
     assert {f"{path.relative_to(ROOT)}" for path in recipes} <= set(names)
     page = ROOT / "keras_transformer" / "serving" / "page"
     assert {f"{path.relative_to(ROOT)}" for path in page.iterdir()} <= set(names)
+    assert "keras_transformer/py.typed" in names  # so that type checkers read our annotations
     modules = {name for name in names if name.endswith(".py")}
     for folder, inside in (
         ("keras_transformer", ""),

@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from keras_transformer._tensorflow import tf
+from keras_transformer.layers import ATTENTIONS
 from keras_transformer.models import TransformerConfig, parameters
 from keras_transformer.models.config import StackConfig
 
@@ -114,8 +115,7 @@ def _attention(model, tokens, length, size, shared):
     kept = scores * (FLOAT + size)
     if model.attention_dropout:
         kept += scores * (size + 1)  # the weights that are left, and the mask
-    if model.attention == "additive":  # the hidden layer of the network that scores each pair
-        kept += 2 * scores * model.key_width * size
+    kept += scores * ATTENTIONS[model.attention].kept_per_score(model.key_width) * size
     return heads * model.key_width * tokens * size + kept
 
 

@@ -13,6 +13,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.files import remove_unfinished
 from keras_transformer.locks import locked
 from keras_transformer.models.config import TransformerConfig
+from keras_transformer.models.parameters import FORMULAS
 from keras_transformer.pipelines.tasks import make_model
 from keras_transformer.training.callbacks import (
     Checkpoint,
@@ -144,7 +145,8 @@ def _train(run, console, strategy, profile) -> TrainingResult:
         for line in more:
             style = "yellow" if line.startswith("left out") else None
             console.print(f"  {line}", style=style, markup=False)
-    if isinstance(task.model, TransformerConfig):  # the formula is of encoder and decoder
+    # The formula is of encoder and decoder, and of families whose weights it knows.
+    if isinstance(task.model, TransformerConfig) and task.model.family in FORMULAS:
         describe_memory(console, task.model, config, strategy)
 
     journal = Journal(run.metrics_path, run.tensorboard_path, done) if is_first else None

@@ -4,6 +4,7 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 from keras_transformer.layers.activations import gelu_tanh
 from keras_transformer.layers.additive import AdditiveAttention
 from keras_transformer.layers.attention import MultiHeadAttention, scaled_dot_product_attention
+from keras_transformer.layers.attentions import ATTENTIONS
 from keras_transformer.layers.blocks import DecoderBlock, EncoderBlock, SublayerConnection
 from keras_transformer.layers.complex_embedding import ComplexEmbedding
 from keras_transformer.layers.dropout import Dropout
@@ -33,8 +34,10 @@ from keras_transformer.layers.shaw import ShawAttention
 from keras_transformer.layers.stacks import Decoder, Encoder
 from keras_transformer.layers.target_attention import TargetAttention
 from keras_transformer.layers.transformer_xl import TransformerXLAttention
+from keras_transformer.layers.weights import weights_of
 
 __all__ = [
+    "ATTENTIONS",
     "AdditiveAttention",
     "BucketedBias",
     "ClassToken",
@@ -72,4 +75,5 @@ __all__ = [
     "rotate",
     "scaled_dot_product_attention",
     "sinusoidal_table",
+    "weights_of",
 ]

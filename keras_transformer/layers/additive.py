@@ -26,6 +26,16 @@ class AdditiveAttention(MultiHeadAttention):
     Translate", appendix A.1.2.
     """
 
+    @classmethod
+    def own_weights(cls, num_heads: int, head_width: int) -> int:
+        """Return the size of the vectors v."""
+        return num_heads * head_width
+
+    @classmethod
+    def kept_per_score(cls, head_width: int) -> int:
+        """Return the size of the hidden layer, before and after tanh."""
+        return 2 * head_width
+
     def build(self, query_shape):
         """Create the projections, and the vectors v `(H, d_k)`."""
         super().build(query_shape)

@@ -119,8 +119,19 @@ class MultiHeadAttention(Layer):
     Raises:
         ValueError: If `num_heads` does not divide `d_model`, and there is no `head_width`.
 
+    Subclasses score in another way by overriding `attend`. A configuration chooses them by a name
+    in `ATTENTIONS`, and makes them of the arguments above and of the fields that `settings` names.
+
+    Attributes:
+        settings: Names of the fields of a configuration that the constructor takes beside.
+        needs_distance: Whether `attend` takes the `distance` of each query and key; the stack then
+            gets `positions=Distances()`.
+
     Reference: Vaswani et al. 2017, section 3.2.2.
     """
+
+    settings: tuple[str, ...] = ()
+    needs_distance = False
 
     def __init__(self, num_heads, d_model, dropout=0.0, use_bias=True, head_width=None, **kwargs):
         super().__init__(**kwargs)
@@ -216,6 +227,25 @@ class MultiHeadAttention(Layer):
         return scaled_dot_product_attention(
             query, key, value, attention_mask, attention_bias, self.attention_dropout
         )
+
+    @classmethod
+    def own_weights(cls, num_heads: int, head_width: int) -> int:
+        """Return the number of weights beside the four projections, for the formula of parameters.
+
+        Args:
+            num_heads: Number of heads H.
+            head_width: Width d_k of a head.
+        """
+        return 0
+
+    @classmethod
+    def kept_per_score(cls, head_width: int) -> int:
+        """Return how many numbers each score keeps for the gradient, beside itself.
+
+        Args:
+            head_width: Width d_k of a head.
+        """
+        return 0
 
     @property
     def cache_shape(self):

@@ -28,6 +28,8 @@ class GroupedQueryAttention(MultiHeadAttention):
     Reference: Shazeer 2019, "Fast Transformer Decoding"; Ainslie et al. 2023, "GQA".
     """
 
+    settings = ("num_kv_heads",)
+
     def __init__(self, num_heads, d_model, num_kv_heads=1, **kwargs):
         if num_kv_heads < 1 or num_heads % num_kv_heads:
             raise ValueError(

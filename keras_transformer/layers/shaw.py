@@ -38,6 +38,9 @@ class ShawAttention(MultiHeadAttention):
     Reference: Shaw et al. 2018, "Self-Attention with Relative Position Representations".
     """
 
+    settings = ("max_distance",)
+    needs_distance = True
+
     def __init__(self, num_heads, d_model, max_distance=16, **kwargs):
         super().__init__(num_heads, d_model, **kwargs)
         if max_distance < 0:

@@ -41,6 +41,8 @@ class TransformerXLAttention(MultiHeadAttention):
     Reference: Dai et al. 2019, "Transformer-XL", section 3.3.
     """
 
+    needs_distance = True
+
     def __init__(self, num_heads, d_model, **kwargs):
         super().__init__(num_heads, d_model, **kwargs)
         if d_model % 2:

@@ -6,6 +6,7 @@ from keras_transformer.models.bart import Bart, BartConfig
 from keras_transformer.models.bert import Bert, BertConfig
 from keras_transformer.models.config import PRESETS, TransformerConfig
 from keras_transformer.models.electra import Electra, ElectraConfig
+from keras_transformer.models.families import FAMILIES
 from keras_transformer.models.gpt import Gpt, GptConfig
 from keras_transformer.models.heads import (
     MaskedLanguageModel,
@@ -23,6 +24,7 @@ from keras_transformer.models.transformer import Transformer
 from keras_transformer.models.vision_transformer import VisionTransformer, VisionTransformerConfig
 
 __all__ = [
+    "FAMILIES",
     "PRESETS",
     "T5",
     "Bart",

@@ -4,19 +4,26 @@ import dataclasses
 
 import keras
 
-from keras_transformer import layers as kt_layers
 from keras_transformer.layers import (
+    ATTENTIONS,
     BucketedBias,
     Distances,
     Dropout,
+    GroupedQueryAttention,
     LearnedPositions,
     LinearBias,
+    MultiHeadAttention,
     RotaryPositions,
+    ShawAttention,
     SinusoidalPositions,
     TokenEmbedding,
+    TransformerXLAttention,
 )
 from keras_transformer.layers.norms import make_norm
 from keras_transformer.models.config import StackConfig
+
+# Relative positions that are a kind of attention.
+ATTENTION_OF_POSITIONS = {"shaw": ShawAttention, "transformer-xl": TransformerXLAttention}
 
 
 def stack_arguments(config: StackConfig, causal: bool, dtype=None, devices=()) -> dict:
@@ -52,6 +59,13 @@ def stack_arguments(config: StackConfig, causal: bool, dtype=None, devices=()) -
     }
 
 
+def attention_class(config: StackConfig) -> type[MultiHeadAttention]:
+    """Return the class of a configuration's self-attention; at most one field chooses another."""
+    if config.num_kv_heads is not None:
+        return GroupedQueryAttention
+    return ATTENTION_OF_POSITIONS.get(config.positions) or ATTENTIONS[config.attention]
+
+
 def _attention(config):
     """Return the layer that self-attention becomes a copy of, or None for the usual one."""
     arguments = {
@@ -61,15 +75,10 @@ def _attention(config):
         "use_bias": config.use_bias,
         "head_width": config.head_width,
     }
-    if config.num_kv_heads is not None:
-        return kt_layers.GroupedQueryAttention(num_kv_heads=config.num_kv_heads, **arguments)
-    if config.positions == "shaw":
-        return kt_layers.ShawAttention(max_distance=config.max_distance, **arguments)
-    if config.positions == "transformer-xl":
-        return kt_layers.TransformerXLAttention(**arguments)
-    if config.attention == "additive":
-        return kt_layers.AdditiveAttention(**arguments)
-    return None
+    cls = attention_class(config)
+    if cls is MultiHeadAttention:
+        return None
+    return cls(**{name: getattr(config, name) for name in cls.settings}, **arguments)
 
 
 def _relative_positions(config, causal, dtype):
@@ -83,7 +92,7 @@ def _relative_positions(config, causal, dtype):
         return BucketedBias(
             config.num_heads, config.num_buckets, config.max_distance, not causal, **own
         )
-    if kind in ("shaw", "transformer-xl"):
+    if attention_class(config).needs_distance:
         return Distances(**own)
     return None
 

@@ -74,47 +74,6 @@ class BertConfig(StackConfig):
     mask_id: int | None = 4  # [MASK]; None if the vocabulary has none
 
 
-@keras.saving.register_keras_serializable("keras_transformer")
-class Bert(ConfiguredModel):
-    """An encoder of BERT's kind, without a head: ids -> a vector a token, and one for all.
-
-    The vector of the first token, [CLS], is no summary of the text before it is fine-tuned to be
-    one; the mean over the tokens is the better one of a model that was not.
-
-    Args:
-        config: A `BertConfig`, or its fields as a dict.
-        **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
-
-    Call arguments:
-        inputs: Dict of `token_ids`, integers `(B, S)`, which begin with [CLS] and are padded, and,
-            if there are several segments, `segment_ids`, integers `(B, S)`. The padding is masked
-            inside; no other mask is needed.
-
-    Returns:
-        Dict of `sequence`, float `(B, S, D)`, and with a pooler `pooled`, float `(B, D)`.
-
-    Example:
-        model = kt.models.Bert(kt.models.BertConfig.preset("bert-base"))
-        outputs = model({"token_ids": ids, "segment_ids": segments})
-
-    Reference: Devlin et al. 2019; Lan et al. 2020 for the options of ALBERT.
-    """
-
-    config_class = BertConfig
-
-    def __init__(self, config, **kwargs):
-        config = self.make_config(config)
-        graph = EncoderGraph(config, kwargs.pop("dtype", None))
-        super().__init__(
-            config,
-            graph.inputs,
-            graph.outputs,
-            graph.dtype_policy,
-            **{"name": config.family, **kwargs},
-        )
-        object.__setattr__(self, "graph", graph)
-
-
 class EncoderGraph:
     """The layers of an encoder-only model and their graph, which models with heads go on from.
 
@@ -142,9 +101,7 @@ class EncoderGraph:
         self.widen = None
         if width:
             self.widen = Linear(config.d_model, dtype=dtype, name=f"{prefix}widen")
-        self.encoder = Encoder(
-            config.num_layers, name=f"{prefix}encoder", **stack_arguments(config, False, dtype)
-        )
+        self.encoder = self.make_encoder(dtype, f"{prefix}encoder")
         self.dtype_policy = self.encoder.dtype_policy
         self.pooler = None
         if config.pooler:
@@ -177,6 +134,20 @@ class EncoderGraph:
         if self.pooler is not None:
             self.outputs["pooled"] = self.pooler(self.outputs["sequence"][:, 0])
 
+    def make_encoder(self, dtype, name: str) -> keras.layers.Layer:
+        """Return the layer between embeddings and outputs; another family may have another one.
+
+        It is called with embeddings `(B, S, D)` and `attention_mask`, boolean `(B, 1, S)`, True for
+        real tokens, and returns `(B, S, D)`. With `return_layers=True`, for heads that mix layers,
+        it also returns a list of the input and the output of each block.
+
+        Args:
+            dtype: A dtype policy.
+            name: Name of the layer.
+        """
+        config = self.config
+        return Encoder(config.num_layers, name=name, **stack_arguments(config, False, dtype))
+
     def begin_with(self, model):
         """Copy the weights of a model's encoder, layer by layer, found by their names.
 
@@ -190,3 +161,45 @@ class EncoderGraph:
                 pairs = zip(part.weights, others[part.name].weights, strict=True)
                 for weight, value in pairs:
                     weight.assign(value)
+
+
+@keras.saving.register_keras_serializable("keras_transformer")
+class Bert(ConfiguredModel):
+    """An encoder of BERT's kind, without a head: ids -> a vector a token, and one for all.
+
+    The vector of the first token, [CLS], is no summary of the text before it is fine-tuned to be
+    one; the mean over the tokens is the better one of a model that was not.
+
+    Args:
+        config: A `BertConfig`, or its fields as a dict.
+        **kwargs: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
+
+    Call arguments:
+        inputs: Dict of `token_ids`, integers `(B, S)`, which begin with [CLS] and are padded, and,
+            if there are several segments, `segment_ids`, integers `(B, S)`. The padding is masked
+            inside; no other mask is needed.
+
+    Returns:
+        Dict of `sequence`, float `(B, S, D)`, and with a pooler `pooled`, float `(B, D)`.
+
+    Example:
+        model = kt.models.Bert(kt.models.BertConfig.preset("bert-base"))
+        outputs = model({"token_ids": ids, "segment_ids": segments})
+
+    Reference: Devlin et al. 2019; Lan et al. 2020 for the options of ALBERT.
+    """
+
+    config_class = BertConfig
+    graph_class = EncoderGraph
+
+    def __init__(self, config, **kwargs):
+        config = self.make_config(config)
+        graph = self.graph_class(config, kwargs.pop("dtype", None))
+        super().__init__(
+            config,
+            graph.inputs,
+            graph.outputs,
+            graph.dtype_policy,
+            **{"name": config.family, **kwargs},
+        )
+        object.__setattr__(self, "graph", graph)

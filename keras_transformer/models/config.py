@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from keras_transformer.errors import InputError, no_such, suggestion
+from keras_transformer.layers.attentions import ATTENTIONS, DOT_PRODUCT
 from keras_transformer.layers.norms import NORMS
 from keras_transformer.layers.relative_positions import check_buckets
 
@@ -19,7 +20,7 @@ Positions = Literal[
     "sinusoidal", "learned", "rotary", "alibi", "buckets", "shaw", "transformer-xl", "none"
 ]
 POSITIONS = get_args(Positions)
-ATTENTIONS = ("dot-product", "additive")
+RELATIVE = ("rotary", "alibi", "buckets")  # what a stack turns into a rotation or a bias
 # What the values of fields are, by their annotation: a class, and in words.
 KINDS: dict[type, tuple[type, str]] = {
     int: (numbers.Integral, "a whole number"),
@@ -70,7 +71,7 @@ class StackConfig:
     use_bias: bool = True  # in attention and feed-forward
     head_width: int | None = None  # d_k; None for D / H
     num_kv_heads: int | None = None  # heads of keys and values that query heads share; None for H
-    attention: str = "dot-product"  # or "additive"
+    attention: str = DOT_PRODUCT  # or another name of `layers.ATTENTIONS`, such as "additive"
     norm_embeddings: bool = False  # a norm on embeddings plus positions
     share_layers: bool = False  # one block for all layers, as in ALBERT
     num_buckets: int = 32  # of positions "buckets"
@@ -105,9 +106,9 @@ class StackConfig:
             ("norm", NORMS),
             ("attention", ATTENTIONS),
         ):
-            near = suggestion(getattr(self, name), choices)
-            rule = f"must be one of {', '.join(choices)}"
-            self._check(name, getattr(self, name) in choices, rule, near)
+            if getattr(self, name) not in choices:  # to list them takes time
+                near = suggestion(getattr(self, name), choices)
+                self._check(name, False, f"must be one of {', '.join(choices)}", near)
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise InputError(f"Sinusoidal positions need an even d_model, got {self.d_model}.")
         if self.positions == "buckets":
@@ -127,10 +128,12 @@ class StackConfig:
             for name, used in (
                 (f"positions={self.positions!r}", self.positions in ("shaw", "transformer-xl")),
                 (f"num_kv_heads={groups}", groups is not None),
-                (f"attention={self.attention!r}", self.attention != "dot-product"),
+                (f"attention={self.attention!r}", self.attention != DOT_PRODUCT),
             )
             if used
         ]
+        if ATTENTIONS[self.attention].needs_distance and self.positions in RELATIVE:
+            special_attentions.append(f"positions={self.positions!r}")
         if len(special_attentions) > 1:
             raise InputError(f"{' and '.join(special_attentions)} exclude each other.")
 

@@ -61,6 +61,7 @@ class Electra(ConfiguredModel):
     """
 
     config_class = ElectraConfig
+    graph_class = EncoderGraph
 
     def __init__(self, config, **kwargs):
         config = self.make_config(config)

@@ -1,10 +1,14 @@
-"""The families of models by name, for configurations that are read from JSON."""
+"""The families of models by name, for configurations that are read from JSON.
+
+A package of one's own adds a family by an entry point; see `keras_transformer.extensions`.
+"""
 
 from typing import Any
 
-from keras_transformer.errors import no_such
+from keras_transformer.errors import InputError, no_such
+from keras_transformer.extensions import Table
 from keras_transformer.models.bart import Bart
-from keras_transformer.models.bert import Bert
+from keras_transformer.models.bert import Bert, EncoderGraph
 from keras_transformer.models.config import StackConfig
 from keras_transformer.models.electra import Electra
 from keras_transformer.models.gpt import Gpt
@@ -14,10 +18,20 @@ from keras_transformer.models.t5 import T5
 from keras_transformer.models.transformer import Transformer
 from keras_transformer.models.vision_transformer import VisionTransformer
 
-FAMILIES: dict[str, type[ConfiguredModel]] = {
-    cls.config_class.family: cls
-    for cls in (Transformer, T5, Bart, Bert, Roberta, Electra, Gpt, VisionTransformer)
-}
+FAMILIES: Table[type[ConfiguredModel]] = Table(
+    "keras_transformer.families",
+    "family",
+    ConfiguredModel,
+    {
+        cls.config_class.family: cls
+        for cls in (Transformer, T5, Bart, Bert, Roberta, Electra, Gpt, VisionTransformer)
+    },
+)
+"""The classes of models by the `family` of their configuration.
+
+`register` adds one for this process; an entry point in the group `keras_transformer.families`
+adds one for every process.
+"""
 
 
 def config_from_dict(fields: dict[str, Any]) -> StackConfig:
@@ -30,6 +44,26 @@ def config_from_dict(fields: dict[str, Any]) -> StackConfig:
     if family not in FAMILIES:
         raise no_such("family", family, FAMILIES)
     return FAMILIES[family].config_class.from_dict(fields)
+
+
+def make_encoder_graph(config: StackConfig, dtype=None, **kwargs: Any) -> EncoderGraph:
+    """Return the graph of a family's encoder, which heads are put on.
+
+    Args:
+        config: The configuration of an encoder-only model.
+        dtype: A dtype policy.
+        **kwargs: What else `EncoderGraph` takes.
+
+    Raises:
+        InputError: If the family has no such graph.
+    """
+    graph_class = FAMILIES[config.family].graph_class
+    if graph_class is None:
+        raise InputError(
+            f"Heads need an encoder, and the family {config.family!r} has none: its model sets no "
+            "graph_class."
+        )
+    return graph_class(config, dtype, **kwargs)
 
 
 def find_preset(name: str, vocabulary_size: int | None = None, **changes: Any) -> StackConfig:

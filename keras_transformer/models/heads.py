@@ -20,7 +20,8 @@ from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.layer_mix import LayerMix
 from keras_transformer.layers.masks import LOWEST
 from keras_transformer.layers.norms import make_norm
-from keras_transformer.models.bert import BertConfig, EncoderGraph
+from keras_transformer.models.bert import BertConfig
+from keras_transformer.models.families import make_encoder_graph
 from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.models.pooling import PoolTokens, unit_length
 
@@ -51,7 +52,7 @@ class EncoderHead(ConfiguredModel):
             source, config = config, config.config
             dtype = dtype or source.dtype_policy
         config = self.make_config(config)
-        graph = EncoderGraph(config, dtype, with_layers=given.get("pooling") == MIX)
+        graph = make_encoder_graph(config, dtype, with_layers=given.get("pooling") == MIX)
         inputs, outputs = self.head(graph, dtype, **given)
         super().__init__(config, inputs, outputs, graph.dtype_policy, **kwargs)
         self.given = given

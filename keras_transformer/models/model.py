@@ -1,5 +1,7 @@
 """The base of this package's models: `keras.Model`, with an exact training step on TensorFlow."""
 
+from typing import Any
+
 import keras
 
 from keras_transformer.models.arguments import find_configuration
@@ -16,7 +18,8 @@ __all__ = ["ConfiguredModel", "Model"]
 class ConfiguredModel(Model):
     """A functional model that its configuration rebuilds.
 
-    Subclasses set `config_class`, and pass the graph's inputs and outputs on.
+    Subclasses set `config_class`, and pass the graph's inputs and outputs on. A model whose encoder
+    takes heads also sets `graph_class`, the `EncoderGraph` that they are put on.
 
     Args:
         config: The configuration.
@@ -27,6 +30,7 @@ class ConfiguredModel(Model):
     """
 
     config_class: type[StackConfig]
+    graph_class: Any = None
 
     def __init__(self, config, inputs, outputs, dtype_policy, **kwargs):
         super().__init__(inputs, outputs, **kwargs)

@@ -9,11 +9,13 @@ positions are learned.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
-from keras_transformer.models.bert import BertConfig
-from keras_transformer.models.config import StackConfig, TransformerConfig
+from keras_transformer.errors import InputError
+from keras_transformer.layers import ATTENTIONS
+from keras_transformer.models.config import StackConfig
 from keras_transformer.models.electra import ElectraConfig
-from keras_transformer.models.vision_transformer import VisionTransformerConfig
 
 NORM_VECTORS = {"layer": 2, "rms": 1, "batch": 4}  # gain and offset; mean and variance of batches
 
@@ -61,14 +63,16 @@ def count_parameters(config: StackConfig) -> Parameters:
 
     Args:
         config: The configuration of a model of any family, without the head of a task.
+
+    Raises:
+        InputError: If there is no formula for the family.
     """
-    if isinstance(config, TransformerConfig):
-        return _encoder_decoder(config)
-    if isinstance(config, VisionTransformerConfig):
-        return _vision_transformer(config)
-    if isinstance(config, BertConfig):
-        return _encoder_only(config)
-    return _decoder_only(config)
+    if config.family not in FORMULAS:
+        raise InputError(
+            f"There is no formula for the parameters of the family {config.family!r}; build the "
+            "model and call its count_params()."
+        )
+    return FORMULAS[config.family](config)
 
 
 def count_attention(config: StackConfig, cross: bool = False) -> Parameters:
@@ -85,8 +89,7 @@ def count_attention(config: StackConfig, cross: bool = False) -> Parameters:
     count += _linear(inner, config.d_model, config.use_bias)
     positions = 0
     if not cross:
-        if config.attention == "additive":
-            count += inner  # a vector a head
+        count += ATTENTIONS[config.attention].own_weights(config.num_heads, config.key_width)
         if config.positions == "shaw":  # for keys and for values, shared by heads
             positions = 2 * (2 * config.max_distance + 1) * config.key_width
         elif config.positions == "transformer-xl":  # the projection of distances, u and v
@@ -179,3 +182,12 @@ def _vision_transformer(config):
     if config.num_classes:
         count += Parameters(head=_linear(config.d_model, config.num_classes))
     return count + _stack(config, config.num_layers)
+
+
+# By family. One that another package adds may have weights that none of these counts.
+FORMULAS: dict[str, Callable[[Any], Parameters]] = {
+    **dict.fromkeys(("transformer", "t5", "bart"), _encoder_decoder),
+    **dict.fromkeys(("bert", "roberta", "electra"), _encoder_only),
+    "gpt": _decoder_only,
+    "vit": _vision_transformer,
+}

@@ -8,12 +8,11 @@ adds a row by an entry point of the group `keras_transformer.tasks`:
 """
 
 import dataclasses
-import functools
-from importlib.metadata import entry_points
 from typing import Any
 
 from keras_transformer import TASK_ENTRY_POINTS
 from keras_transformer.errors import InputError, no_such
+from keras_transformer.extensions import Table
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.config import StackConfig, TransformerConfig
 from keras_transformer.models.families import FAMILIES
@@ -73,7 +72,7 @@ class Task:
         return issubclass(self.servable, TextWriter)
 
 
-OWN_TASKS = (
+_OWN = (
     Task(
         "translation",
         TransformerConfig,
@@ -135,26 +134,8 @@ OWN_TASKS = (
 )
 
 
-@functools.cache
-def tasks() -> dict[str, Task]:
-    """Return the table by name: the rows of this package, and those of installed ones.
-
-    Raises:
-        InputError: If an installed row can't be loaded, is no `Task`, or takes a name that is used.
-    """
-    table = {task.name: task for task in OWN_TASKS}
-    for point in entry_points(group=TASK_ENTRY_POINTS):
-        try:
-            task = point.load()
-        except Exception as error:
-            raise InputError(f"The task {point.name} ({point.value}) fails: {error}") from error
-        if not isinstance(task, Task) or task.name != point.name:
-            raise InputError(
-                f"{point.value} has to be a Task of the name {point.name!r}, got {task!r}."
-            )
-        if table.setdefault(task.name, task) is not task:
-            raise InputError(f"The task {point.name} ({point.value}) has a name that is taken.")
-    return table
+# By name: the rows of this package, and those of installed ones.
+TASKS: Table[Task] = Table(TASK_ENTRY_POINTS, "task", Task, {task.name: task for task in _OWN})
 
 
 def find_task(name: str) -> Task:
@@ -163,10 +144,9 @@ def find_task(name: str) -> Task:
     Raises:
         InputError: If there is no such task.
     """
-    table = tasks()
-    if name not in table:
-        raise no_such("task", name, table)
-    return table[name]
+    if name not in TASKS:
+        raise no_such("task", name, TASKS)
+    return TASKS[name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,7 +255,7 @@ def make_servable(
 
 def task_of(model: Any) -> Task | None:
     """Return the task of a model, by its head or its family; None where it has none of its own."""
-    for task in tasks().values():
+    for task in TASKS.values():
         if type(model) is task.head:
             return task
         if task.head is None and isinstance(getattr(model, "config", None), task.config):

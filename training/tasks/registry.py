@@ -3,7 +3,7 @@
 import importlib
 
 from keras_transformer.errors import no_such
-from keras_transformer.pipelines.tasks import find_task, tasks
+from keras_transformer.pipelines.tasks import TASKS, find_task
 from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.tasks.task import TaskTraining
 
@@ -16,7 +16,7 @@ def find_training(name: str) -> type[TaskTraining]:
     """
     path = find_task(name).training
     if path is None:
-        raise no_such("training for", name, (t.name for t in tasks().values() if t.training))
+        raise no_such("training for", name, (t.name for t in TASKS.values() if t.training))
     module, _, of = path.partition(":")
     training: type[TaskTraining] = getattr(importlib.import_module(module), of)
     return training
