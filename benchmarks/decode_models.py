@@ -32,14 +32,16 @@ def export_ours(model, folder, beam, length, jit_compile=False):
     import tensorflow as tf
 
     import keras_transformer as kt
-    from keras_transformer.pipelines.translator import append_end
+    from keras_transformer.text.framing import cut_and_end
 
     options = kt.decoding.GenerationOptions(
         beam_size=beam, length_penalty=0.0, min_length=length or 0, max_length=length
     )
 
     def translate(ids):
-        source = append_end(ids, model.config.max_length)
+        source = cut_and_end(
+            ids, model.config.max_length, model.config.end_id, model.config.padding_id
+        )
         target, score = kt.decoding.generate(model, source, options, jit_compile=jit_compile)
         return {"ids": target, "score": score}
 

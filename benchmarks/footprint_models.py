@@ -55,7 +55,7 @@ def prepare(folder, preset, batch):
     from rich.console import Console
 
     from keras_transformer.decoding import GenerationOptions
-    from keras_transformer.export.bundle import export_run
+    from keras_transformer.export import export_run
     from keras_transformer.pipelines.translator import Translator
     from keras_transformer.text import WordPieceTokenizer, learn_vocabulary
     from keras_transformer.training.data import spoken_english

@@ -278,7 +278,7 @@ def _small_export(folder):
     from rich.console import Console
 
     from keras_transformer.cli import demo
-    from keras_transformer.export.bundle import export_run
+    from keras_transformer.export import export_run
     from keras_transformer.training.data import spoken_english
     from keras_transformer.training.data.corpora import ParallelFiles
     from keras_transformer.training.new_run import new_run

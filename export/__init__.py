@@ -6,7 +6,8 @@ _HOMES = {
     "AsyncClient": "keras_transformer.serving.client",
     "Client": "keras_transformer.serving.client",
     "ServerError": "keras_transformer.serving.client",
-    "export_run": "keras_transformer.export.bundle",
+    "export": "keras_transformer.export.exporter",
+    "export_run": "keras_transformer.export.exporter",
     "export_saved_model": "keras_transformer.export.saved_model",
     "load": "keras_transformer.export.runtime",
 }

@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -29,6 +29,7 @@ GENERATION = "generation.json"
 
 EXTRA = "assets.extra"
 CARD = "model_card.json"
+TASK = "task.json"  # what a file is for, inside it
 PIECES = "pieces.json"  # the pieces of tokenisers whose files do not list them
 
 
@@ -133,23 +134,25 @@ def writing_export(output: Path) -> Iterator[Path]:
         yield scratch
 
 
-def put_in_place(scratch: Path, output: Path, lite: dict[str, Path]) -> Path:
+def put_in_place(scratch: Path, output: Path, lite: Sequence[str]) -> Path | None:
     """Move what was written to where it belongs, and remove `.tflite` files that are no more.
 
     Args:
-        scratch: The folder with `savedmodel` and files.
+        scratch: The folder with files and, if it was asked for, `savedmodel`.
         output: The folder of the export.
-        lite: The `.tflite` files that were written.
+        lite: Names of the `.tflite` files that were written.
 
     Returns:
-        The folder of the SavedModel's version.
+        The folder of the SavedModel's version, if there is one.
     """
-    version = publish(scratch / SAVED_MODEL, output / SAVED_MODEL)
+    version = None
+    if (scratch / SAVED_MODEL).is_dir():
+        version = publish(scratch / SAVED_MODEL, output / SAVED_MODEL)
     for path in sorted(p for p in scratch.iterdir() if p.is_file()):
         with replacing(output / path.name) as new:
             shutil.move(path, new)
     for file in {lite_name(*one) for one in product(KINDS, PRECISIONS)}:
-        if file not in {path.name for path in lite.values()}:
+        if file not in lite:
             (output / file).unlink(missing_ok=True)  # of the version before
     return version
 
@@ -177,7 +180,7 @@ def write_tokenizer(tokenizer, folder: Path) -> list[str]:
 
 
 def is_text(path: Path) -> bool:
-    """Say whether a file is UTF-8."""
+    """Return whether a file is UTF-8."""
     try:
         path.read_text("utf-8")
         return True

@@ -1,6 +1,7 @@
 """The model card: what a model is for, what it was made from, and how good it is, as JSON."""
 
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,79 +10,78 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_transformer import DISTRIBUTION
 from keras_transformer.export.tf_serving import MINIMUM_SERVER
-from keras_transformer.pipelines.tasks import CAUSAL_LM, SUMMARISATION
+from keras_transformer.pipelines.servable import Servable
+from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.run.run_directory import RunDirectory
 
 PACKAGES = (DISTRIBUTION, "tensorflow", "tensorflow-text", "keras", "ai-edge-litert")
 
 
 def model_card(
-    run, name: str, languages: tuple[str | None, str | None], saved_model: Path, options: dict
-) -> dict:
-    """Describe a run and the SavedModel that was made of it.
+    name: str, servable: Servable, of_run: dict[str, Any], saved_model: Path
+) -> dict[str, Any]:
+    """Describe what is exported.
 
     Args:
-        run: The `RunDirectory`.
         name: Name of the model.
-        languages: Of source and target; None for the endings of the training text's files.
-        saved_model: Folder of a version, whose ops are listed.
-        options: How targets are generated.
+        servable: What was exported.
+        of_run: What is known of its training; see `card_of_run`.
+        saved_model: Folder of a version, whose ops are listed if it is there.
 
     Returns:
-        Plain values. The paths of the text are left out, its files' names are in.
+        Plain values.
     """
-    training = run.training_config() if run.was_trained_here else None
-    card: dict[str, Any] = {
-        "name": name,
-        "task": "text-to-text",
-        **_purpose(run, training, languages),
-    }
-    if training is not None:
-        card |= {
-            "data": _data(run, training),
-            "training": {"steps": run.steps_done(), "precision": training.precision},
-        }
     return {
-        **card,
-        "model": run.model_config().to_dict(),
-        "generation": options,
-        "metrics": _best(run),
+        "name": name,
+        **servable.purpose,
+        **of_run,
+        "model": servable.model.config.to_dict(),
         "versions": {package: version(package) for package in PACKAGES},
-        "ops": ops_of(saved_model),
+        "ops": ops_of(saved_model) if saved_model.is_dir() else [],
         "minimum_server_version": MINIMUM_SERVER,
     }
 
 
-def _purpose(run, training, languages):
-    """Say in a sentence what the model is for, and of a translation from what to what."""
-    task = run.head().task
-    if task == CAUSAL_LM:
-        return {"task": task, "description": "Goes on with a text: text in, text out."}
-    guesses: list[str | None] = [None, None]
-    if training is not None and training.source:
-        sides = training.source, training.target
-        guesses = [_ending(_names(side)[0]) for side in sides]
-    source, target = (given or guess for given, guess in zip(languages, guesses, strict=True))
-    if task == SUMMARISATION:
-        sentence = "Writes what is important in a text: text in, text out."
-    elif source and target:
-        sentence = f"Writes {target} for {source}: text in, text out."
-    else:
-        sentence = "Writes one text for another: text in, text out."
-    return {"languages": {"source": source, "target": target}, "description": sentence}
+def card_of_run(run: RunDirectory) -> dict[str, Any]:
+    """Describe how a run was trained: its data, its length and its best validation.
+
+    The paths of the text are left out, its files' names are in.
+    """
+    card: dict[str, Any] = {"metrics": _best(run)}
+    if not run.was_trained_here:
+        return card
+    training = run.training_config()
+    done = {"steps": run.steps_done(), "precision": training.precision}
+    return {"data": _data(run, training), "training": done, **card}
 
 
-def _data(run, training):
+def name_languages(
+    run: RunDirectory, source: str | None, target: str | None
+) -> tuple[str | None, str | None]:
+    """Return the languages of a translation: those given, or the endings of the text's files."""
+    guesses: tuple[str | None, str | None] = (None, None)
+    if run.task_settings().task == "translation" and run.was_trained_here:
+        training = run.training_config()
+        if training.source:
+            guesses = _ending(_names(training.source)[0]), _ending(_names(training.target)[0])
+    return source or guesses[0], target or guesses[1]
+
+
+def _data(run: RunDirectory, training: TrainingConfig) -> dict[str, Any]:
     """Name the files, and count what was in them."""
     if training.source:
         files = {
             "source": _names(training.source),
             "target": _names(training.target),
-            "validation": [Path(training.valid_source).name, Path(training.valid_target).name],
+            "validation": [
+                Path(str(training.valid_source)).name,
+                Path(str(training.valid_target)).name,
+            ],
         }
     else:
         files = {
-            "examples": [Path(training.data).name],
-            "validation": [Path(training.valid_data).name],
+            "examples": _names(training.data),
+            "validation": _names(training.valid_data),
         }
     counts = {
         part: size["size"].get("pairs", size["size"].get("examples"))
@@ -100,17 +100,17 @@ def ops_of(saved_model: Path) -> list[str]:
     return sorted({node.op for node in nodes} - functions)
 
 
-def _names(side):
-    return [Path(name).name for name in ([side] if isinstance(side, str) else side)]
+def _names(side: str | Sequence[str] | None) -> list[str]:
+    return [Path(str(name)).name for name in ([side] if isinstance(side, str) else side or [])]
 
 
-def _ending(name):
+def _ending(name: str) -> str:
     """Return what a file's name says of the language: `train.de.gz` is in `de`."""
     parts = name.removesuffix(".gz").rsplit(".", 1)
     return parts[1] if len(parts) == 2 else "text"
 
 
-def _best(run):
+def _best(run: RunDirectory) -> dict[str, Any]:
     """Return the validation with the lowest loss, whose weights are exported."""
     if not run.metrics_path.is_file():
         return {}

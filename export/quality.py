@@ -1,179 +1,417 @@
-"""How good exported files are that write text: measured in a fresh process, and bad ones refused.
+"""How good exported files are: measured in a fresh process, and bad ones refused.
 
-What turns one text into another is measured by BLEU on validation text. A language model goes its
-own way after the first word that it finds otherwise, so that it is measured by the perplexity of
-how texts really go on.
+In float32 a file has to answer as the model does. A smaller one may lose a little, and how much is
+measured: what writes text by BLEU, a language model by the perplexity of how texts really go on,
+and what gives numbers by the share of answers that are the same.
 """
 
 import dataclasses
 import math
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_transformer.artefacts.bulk import translate
-from keras_transformer.errors import InputError
-from keras_transformer.export import parity
-from keras_transformer.export.folder import PRECISIONS
-from keras_transformer.files import read_lines
-from keras_transformer.pipelines.tasks import CAUSAL_LM
-from keras_transformer.training.data.records import Pairs, Records
-from keras_transformer.training.data.spoken_english import examples
-from keras_transformer.training.evaluation.text_scores import score_texts
-from keras_transformer.training.tasks.registry import make_task
-from keras_transformer.training.tasks.task import VALIDATION
+import numpy as np
+import tensorflow as tf
 
-VALIDATION_LINES = 200
-PROBES = 60  # generated sentences, for a run without samples
+from keras_transformer.artefacts.artefact import SAVED_MODEL
+from keras_transformer.artefacts.bulk import BATCH_TOKENS, batches_of_tokens
+from keras_transformer.artefacts.bulk import measure as measure_lengths
+from keras_transformer.decoding import GenerationOptions
+from keras_transformer.decoding.generate import EXTRA_LENGTH
+from keras_transformer.errors import InputError
+from keras_transformer.export.folder import PRECISIONS, size_of
+from keras_transformer.export.proof import EDGE_CASES, Answer, ask, ask_in_fresh_process
+from keras_transformer.pipelines.servable import Call, Servable
+from keras_transformer.pipelines.text_generator import TextGenerator
+from keras_transformer.pipelines.text_writer import TextWriter
+from keras_transformer.training.evaluation.text_scores import score_texts
+
 PROMPT_WORDS = 4
+ROWS = 16  # in a call
+# Two tokens whose log-probabilities differ by no more than this are a tie: rounding decides.
+TIE = 1e-4
+# How far numbers of a float32 file may be from the model's.
+TOLERANCE = {SAVED_MODEL: 1e-5, "tflite": 1e-4}
 
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """The text that artefacts are measured on."""
+    """What files are measured on.
 
-    sources: list[str]
-    references: list[str] | None = None  # None: float32's own outputs
-    continuations: list[str] | None = None  # of a language model: how the sources really go on
+    Attributes:
+        texts: What they are given.
+        references: What is right for each text; None to compare with the model's own texts.
+    """
 
-    @property
-    def measure(self) -> str:
-        """The name of what is measured."""
-        return "BLEU" if self.continuations is None else "perplexity"
-
-    @property
-    def reference(self) -> str:
-        """What it is measured on, in words."""
-        if self.continuations is not None:
-            return f"perplexity a token of how {len(self.sources)} texts go on"
-        if self.references is None:
-            return f"BLEU against float32's own outputs, {len(self.sources)} sample sentences"
-        return f"BLEU on {len(self.sources)} sentences of the run's validation text"
+    texts: list[str]
+    references: list[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What was measured of a file in a fresh process."""
+    """What was measured of a file in a fresh process.
+
+    Attributes:
+        file: Its name.
+        bytes: Its size.
+        texts_per_second: How many texts it answers.
+        measure: What is measured, such as "BLEU".
+        quality: How much of it there is.
+        quality_loss: How much worse than the model's, in the unit of `Judge.unit`.
+        more: What else the model card says of it.
+    """
 
     file: str
     bytes: int
     texts_per_second: float
     measure: str
     quality: float
-    quality_loss: float  # points of BLEU below float32, or per cent of perplexity above it
+    quality_loss: float
+    more: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the model card, the quality by the name of what it is."""
-        return {
-            "file": self.file,
-            "bytes": self.bytes,
-            "texts_per_second": self.texts_per_second,
-            self.measure.lower(): self.quality,
-            "quality_loss": self.quality_loss,
-        }
+        fields = dataclasses.asdict(self)
+        named = {fields.pop("measure").lower(): fields.pop("quality")}
+        return {**fields, **fields.pop("more"), **named}
 
 
-def validation_of(run, servable) -> Validation:
-    """Take the first lines of the run's validation text, its samples, or generated sentences."""
-    samples = run.samples() or [one.spoken for one in examples("test", PROBES)]
-    if run.head().task == CAUSAL_LM:
-        return _beginnings(samples, servable)
-    if not run.was_trained_here:
-        return Validation(samples)
-    try:
-        if run.training_config().source:
-            files = run.training_config().valid_files
-            sides = [
-                list(islice(read_lines(path), VALIDATION_LINES))
-                for path in (files.source, files.target)
-            ]
-        else:
-            data: Records | Pairs = make_task(run).data(VALIDATION)
-            sides = [list(side) for side in zip(*islice(data, VALIDATION_LINES), strict=True)]
-    except (OSError, InputError):
-        sides = [[], []]
-    if len(sides) != 2 or not sides[0] or len(sides[0]) != len(sides[1]):
-        return Validation(samples)  # the text is no longer what it was
-    return Validation(*sides)
+class Judge:
+    """Compares what files answer with what the model does.
 
-
-def _beginnings(samples, servable):
-    """Take texts apart: what a language model is given, and how it goes on."""
-    words = [text.split() for text in samples]
-    parts = [
-        (" ".join(some[:PROMPT_WORDS]), " " + " ".join(some[PROMPT_WORDS:]))
-        for some in words
-        if len(some) > PROMPT_WORDS
-    ] or [(text, text) for text in samples]
-    fits = servable.tokenize([a + b for a, b in parts])[1]
-    parts = [part for part, too_long in zip(parts, fits, strict=True) if not too_long] or parts[:1]
-    prompts, rests = zip(*parts, strict=True)
-    return Validation(list(prompts), None, list(rests))
-
-
-def measure(
-    servable, validation: Validation, artefacts: list[Path], max_quality_loss: float
-) -> list[Measured]:
-    """Measure every artefact in a fresh process, and refuse those that are not good enough.
+    Subclasses say what is asked, and how good the answers are.
 
     Args:
         servable: What was exported.
         validation: What to measure on.
-        artefacts: The SavedModel and the `.tflite` files.
-        max_quality_loss: Most that a smaller file may lose.
+    """
+
+    measure: str  # what is measured
+    unit: str  # of what is lost
+    loses: str  # a column's title: what is lost
+    what = "sentences"
+
+    def __init__(self, servable: Any, validation: Validation):
+        self.servable = servable
+        self.validation = validation
+        self.texts = [*validation.texts, *EDGE_CASES]
+        self._calls: dict[str, list[Call]] = {}
+
+    @property
+    def reference(self) -> str:
+        """What is measured, in words."""
+        raise NotImplementedError
+
+    def calls(self, kind: str) -> list[Call]:
+        """Return what a file of a kind is asked; those of `batches` come first."""
+        if not self._calls:
+            for of_batch in map(self.servable.calls, self.batches):
+                for name, call in of_batch.items():
+                    self._calls.setdefault(name, []).append(call)
+        return self._calls[kind]
+
+    @property
+    def batches(self) -> list[list[str]]:
+        """The texts in batches."""
+        return [self.texts[i : i + ROWS] for i in range(0, len(self.texts), ROWS)]
+
+    def check(self, path: Path, kind: str, answers: Sequence[Answer]) -> None:
+        """Make sure that a file in float32 answers as the model does.
+
+        Raises:
+            InputError: If it does not.
+        """
+        raise NotImplementedError
+
+    def quality(self, path: Path, kind: str, answers: Sequence[Answer]) -> tuple[float, float]:
+        """Return how good the answers are, and how much worse than the model's."""
+        raise NotImplementedError
+
+    def more(self, kind: str, answers: Sequence[Answer]) -> dict[str, float]:
+        """Return what else the model card says of a file."""
+        return {}
+
+
+class NumbersJudge(Judge):
+    """Judges what gives numbers, such as probabilities and vectors.
+
+    The agreement is, of answers such as labels, the share that is the same, and of vectors
+    Spearman's correlation of the products of all pairs, both in per cent.
+    """
+
+    measure = "agreement"
+    unit = "per cent of agreement"
+    loses = "agreement lost"
+
+    def __init__(self, servable: Servable, validation: Validation):
+        super().__init__(servable, validation)
+        self.what = "pictures" if servable.tokenizer is None else "sentences"
+        self._expected: dict[str, list[dict]] = {}
+
+    @property
+    def reference(self):
+        """What is measured, in words."""
+        return f"agreement with the model in per cent, {len(self.texts)} {self.what}"
+
+    def expected(self, kind: str) -> list[dict]:
+        """Return what the model answers."""
+        if kind not in self._expected:
+            calls = self.calls(kind)
+            self._expected[kind] = [self.servable.call(c.signature, **c.inputs) for c in calls]
+        return self._expected[kind]
+
+    def _pairs(self, kind, name, answers):
+        expected = (outputs[name] for outputs in self.expected(kind))
+        return list(zip((answer.outputs[name] for answer in answers), expected, strict=True))
+
+    def more(self, kind, answers):
+        """Compute the largest difference of any number; see `Judge.more`."""
+        pairs = self._pairs(kind, self.servable.numbers, answers)
+        difference = max(float(np.abs(got - wanted).max(initial=0)) for got, wanted in pairs)
+        return {"largest_difference": difference}
+
+    def check(self, path, kind, answers):
+        """Compare the numbers; see `Judge.check`."""
+        difference = self.more(kind, answers)["largest_difference"]
+        if not difference <= TOLERANCE[SAVED_MODEL if path.name == SAVED_MODEL else "tflite"]:
+            raise InputError(
+                f"{path.name} disagrees with the model it was made from by {difference:.2g}, so "
+                "nothing was written."
+            )
+
+    def quality(self, path, kind, answers):
+        """Compute the agreement; see `Judge.quality`."""
+        answer = self.servable.answers.get(self.calls(kind)[0].signature)
+        pairs = self._pairs(kind, answer or self.servable.numbers, answers)
+        if answer is None:
+            agreement = rank_correlation(
+                *(np.concatenate(side) for side in zip(*pairs, strict=True))
+            )
+        else:
+            agreement = float(np.concatenate([_same(*pair) for pair in pairs]).mean())
+        return 100 * agreement, 100 - 100 * agreement
+
+
+class TextJudge(Judge):
+    """Judges what writes one text for another, by BLEU."""
+
+    measure = "BLEU"
+    unit = "points of BLEU"
+    loses = "BLEU lost"
+    servable: TextWriter
+
+    def __init__(self, servable: TextWriter, validation: Validation):
+        super().__init__(servable, validation)
+        self._prepare()
+        lengths, _ = measure_lengths(servable, self.texts)
+        self._order = list(batches_of_tokens(lengths, BATCH_TOKENS))
+        answers = ask(servable, self.calls(SAVED_MODEL)[: len(self._order)])
+        self._expected = self._written(SAVED_MODEL, answers)
+
+    def _prepare(self):
+        """Change what is asked before it is put into batches."""
+
+    @property
+    def reference(self):
+        """What is measured, in words."""
+        count = len(self.validation.texts)
+        if self.validation.references is None:
+            return f"BLEU against the model's own texts, {count} sentences"
+        return f"BLEU on {count} sentences of the validation text"
+
+    @property
+    def batches(self):
+        """The texts in batches of similar length."""
+        return [[self.texts[i] for i in batch] for batch in self._order]
+
+    def _written(self, kind, answers):
+        """Return the text and the score of each of `texts`."""
+        found: list[tuple[str, float]] = [("", 0.0)] * len(self.texts)
+        # Of a language model there are more answers, of continuations.
+        for batch, call, answer in zip(self._order, self.calls(kind), answers, strict=False):
+            written = self.servable.written(call, answer.outputs)
+            for i, text, score in zip(batch, *written, strict=True):
+                found[i] = text, score
+        return found
+
+    def check(self, path, kind, answers):
+        """Compare the texts; a tie in the last bits may be broken in any way."""
+        for text, (wanted, wanted_score), (got, score) in zip(
+            self.texts, self._expected, self._written(kind, answers), strict=True
+        ):
+            if wanted != got and not is_tie(self.servable, text, got, score, wanted_score):
+                raise InputError(
+                    f"{path.name} disagrees with the model it was made from, so nothing was "
+                    f"written.\n  text:     {text[:200]!r}\n  model:    {wanted[:200]!r}\n"
+                    f"  artefact: {got[:200]!r}"
+                )
+
+    def quality(self, path, kind, answers):
+        """Compute the BLEU; see `Judge.quality`."""
+        quality = self._bleu(self._written(kind, answers))
+        return quality, self._bleu(self._expected) - quality
+
+    def _bleu(self, written):
+        count = len(self.validation.texts)
+        expected = [text for text, _ in self._expected[:count]]
+        return score_texts(
+            [text for text, _ in written[:count]], self.validation.references or expected
+        ).bleu
+
+
+class ContinuationJudge(TextJudge):
+    """Judges language models, by the perplexity of how texts really go on.
+
+    They go their own way after the first word that a smaller file finds otherwise.
+    """
+
+    measure = "perplexity"
+    unit = "per cent of perplexity"
+    loses = "% perplexity gained"
+
+    def _prepare(self):
+        words = [text.split() for text in self.validation.texts]
+        parts = [
+            (" ".join(some[:PROMPT_WORDS]), " " + " ".join(some[PROMPT_WORDS:]))
+            for some in words
+            if len(some) > PROMPT_WORDS
+        ] or [(text, text) for text in self.validation.texts]
+        fits = ~self.servable.tokenize([a + b for a, b in parts])[1]
+        self._parts = [part for part, fit in zip(parts, fits, strict=True) if fit] or parts[:1]
+        texts = [*(prompt for prompt, _ in self._parts), *EDGE_CASES]
+        # Of what is too long only some files see the end.
+        cut = self.servable.tokenize(texts)[1]
+        self.texts = [text for text, is_cut in zip(texts, cut, strict=True) if not is_cut]
+        self._qualities: dict[str, float] = {}
+
+    @property
+    def reference(self):
+        """What is measured, in words."""
+        return f"perplexity a token of how {len(self._parts)} texts go on"
+
+    def calls(self, kind):
+        """Return what a file is asked; those from pieces can't score what is given."""
+        return super().calls(kind) + ([] if kind == "ids" else self._scoring())
+
+    def _scoring(self):
+        parts = [self._parts[i : i + ROWS] for i in range(0, len(self._parts), ROWS)]
+        columns = [list(zip(*some, strict=True)) for some in parts]
+        return [Call("score", {"text": list(a), "target": list(b)}) for a, b in columns]
+
+    def quality(self, path, kind, answers):
+        """Compute the perplexity; of a file from pieces it is that of the one from texts."""
+        if "model" not in self._qualities:
+            self._qualities["model"] = _perplexity(ask(self.servable, self._scoring()))
+        file = path.name.replace(".ids.", ".")  # which has the same weights
+        if kind != "ids":
+            self._qualities[file] = _perplexity(answers[len(self._order) :])
+        quality = self._qualities[file]
+        return quality, 100 * (quality / self._qualities["model"] - 1)
+
+
+def judge_of(servable: Servable, validation: Validation) -> Judge:
+    """Return what judges files that were made of a servable."""
+    if isinstance(servable, TextGenerator):
+        return ContinuationJudge(servable, validation)
+    if isinstance(servable, TextWriter):
+        return TextJudge(servable, validation)
+    return NumbersJudge(servable, validation)
+
+
+def measure(judge: Judge, files: Mapping[Path, str], max_loss: float) -> list[Measured]:
+    """Measure files in a fresh process, and refuse those that are not good enough.
+
+    Args:
+        judge: What compares them with the model.
+        files: The kind of each file; the SavedModel's is `SAVED_MODEL`.
+        max_loss: Most that a smaller file may lose.
 
     Raises:
-        InputError: If a file in float32 does not write what the model writes, or a smaller one
-            loses too much.
+        InputError: If a file in float32 does not answer as the model does, or a smaller one loses
+            too much.
     """
-    from keras_transformer.export.folder import size_of
-
-    texts = [*validation.sources, *parity.EDGE_CASES]
-    if validation.continuations is not None:  # of what is too long only some file sees the end
-        cut = servable.tokenize(texts)[1]
-        texts = [text for text, is_cut in zip(texts, cut, strict=True) if not is_cut]
-    pairs = None
-    if validation.continuations is not None:
-        pairs = list(zip(validation.sources, validation.continuations, strict=True))
-    trials = parity.run_in_fresh_process(artefacts, texts, pairs)
-    expected = translate(servable, texts)
-    count = len(validation.sources)
-
-    def quality_of(texts, scores):
-        if validation.continuations is not None:
-            total, tokens = scores
-            return math.exp(-total / tokens)
-        references = validation.references or expected.texts[:count]
-        return score_texts(texts[:count], references).bleu
-
-    own = None if pairs is None else parity.score_all(servable, pairs)
-    best = quality_of(expected.texts, own)
-    measured: list[Measured] = []
-    for path, trial in zip(artefacts, trials, strict=True):
-        if validation.continuations is not None and trial.scored is None:
-            quality = _same_weights(path, measured).quality  # no signature scores what is given
-        else:
-            quality = quality_of(trial.texts, trial.scored)
-        loss = best - quality
-        if validation.continuations is not None:
-            loss = 100 * (quality / best - 1)
+    trials = ask_in_fresh_process({path: judge.calls(kind) for path, kind in files.items()})
+    measured = []
+    for (path, kind), answers in zip(files.items(), trials, strict=True):
+        quality, loss = judge.quality(path, kind, answers)
         if not any(precision in path.name for precision in PRECISIONS):
-            parity.check(path.name, trial, servable, texts, expected)
-        elif loss > max_quality_loss:
-            unit = (
-                "points of BLEU" if validation.continuations is None else "per cent of perplexity"
-            )
+            judge.check(path, kind, answers)
+        elif not loss <= max_loss:
             raise InputError(
-                f"{path.name} loses {loss:.2f} {unit} against float32 ({quality:.2f} instead "
-                f"of {best:.2f}), so nothing was written. Leave its precision out by --tflite, or "
-                f"allow more by --max-quality-loss, now {max_quality_loss:g}."
+                f"{path.name} loses {loss:.2f} {judge.unit} against the model ({judge.measure} "
+                f"{quality:.2f}), so nothing was written. Leave its precision out, or allow more "
+                f"by --max-quality-loss, now {max_loss:g}."
             )
-        rate = round(trial.texts_per_second, 1)
-        measured.append(Measured(path.name, size_of(path), rate, validation.measure, quality, loss))
+        seconds = sum(answer.seconds for answer in answers[: len(judge.batches)])
+        rate = round(len(judge.texts) / seconds, 1)
+        more = judge.more(kind, answers)
+        measured.append(
+            Measured(path.name, size_of(path), rate, judge.measure, quality, loss, more)
+        )
     return measured
 
 
-def _same_weights(path, measured):
-    """Find the file from text that has the weights of one from ids."""
-    name = path.name.replace(".ids.", ".")
-    return next(one for one in measured if one.file == name)
+def _perplexity(answers: Sequence[Answer]) -> float:
+    """Compute the perplexity a token of what was scored."""
+    total = sum(float(answer.outputs["score"].sum()) for answer in answers)
+    return math.exp(-total / sum(int(answer.outputs["tokens"].sum()) for answer in answers))
+
+
+def _same(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return which answers are the same: of strings each that is not empty, of numbers each row."""
+    if got.shape != expected.shape:
+        return np.zeros(len(expected), bool)
+    if expected.dtype == object:
+        real = expected != b""
+        return (got == expected)[real]
+    return (got == expected).reshape(len(expected), -1).all(axis=1)
+
+
+def rank_correlation(vectors: np.ndarray, others: np.ndarray) -> float:
+    """Compute Spearman's correlation of the products of all pairs of vectors, theirs and others'.
+
+    Args:
+        vectors: Float array `(N, D)`.
+        others: Float array `(N, D)`.
+    """
+    pairs = np.triu_indices(len(vectors), k=1)
+    ours, theirs = (np.argsort(np.argsort((x @ x.T)[pairs])) for x in (vectors, others))
+    return float(np.corrcoef(ours, theirs)[0, 1])
+
+
+def is_tie(writer: TextWriter, source: str, target: str, score: float, expected: float) -> bool:
+    """Return whether another target than expected is the work of rounding alone.
+
+    Greedy search goes another way for good where two tokens tie. Two hypotheses of beam search tie
+    by their scores. In sampling a draw may fall on the border of two tokens, and then the score has
+    to be what the model gives this target.
+
+    Args:
+        writer: What was exported.
+        source: What was given.
+        target: What a file wrote.
+        score: The file's score of it.
+        expected: The score of what the model writes.
+    """
+    options = writer.options
+    if options.samples:
+        own, _, _ = writer.score([source], [target])
+        return bool(abs(own[0] - score) <= 1e-3 * max(1.0, abs(score)))
+    if options != GenerationOptions(max_length=options.max_length):
+        return bool(abs(score - expected) <= TIE)
+    return _is_greedy_tie(writer, source, target)
+
+
+def _is_greedy_tie(writer, source, target):
+    """Return whether `target` is what greedy search gives if ties are broken otherwise."""
+    config = writer.model.config
+    if getattr(writer.model, "continues", False):
+        target = target.removeprefix(source)
+    logits, labels, width = writer.teacher_forced([source], [target])
+    chosen = tf.gather(logits, labels, batch_dims=2)  # (1, T)
+    gap = tf.reduce_max(logits, axis=-1) - chosen
+    limit = writer.options.max_length or width + EXTRA_LENGTH
+    if labels.shape[1] >= min(limit, writer.max_length):  # the length limit may have ended it
+        gap = tf.where(labels == config.end_id, 0.0, gap)
+    return bool(tf.reduce_all(gap <= TIE))

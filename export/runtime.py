@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,8 @@ import numpy as np
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer.artefacts.artefact import (
     SEES,
+    Artefact,
     Spec,
-    _outputs,
-    _writes,
     as_arrays,
     check_arrays,
     sees,
@@ -23,13 +23,22 @@ from keras_transformer.artefacts.artefact import (
 )
 from keras_transformer.artefacts.text_to_text import SIGNATURES, STREAMING, TextToText
 from keras_transformer.errors import InputError
-from keras_transformer.export.folder import CARD, EXTRA, PIECES, saved_model_versions
+from keras_transformer.export.folder import CARD, EXTRA, PIECES, TASK, saved_model_versions
 from keras_transformer.export.tflite.metadata import VOCABULARY, read_file
 
 THREADS = os.cpu_count() or 1
 # What an artefact from text to text has at least.
 REQUIRED = frozenset(SIGNATURES) - {"sample", "align", "attention", *STREAMING}
 READS = frozenset({"serving_default", "tokenize"})  # what takes text has these
+# Files of version 0.1 do not say what they are for: the first of these outputs tells.
+TASKS_OF_OUTPUTS = {
+    "tokens": "masked-lm",
+    "labels": "token-classification",
+    "answer": "question-answering",
+    "embedding": "embedding",
+    "label": "classification",
+    "text": "translation",
+}
 
 
 def load(path, options=None, jit_compile: bool = False, gives: str | None = None) -> TextToText:
@@ -43,12 +52,10 @@ def load(path, options=None, jit_compile: bool = False, gives: str | None = None
             exported.
         jit_compile: Whether XLA compiles the model of a run, likewise.
         gives: An output that it has to give: "text", "embedding", "label", "labels", "answer" or
-            "tokens"; None for any. What gives "text" alone writes it: what fills in masks gives
-            "tokens" as well.
+            "tokens"; None for any.
 
     Returns:
-        What has signatures; if it writes text, an object for
-        `keras_transformer.artefacts.bulk.translate`.
+        What has signatures, and answers texts when it is called; see `Artefact`.
 
     Raises:
         InputError: If it is none of these, or damaged, or no run and options are given, or it
@@ -58,16 +65,24 @@ def load(path, options=None, jit_compile: bool = False, gives: str | None = None
     check_model(path)
     check_options(path, options, jit_compile)
     artefact = _load(path, options, jit_compile)
-    if gives is not None:
-        given = _outputs(artefact)
-        if gives not in given or (gives == "text" and not _writes(artefact)):
-            raise InputError(f"{path} gives {' and '.join(sorted(given))}, and no {gives}.")
+    if gives is not None and gives != artefact.gives:
+        raise InputError(
+            f"{path} gives {' and '.join(sorted(_outputs(artefact)))}, and no {gives}."
+        )
     return artefact
 
 
 def _load(path, options, jit_compile):
+    artefact: _File
     if path.is_file():
-        return TFLiteModel(path)
+        artefact = TFLiteModel(path)
+        if not artefact.signatures & {"tokenize", SEES}:
+            raise InputError(
+                f"{path} takes no text. Give the .tflite that export wrote as model.tflite; "
+                "model.ids.tflite is for programs that cut text into pieces themselves."
+            )
+        _check_signatures(path, artefact)
+        return artefact
     if (path / "config.json").is_file():
         from keras_transformer.training.run.run_directory import RunDirectory
 
@@ -76,7 +91,14 @@ def _load(path, options, jit_compile):
             servable.model.transpose_output()
         return servable
     found = saved_model_versions(path)
-    return SavedModel(found[max(found)])
+    artefact = SavedModel(found[max(found)])
+    _check_signatures(path, artefact)
+    return artefact
+
+
+def open_file(path: Path) -> Artefact:
+    """Open a SavedModel's version or any `.tflite` file, whatever it takes."""
+    return TFLiteModel(path) if path.is_file() else SavedModel(path)
 
 
 def check_model(path: Path) -> None:
@@ -111,14 +133,57 @@ def check_options(path: Path, options, jit_compile: bool) -> None:
         )
 
 
-class SavedModel(TextToText):
+class _File(TextToText):
+    """A file that says what it is for."""
+
+    _purpose: dict[str, str]
+
+    @property
+    def task(self) -> str:  # type: ignore[override]
+        """Name of the task that the model is for."""
+        return self._purpose["task"]
+
+    @property
+    def gives(self) -> str:  # type: ignore[override]
+        """The output that answers."""
+        return self._purpose["gives"]
+
+    @property
+    def description(self) -> str:
+        """What the model is for, in a sentence."""
+        return self._purpose["description"]
+
+
+def _read_purpose(artefact: Artefact, read: Callable[[str], str]) -> dict[str, str]:
+    """Return what a file says that it is for; see `Artefact.purpose`."""
+    with contextlib.suppress(OSError, KeyError):
+        return dict(json.loads(read(TASK)))
+    outputs = _outputs(artefact)
+    gives = next((name for name in TASKS_OF_OUTPUTS if name in outputs), "")
+    task = TASKS_OF_OUTPUTS.get(gives, "")
+    if sees(artefact):
+        task = "image-classification"
+    elif task == "translation" and "align" not in artefact.signatures:
+        task = "causal-lm"
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        return {"task": task, "gives": gives, "description": json.loads(read(CARD))["description"]}
+    return {"task": task, "gives": gives, "description": ""}
+
+
+def _outputs(artefact: Artefact) -> dict[str, Spec]:
+    """Return what an artefact gives, whatever it takes."""
+    names = [name for name in (SEES, "serving_default") if name in artefact.signatures]
+    return artefact.specs(names[0])[1] if names else {}
+
+
+class SavedModel(_File):
     """A SavedModel that `export_saved_model` wrote. It needs TensorFlow and tf.text only.
 
     Args:
         path: Folder of one version.
 
     Raises:
-        InputError: If it can't be loaded or was not made by this package.
+        InputError: If it can't be loaded.
     """
 
     def __init__(self, path: Path):
@@ -133,7 +198,7 @@ class SavedModel(TextToText):
         except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
             raise InputError(f"{path} can't be loaded: {error}") from None
         self.signatures = frozenset(self._model.signatures)
-        _check_signatures(path, self)
+        self._purpose = _read_purpose(self, self._read)
 
     def call(self, signature, **inputs):
         """Call a signature; see `TextToText.call`."""
@@ -152,15 +217,6 @@ class SavedModel(TextToText):
             specs_of(function.structured_outputs),
         )
 
-    @functools.cached_property
-    def description(self):
-        """The model card's sentence on what the model is for."""
-        try:
-            card = json.loads((self._path / EXTRA / CARD).read_text("utf-8"))
-            return str(card["description"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
-
     def warmup(self):
         """Return the warm-up requests that `export` wrote; see `TextToText.warmup`."""
         from keras_transformer.export.tf_serving import read_warmup
@@ -170,31 +226,29 @@ class SavedModel(TextToText):
     @functools.cached_property
     def vocabulary(self):
         """The pieces that ids stand for."""
-        return _pieces(self._path, lambda name: (self._path / EXTRA / name).read_text("utf-8"))
+        return _pieces(self._path, self._read)
+
+    def _read(self, name):
+        return (self._path / EXTRA / name).read_text("utf-8")
 
 
-class TFLiteModel(TextToText):
-    """A `.tflite` file that takes text or pictures, run by LiteRT with tf.text's ops.
+class TFLiteModel(_File):
+    """A `.tflite` file, run by LiteRT with tf.text's ops.
 
     Args:
         path: The file.
 
     Raises:
-        InputError: If it can't be loaded or takes neither.
+        InputError: If it can't be loaded.
     """
 
     def __init__(self, path: Path):
         self._path = path
         self._interpreter = interpreter(path)
         self.signatures = frozenset(self._interpreter.get_signature_list())
-        if not self.signatures & {"tokenize", SEES}:
-            raise InputError(
-                f"{path} takes no text. Give the .tflite that export wrote as model.tflite; "
-                "model.ids.tflite is for programs that cut text into pieces themselves."
-            )
         self._runners: dict[str, Any] = {}
         self._lock = threading.Lock()  # an interpreter does one thing at a time
-        _check_signatures(path, self)
+        self._purpose = _read_purpose(self, self._read)
 
     def call(self, signature, **inputs):
         """Call a signature; see `TextToText.call`."""
@@ -215,7 +269,10 @@ class TFLiteModel(TextToText):
     @functools.cached_property
     def vocabulary(self):
         """The pieces that ids stand for."""
-        return _pieces(self._path, lambda name: read_file(self._path, name))
+        return _pieces(self._path, self._read)
+
+    def _read(self, name):
+        return read_file(self._path, name)
 
 
 def _lite_specs(details):
@@ -245,7 +302,7 @@ def _check_signatures(path, artefact):
     if sees(artefact):
         return
     missing = READS - artefact.signatures
-    if not missing and _writes(artefact):
+    if not missing and artefact.gives == "text":
         missing = REQUIRED - artefact.signatures
     if missing:
         raise InputError(

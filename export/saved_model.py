@@ -9,15 +9,17 @@ from keras_transformer import _backend  # noqa: F401  (first: it keeps the start
 
 import tensorflow as tf
 
-from keras_transformer.pipelines.translator import Translator
+from keras_transformer.export.folder import EXTRA, TASK
+from keras_transformer.files import write_json
+from keras_transformer.pipelines.servable import Servable
 
 
 def export_saved_model(
-    translator: Translator, path: Path, signatures: Sequence[str] | None = None
+    servable: Servable, path: Path, signatures: Sequence[str] | None = None
 ) -> None:
     """Write a SavedModel of one version.
 
-    Signatures:
+    It holds what it is for, in `assets.extra/task.json`. Signatures of what writes text:
 
     - `serving_default`: `text` string `(B,)` -> `text` string `(B,)`, `score` float32 `(B,)`;
     - `translate`: `text` string `(B,)` -> `text` string `(B, N)`, `score` float32 `(B, N)`, the N
@@ -39,19 +41,21 @@ def export_saved_model(
     - `ids`: `ids` int32 `(B, S)` -> `ids` int32 `(B, T)`, `score` float32 `(B,)`;
     - `tokenize`: `text` string `(B,)` -> `ids` int32 `(B, S)`, `truncated` bool `(B,)`.
 
-    The translator's options are part of the graph.
+    Options of generation are part of the graph.
 
     Args:
-        translator: What to export.
+        servable: What to export.
         path: Folder of the version, such as `savedmodel/1`.
         signatures: Names of those to save; all if None.
     """
-    servable = tf.Module()
+    module = tf.Module()
     # The plain variables: Keras's own archive saves each of them twice, and dropout's seeds too.
-    model = translator.model
+    model = servable.model
     kernel = getattr(model, "output_kernel", None)  # only what writes text may have one
     kernels = [] if kernel is None else [kernel]
-    servable.weights = [weight.value for weight in (*model.weights, *kernels)]
-    names = sorted(translator.signatures) if signatures is None else signatures
-    functions = {name: translator.function(name) for name in names}
-    tf.saved_model.save(servable, str(path), functions)
+    module.weights = [weight.value for weight in (*model.weights, *kernels)]
+    names = sorted(servable.signatures) if signatures is None else signatures
+    functions = {name: servable.function(name) for name in names}
+    tf.saved_model.save(module, str(path), functions)
+    (path / EXTRA).mkdir()
+    write_json(path / EXTRA / TASK, servable.purpose)

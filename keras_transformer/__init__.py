@@ -2,8 +2,9 @@
 
     import keras_transformer as kt
 
-`kt.layers`, `kt.models`, `kt.text`, `kt.decoding`, `kt.training` and `kt.export` are loaded when
-they are first used, so that importing the package takes no time.
+`kt.layers`, `kt.models`, `kt.text`, `kt.decoding`, `kt.pipelines`, `kt.training` and `kt.export`
+are loaded when they are first used, so that importing the package takes no time. `kt.load` opens
+whatever answers: a run folder, an export, a SavedModel or a `.tflite` file.
 """
 
 import importlib
@@ -15,8 +16,11 @@ DISTRIBUTION = "keras-transformer-anywhere"  # the name without the last word is
 # Has to be set before TensorFlow is loaded; a value that the user has set stays.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-_SUBPACKAGES = ("decoding", "export", "layers", "models", "text", "training")
-_SHORTCUTS = {"Translator": "keras_transformer.pipelines.translator"}
+_SUBPACKAGES = ("decoding", "export", "layers", "models", "pipelines", "text", "training")
+_SHORTCUTS = {
+    "Translator": "keras_transformer.pipelines.translator",
+    "load": "keras_transformer.export.runtime",
+}
 
 __all__ = [*_SUBPACKAGES, *_SHORTCUTS, "__version__"]
 

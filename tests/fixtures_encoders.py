@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fixtures_run import quiet
 
-from keras_transformer.export import encoder_bundle, export_run, load
+from keras_transformer.export import export_run, load, proof, quality
 from keras_transformer.training.run.importing import import_checkpoint
 
 CHECKPOINTS = Path(__file__).parent / "golden" / "checkpoints"
@@ -49,11 +49,11 @@ def exported_files(run, servable, folder):
     """Export a run in float32, and load what takes no pieces: `(name, artefact)`.
 
     The files are made of the run's servable as it is, so that no graph is traced again, and proven
-    in this process; test_encoder_export.py makes them anew and waits for a fresh one.
+    in this process; test_encoders.py makes them anew and waits for a fresh one.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(run), "servable", lambda _: servable)
-        patch.setattr(encoder_bundle, "run_in_fresh_process", encoder_bundle.try_out)
+        patch.setattr(type(run), "servable", lambda *_: servable)
+        patch.setattr(quality, "ask_in_fresh_process", proof.ask_in_this_process)
         export_run(run, folder, quiet(), precisions=())
     return [(file, load(folder / file)) for file in ("savedmodel/1", "model.tflite")]
 

@@ -6,7 +6,9 @@ import pytest
 from fixtures_run import exported, trained
 
 from keras_transformer.artefacts.bulk import translate
-from keras_transformer.export import bundle, parity, runtime
+from keras_transformer.export import exporter, quality, runtime
+from keras_transformer.export.proof import Answer
+from keras_transformer.export.tflite import write
 from keras_transformer.pipelines.translator import Translator
 
 __all__ = ["exported", "trained"]
@@ -58,16 +60,18 @@ def ready_made(monkeypatch, exported):
     """Exports copy the files that are there, and do not make them again."""
 
     def saved_model(translator, path, signatures=None):
-        extra = shutil.ignore_patterns("assets.extra")
-        shutil.copytree(exported.paths["savedmodel"] / "1", path, ignore=extra)
+        shutil.copytree(exported.paths["savedmodel"] / "1", path)
+        shutil.rmtree(path / "assets.extra")
+        (path / "assets.extra").mkdir()
 
     def lite(_, signatures, __, precision):
         parts = [precision] * (precision != "float32") + ["ids"] * (signatures == ["ids"])
         return exported.paths["_".join([*parts, "tflite"])].read_bytes()
 
-    monkeypatch.setattr(bundle, "export_saved_model", saved_model)
-    monkeypatch.setattr(bundle, "convert", lite)
-    monkeypatch.setattr(bundle, "add_metadata", lambda content, *_: content)
+    monkeypatch.setattr(exporter, "export_saved_model", saved_model)
+    monkeypatch.setattr(write, "export_saved_model", lambda _, path, signatures: path.mkdir())
+    monkeypatch.setattr(write, "convert", lite)
+    monkeypatch.setattr(write, "add_metadata", lambda content, *_: content)
 
 
 class Changed(dict):
@@ -80,15 +84,25 @@ def trials(monkeypatch, translator, ready_made):
     changed = Changed()
     changed.translator = translator
 
-    def run(artefacts, texts, continuations):
-        right = translate(translator, texts)
-        return [
-            parity.Trial(changed.get(path.name, lambda x: x)(list(right.texts)), right.scores, 100)
-            for path in artefacts
-        ]
+    class Answers(list):
+        """One answer, which tells whose it is."""
 
-    monkeypatch.setattr(parity, "run_in_fresh_process", run)
-    monkeypatch.setattr(bundle, "make_servable", lambda *_: translator)
-    monkeypatch.setattr(bundle.RunDirectory, "servable", lambda *_: translator)
+    def asked(files):
+        for path, calls in files.items():
+            count = sum(len(next(iter(call.inputs.values()))) for call in calls)
+            answers = Answers([Answer({}, count / 100)])
+            answers.file = path.name
+            yield answers
+
+    def written(judge, kind, answers):
+        right = translate(translator, judge.texts)
+        change = changed.get(getattr(answers, "file", ""), lambda texts: texts)
+        return list(zip(change(list(right.texts)), right.scores, strict=True))
+
+    monkeypatch.setattr(quality, "ask", lambda *_: [])
+    monkeypatch.setattr(quality, "ask_in_fresh_process", lambda files: list(asked(files)))
+    monkeypatch.setattr(quality.TextJudge, "_written", written)
+    monkeypatch.setattr(exporter, "make_servable", lambda *_: translator)
+    monkeypatch.setattr(exporter.RunDirectory, "servable", lambda *_: translator)
     monkeypatch.setattr(type(translator.model), "transpose_output", lambda _: None)
     return changed

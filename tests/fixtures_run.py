@@ -144,7 +144,7 @@ def _trained(tmp_path_factory):
 
 @once
 def _exported(tmp_path_factory):
-    from keras_transformer.export.bundle import export_run
+    from keras_transformer.export import export_run
 
     folder = tmp_path_factory.mktemp("exported") / "export"
     console = quiet()

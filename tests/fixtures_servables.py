@@ -7,10 +7,9 @@ from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.models import BertConfig, GptConfig, TransformerConfig
 from keras_transformer.models.vision_transformer import VisionTransformerConfig
 from keras_transformer.pipelines.tasks import (
-    LABEL,
-    TASKS,
-    WITHOUT_TEXT,
-    Head,
+    OWN_TASKS,
+    TaskSettings,
+    find_task,
     make_model,
     make_servable,
 )
@@ -35,7 +34,7 @@ PIECES = [*SPECIAL_TOKENS, "[MASK]", *LETTERS, *(f"##{c}" for c in LETTERS), "tw
 LABELS = ("good", "bad")
 SAMPLES = GenerationOptions(temperature=1.0, num_hypotheses=2, max_length=6)
 # What a servable is made with, by name: its task, and options where it writes text.
-CASES = {task: (task, None) for task in TASKS if task != "summarisation"} | {
+CASES = {task.name: (task.name, None) for task in OWN_TASKS if task.name != "summarisation"} | {
     "translation, samples": ("translation", SAMPLES),
 }
 SETTINGS = {"classification": {"pairs": True}, "embedding": {"prompt": "two "}}
@@ -43,7 +42,7 @@ SETTINGS = {"classification": {"pairs": True}, "embedding": {"prompt": "two "}}
 
 def make_config(task):
     """Return the smallest configuration for a task."""
-    if task in WITHOUT_TEXT:
+    if not find_task(task).has_text:
         fields = {**SIZES, "image_size": 4, "patch_size": 2, "channels": 1}
         return VisionTransformerConfig(**fields, num_classes=len(LABELS))
     if task == "causal-lm":
@@ -55,7 +54,7 @@ def make_config(task):
 
 def head_of(task):
     """Return what a run of a task holds beside the configuration."""
-    return Head(task, LABELS if task in LABEL else (), SETTINGS.get(task, {}))
+    return TaskSettings(task, LABELS if find_task(task).has_labels else (), SETTINGS.get(task, {}))
 
 
 @functools.cache
@@ -63,7 +62,7 @@ def servable(name):
     """Return the servable of a case."""
     task, options = CASES[name]
     head = head_of(task)
-    tokenizer = None if task in WITHOUT_TEXT else WordPieceTokenizer(PIECES)
+    tokenizer = WordPieceTokenizer(PIECES) if find_task(task).has_text else None
     return make_servable(make_model(make_config(task), head), tokenizer, head, options)
 
 

@@ -17,10 +17,11 @@ from keras_transformer.pipelines.mask_filler import MaskFiller
 from keras_transformer.pipelines.passage_reader import PassageReader
 from keras_transformer.pipelines.sentence_embedder import SentenceEmbedder
 from keras_transformer.pipelines.servable import Servable
-from keras_transformer.pipelines.tasks import Head, make_servable
+from keras_transformer.pipelines.tasks import TaskSettings, make_servable
 from keras_transformer.pipelines.text_classifier import TextClassifier
 from keras_transformer.pipelines.text_encoder import TextEncoder
 from keras_transformer.pipelines.text_generator import TextGenerator
+from keras_transformer.pipelines.text_writer import TextWriter
 from keras_transformer.pipelines.token_labeller import TokenLabeller
 from keras_transformer.pipelines.translator import Translator
 from keras_transformer.text import WordPieceTokenizer
@@ -197,7 +198,7 @@ def test_every_servable_is_tried():
         classes += (cls := classes.pop()).__subclasses__()
         found.add(cls)
     ours = {cls for cls in found if cls.__module__.startswith("keras_transformer.")}
-    assert ours - {Servable, TextEncoder} == set(SERVABLES)
+    assert ours - {Servable, TextEncoder, TextWriter} == set(SERVABLES)
 
 
 NO_MODEL = {
@@ -265,7 +266,7 @@ def test_labels_are_a_list(cls, labels):
 
 
 def test_options_of_generation_are_refused_where_no_text_is_written():
-    head = Head("embedding")
+    head = TaskSettings("embedding")
     message = "for embedding writes no text, so it takes no options of generation; leave them out"
     for given in ({"options": GenerationOptions()}, {"jit_compile": True}):
         with pytest.raises(InputError, match=message):

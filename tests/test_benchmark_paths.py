@@ -75,12 +75,15 @@ def test_footprint(toy, few_signatures, monkeypatch):
     import footprint_engines as engines
     import footprint_models as forms
 
-    from keras_transformer.export import bundle
+    from keras_transformer import export
+    from keras_transformer.export import exporter
 
     # Other precisions are other files of the same code; what export tries out has its own tests.
-    small = functools.partial(bundle.export_run, precisions=["float32"])
-    monkeypatch.setattr(bundle, "export_run", small)
-    monkeypatch.setattr(bundle, "measure", lambda *anything: [])
+    small = functools.partial(export.export_run, precisions=["float32"])
+    monkeypatch.setattr(export, "export_run", small)
+    monkeypatch.setattr(exporter, "measure", lambda *anything: [])
+    judge = {"texts": ["a"], "what": "", "measure": "", "loses": "", "reference": ""}
+    monkeypatch.setattr(exporter, "judge_of", lambda *_: SimpleNamespace(**judge))
     monkeypatch.setattr(forms, "PIECES", 200)
     for module in (forms, engines):
         monkeypatch.setattr(module, "LENGTH", 4)
@@ -97,9 +100,9 @@ def test_embeddings(toy, monkeypatch, tmp_path):
     import embeddings
     import embeddings_engines as engines
 
-    from keras_transformer.export import encoder_bundle
+    from keras_transformer.export import proof, quality
 
-    monkeypatch.setattr(encoder_bundle, "run_in_fresh_process", encoder_bundle.try_out)
+    monkeypatch.setattr(quality, "ask_in_fresh_process", proof.ask_in_this_process)
     model = published("bert-sentences", tmp_path / "model")
     rows = embeddings.rows(toy, [16], rounds=1, model=model)
     figures(rows, *engines.OURS)
@@ -248,9 +251,9 @@ def test_serving(served, tmp_path, capsys):
 
 
 def test_serving_trains_a_model_of_its_own(served, monkeypatch, tmp_path):
+    from keras_transformer import export
     from keras_transformer.cli import demo
-    from keras_transformer.export import bundle
-    from keras_transformer.export.quality import validation_of
+    from keras_transformer.export.exporter import validation_of
 
     monkeypatch.setattr(served, "STEPS", 2)
     monkeypatch.setattr(served, "PAIRS", 100)
@@ -258,11 +261,11 @@ def test_serving_trains_a_model_of_its_own(served, monkeypatch, tmp_path):
     monkeypatch.setattr(demo, "MODEL", {**demo.MODEL, **TOY})
     monkeypatch.setattr(demo, "VOCABULARY_SIZE", 150)
     monkeypatch.setattr(demo, "TRAINING", {**demo.TRAINING, "warmup_steps": 1})
-    signature = inspect.signature(bundle.export_run)  # which test_footprint runs
+    signature = inspect.signature(export.export_run)  # which test_footprint runs
 
     def export_run(*arguments, **options):
         run = signature.bind(*arguments, **options).arguments["run"]
-        assert run.best_path.is_file() and len(validation_of(run, run.servable()).sources) == 10
+        assert run.best_path.is_file() and len(validation_of(run).texts) == 10
 
-    monkeypatch.setattr(bundle, "export_run", export_run)
+    monkeypatch.setattr(export, "export_run", export_run)
     assert served._small_export(tmp_path) == tmp_path / "export"

@@ -14,19 +14,12 @@ from keras_transformer.models.config import StackConfig, TransformerConfig
 from keras_transformer.models.families import find_preset
 from keras_transformer.models.gpt import GptConfig
 from keras_transformer.models.vision_transformer import VisionTransformerConfig
-from keras_transformer.pipelines.tasks import (
-    CLASSIFICATION,
-    TRANSLATION,
-    WITHOUT_TEXT,
-    Head,
-    check_family,
-    make_model,
-)
+from keras_transformer.pipelines.tasks import TaskSettings, check_family, find_task, make_model
 from keras_transformer.training.config import TrainingConfig, paper_peak
 from keras_transformer.training.data.corpora import Corpus, ParallelFiles
 from keras_transformer.training.data.vocabulary import WORDPIECE, learn_tokenizer, read_tokenizer
 from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.training.tasks.registry import find_task
+from keras_transformer.training.tasks.registry import find_training
 from keras_transformer.training.tasks.task import SAMPLES, TRAINING, VALIDATION
 from keras_transformer.training.transfer import describe, transfer_weights
 
@@ -43,7 +36,7 @@ def new_run(
     train: Data,
     valid: Data,
     *,
-    task: str = TRANSLATION,
+    task: str = "translation",
     preset: str | None = None,
     init_from: Path | None = None,
     steps: int | None = None,
@@ -65,7 +58,7 @@ def new_run(
         train: What to train on: parallel text, or the name of a file or folder of examples, or a
             pattern of names.
         valid: What to validate on, likewise.
-        task: What the model is for, one of `training.tasks.TRAINED`.
+        task: What the model is for, by the name in the table of tasks.
         preset: Name of the model's preset; the task's if None.
         init_from: A run whose weights, tokeniser and model the new one begins with (fine-tuning);
             there is no preset then.
@@ -96,7 +89,8 @@ def new_run(
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, got {value}.")
     RunDirectory.check_free(output, overwrite)
-    trained = find_task(task)
+    trained = find_training(task)
+    has_text = find_task(task).has_text
     start = None if init_from is None else _Start.of(Path(init_from), preset, vocabulary)
 
     # All settings are checked before anything that takes time, with stand-ins for what the text
@@ -118,7 +112,7 @@ def new_run(
         **(training or {}),
     }
     checked = TrainingConfig(**_with_steps(settings, steps or 1_000_000))
-    if task not in WITHOUT_TEXT and checked.max_length > config.max_length:
+    if has_text and checked.max_length > config.max_length:
         raise InputError(
             f"max_length must be at most {config.max_length}, what the model takes, got "
             f"{checked.max_length}."
@@ -130,7 +124,7 @@ def new_run(
         some.check()
 
     labels = trained.find_labels(records[0])
-    if task in WITHOUT_TEXT:
+    if not has_text:
         made = None
     elif start is not None:
         made = start.tokenizer
@@ -152,18 +146,18 @@ def new_run(
     config = make_config(None if made is None else len(made), **fields)
     arguments = {**({} if start is None else start.settings_for(task)), **(head or {})}
     shorter = checked.max_length if checked.max_length < config.max_length else None
-    made_head = Head(task, tuple(labels), arguments, shorter)
+    made_settings = TaskSettings(task, tuple(labels), arguments, shorter)
 
     # Measuring refuses data of which nothing can be used.
     sizes: dict[str, Any] = {}
-    measuring = trained(config, made_head, checked, made)
+    measuring = trained(config, made_settings, checked, made)
     batches = measuring.measure(sizes, TRAINING).batches
     measuring.measure(sizes, VALIDATION)
     if steps is None:
         steps = (epochs or (EPOCHS if start is None else FINE_TUNING_EPOCHS)) * batches
     initial = None
     if start is not None:
-        initial = make_model(config, made_head)
+        initial = make_model(config, made_settings)
         taken = transfer_weights(start.run.load_model(), initial)
         console.print(describe(taken, initial.weights))
     return RunDirectory.create(
@@ -174,7 +168,7 @@ def new_run(
         _samples(trained, valid, records[1]),
         overwrite,
         sizes,
-        made_head,
+        made_settings,
         initial=initial,
     )
 
@@ -186,7 +180,7 @@ class _Start:
     run: RunDirectory
     config: StackConfig
     tokenizer: Any
-    head: Head
+    settings: TaskSettings
 
     @classmethod
     def of(cls, path, preset, vocabulary):
@@ -197,15 +191,17 @@ class _Start:
                     f"--init-from takes the model and the vocabulary; leave out {name}."
                 )
         run = RunDirectory.open(path)
-        return cls(run, run.model_config(), run.tokenizer(), run.head())
+        return cls(run, run.model_config(), run.tokenizer(), run.task_settings())
 
     def settings_for(self, task):
         """Return arguments of its head that another head takes as well."""
-        names = ["pooling"] if task == CLASSIFICATION else []
-        if task == self.head.task:
+        names = ["pooling"] if task == "classification" else []
+        if task == self.settings.task:
             # What is trained is one label of several.
-            names = [name for name in self.head.settings if name not in ("scores", "pairs")]
-        return {name: self.head.settings[name] for name in names if name in self.head.settings}
+            names = [name for name in self.settings.settings if name not in ("scores", "pairs")]
+        return {
+            name: self.settings.settings[name] for name in names if name in self.settings.settings
+        }
 
 
 def _opened(trained, data):

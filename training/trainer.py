@@ -37,7 +37,7 @@ from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.memory import describe_memory, measured_peak
 from keras_transformer.training.run.run_directory import RunDirectory, load_weights
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
-from keras_transformer.training.tasks.registry import make_task
+from keras_transformer.training.tasks.registry import training_of
 from keras_transformer.training.tasks.task import TRAINING, VALIDATION
 from keras_transformer.training.transfer import freeze
 
@@ -111,9 +111,9 @@ def _train(run, console, strategy, profile) -> TrainingResult:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
-    task = make_task(run)
+    task = training_of(run)
     with strategy.scope():
-        model = make_model(run.model_config(), run.head(), dtype=config.precision)
+        model = make_model(run.model_config(), run.task_settings(), dtype=config.precision)
         if config.freeze:
             freeze(model)
         if run.initial_path.is_file() and not run.checkpoints.all():

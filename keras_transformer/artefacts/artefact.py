@@ -5,7 +5,9 @@ TensorFlow.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,9 +36,17 @@ class Artefact:
     """A model with signatures: graphs by name that take and give arrays by name.
 
     Subclasses know their signatures and how to call one.
+
+    Attributes:
+        signatures: The names of what can be called.
+        task: Name of the task that the model is for.
+        gives: The output that answers: "text", "embedding", "label", "labels", "answer" or
+            "tokens".
     """
 
     signatures: frozenset[str]
+    task: str
+    gives: str
 
     def specs(self, signature: str) -> tuple[dict[str, Spec], dict[str, Spec]]:
         """Return what a signature takes and what it gives, by name."""
@@ -62,10 +72,65 @@ class Artefact:
         """
         raise NotImplementedError
 
+    def __call__(
+        self, texts: Sequence[str] | None = None, /, batch_size: int = 32, **columns: Sequence
+    ) -> Any:
+        """Answer any number of texts.
+
+        Args:
+            texts: The texts, or names of pictures, of what takes one a row.
+            batch_size: Most rows in a batch; those of similar length share one.
+            **columns: What takes several has them by name, such as `question` and `passage`, or the
+                `text` and `text_pair` of a classifier of pairs.
+
+        Returns:
+            A list of what the model `gives`: strings, or lists of strings where there are several
+            a row; vectors are rows of an array.
+
+        Raises:
+            InputError: If the columns are not those of the model.
+
+        Example:
+            kt.load("exported/model.tflite")(["Two men."])
+        """
+        signature = "pair" if columns.keys() == {"text", "text_pair"} else "serving_default"
+        signature = signature if signature in self.signatures else SEES
+        takes = self.specs(signature)[0]
+        if texts is not None:
+            if len(takes) != 1 or columns or SEES in takes:
+                raise InputError(f"Give what this model takes by name: {names_of(takes)}.")
+            columns = dict.fromkeys(takes, texts)
+        if isinstance(columns.get(PICTURE), (list, tuple)):
+            columns = {PICTURE: [_read_picture(one) for one in columns[PICTURE]]}
+        if strings := [name for name, some in columns.items() if isinstance(some, (str, bytes))]:
+            raise InputError(f"{strings[0]} must be a list, also of one text.")
+        counts = {name: len(some) for name, some in columns.items()}
+        if columns.keys() != takes.keys() or len(set(counts.values())) != 1:
+            raise InputError(
+                f"The model takes {names_of(takes)}, as many rows of each; got "
+                f"{', '.join(f'{count} of {name}' for name, count in counts.items()) or 'nothing'}."
+            )
+        rows = list(zip(*columns.values(), strict=True))
+        order = sorted(range(len(rows)), key=lambda i: -sum(map(len, rows[i])))
+        found: list[Any] = [None] * len(rows)
+        for start in range(0, len(rows), batch_size):
+            some = order[start : start + batch_size]
+            batch = {name: [column[i] for i in some] for name, column in columns.items()}
+            for i, answer in zip(some, self.call(signature, **batch)[self.gives], strict=True):
+                found[i] = answer
+        if rows and isinstance(found[0], np.ndarray) and found[0].dtype != object:
+            return np.stack(found)
+        return [_without_padding(decode(answer)) for answer in found]
+
     @property
     def description(self) -> str:
         """What the model is for, in a sentence, if it says so."""
         return ""
+
+    @property
+    def purpose(self) -> dict[str, str]:
+        """What files made of it say of themselves."""
+        return {"task": self.task, "gives": self.gives, "description": self.description}
 
     def warmup(self) -> list[tuple[str, list]]:
         """Return signatures and texts that prepare the model for every length."""
@@ -90,6 +155,23 @@ def decode(texts) -> list:
 def as_arrays(inputs: Mapping) -> dict[str, np.ndarray]:
     """Make arrays of what a signature is called with; strings become arrays of bytes."""
     return {name: _as_array(value) for name, value in inputs.items()}
+
+
+def _read_picture(given: Any) -> bytes:
+    """Return the bytes of a picture, given as they are or by the name of a file."""
+    if isinstance(given, bytes):
+        return given
+    try:
+        return Path(given).read_bytes()
+    except OSError as error:
+        raise InputError(f"{given} can't be read: {error.strerror}.") from None
+
+
+def _without_padding(answer: Any) -> Any:
+    """Leave out the empty strings that fill up the rows of a batch, wherever they are nested."""
+    if isinstance(answer, str):
+        return answer
+    return [_without_padding(one) for one in answer if one and any(one)]
 
 
 def _as_array(value):
@@ -163,16 +245,6 @@ def names_of(some) -> str:
     return ", ".join(repr(name) for name in sorted(some)) or "nothing"
 
 
-def sees(artefact) -> bool:
-    """Say whether an artefact takes pictures, by its signature `pixels`."""
+def sees(artefact: Artefact) -> bool:
+    """Return whether an artefact takes pictures, which has the signature `pixels`."""
     return SEES in artefact.signatures
-
-
-def _outputs(artefact):
-    """Return what an artefact gives, whatever it takes."""
-    return artefact.specs(SEES if sees(artefact) else "serving_default")[1]
-
-
-def _writes(artefact):
-    """Say whether an artefact writes text, and does not just fill masks in."""
-    return "text" in (given := _outputs(artefact)) and "tokens" not in given

@@ -55,7 +55,7 @@ def run_demo(output: Path, overwrite: bool, console: Console) -> None:
     if output.exists() and any(output.iterdir()) and not overwrite:
         raise InputError(f"{output} holds something already; add --overwrite to replace it.")
     from keras_transformer.artefacts.bulk import translate
-    from keras_transformer.export.bundle import export_run
+    from keras_transformer.export import export_run
     from keras_transformer.export.runtime import load
     from keras_transformer.files import read_lines
     from keras_transformer.training.data import spoken_english

@@ -92,13 +92,12 @@ def evaluate(
 
 
 def is_language_model(model: Path) -> bool:
-    """Say whether a path is that of a run that is evaluated as it is trained."""
-    from keras_transformer.pipelines.tasks import CAUSAL_LM, MASKED_LM
+    """Return whether a path is that of a run that is evaluated as it is trained."""
     from keras_transformer.training.run.run_directory import RunDirectory
 
     if not (model / "config.json").is_file():
         return False
-    return RunDirectory.open(model).head().task in (CAUSAL_LM, MASKED_LM)
+    return RunDirectory.open(model).task_settings().task in ("causal-lm", "masked-lm")
 
 
 def _evaluate_run(model, data):
@@ -184,7 +183,6 @@ def _evaluate_text(
 
 def _pairs(model, data):
     """Read sources and references from a file of records."""
-    from keras_transformer.pipelines.tasks import SUMMARISATION
     from keras_transformer.training.data.records import Records
     from keras_transformer.training.run.run_directory import RunDirectory
     from keras_transformer.training.tasks.sequence_to_sequence import (
@@ -194,7 +192,7 @@ def _pairs(model, data):
 
     kind = SequenceToSequence
     is_run = (model / "config.json").is_file()
-    if is_run and RunDirectory.open(model).head().task == SUMMARISATION:
+    if is_run and RunDirectory.open(model).task_settings().task == "summarisation":
         kind = Summarisation
     records = Records(data, kind.columns)
     records.check()

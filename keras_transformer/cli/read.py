@@ -52,7 +52,7 @@ def import_(
         console.print(note, markup=False)
 
     run = import_checkpoint(folder, output, head, overwrite, prompt, tell)
-    kind = run.head().task
+    kind = run.task_settings().task
     console.print(f"{run.path}: a model for {kind}; export takes it", markup=False)
 
 
@@ -120,7 +120,7 @@ def read_all(
     if output != "-":
         check_file_free(Path(output), overwrite=True)
     from keras_transformer.artefacts.artefact import sees
-    from keras_transformer.artefacts.reading import read_rows_in_order
+    from keras_transformer.artefacts.bulk import read_rows_in_order
     from keras_transformer.export.runtime import load
     from keras_transformer.files import read_lines
     from keras_transformer.training.data.corpora import count_lines

@@ -260,7 +260,7 @@ def train(
     from keras_transformer.training.fields import parse_fields
     from keras_transformer.training.new_run import new_run
     from keras_transformer.training.run.run_directory import RunDirectory
-    from keras_transformer.training.tasks.registry import find_task
+    from keras_transformer.training.tasks.registry import find_training
     from keras_transformer.training.trainer import train as train_run
 
     console = _console()
@@ -316,7 +316,7 @@ def train(
         kind = (
             type(RunDirectory.open(init_from).model_config())
             if init_from
-            else config_of_preset(preset or find_task(task).preset)
+            else config_of_preset(preset or find_training(task).preset)
         )
         train_on: Corpus | Path
         validate_on: Corpus | Path

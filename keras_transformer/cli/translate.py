@@ -276,7 +276,7 @@ def export(
             f"There is no precision {sorted(unknown)[0]!r} for --tflite; choose among float32, "
             "float16 and int8."
         )
-    from keras_transformer.export.bundle import export_run
+    from keras_transformer.export import export_run
     from keras_transformer.training.run.run_directory import RunDirectory
 
     export_run(

@@ -6,10 +6,6 @@ Shapes: B batch, h height, w width, c channels.
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 import numpy as np
 import tensorflow as tf
 

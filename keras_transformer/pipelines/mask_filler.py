@@ -7,10 +7,6 @@ Reference: Devlin et al. 2019, section 3.1.
 
 from typing import ClassVar
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 import tensorflow as tf
 
 from keras_transformer.models.heads import MaskedLanguageModel
@@ -43,7 +39,9 @@ class MaskFiller(TextEncoder):
     """
 
     model_class = MaskedLanguageModel
-    answers = ("text", "filled")
+    task = "masked-lm"
+    gives = "tokens"
+    answers: ClassVar[dict[str, str]] = {"serving_default": "text", "ids": "filled"}
     more_ops = MASK_OPS
     tensors: ClassVar[dict[str, str]] = {
         "tokens": "The likeliest tokens for each mask, the likeliest first; empty ones fill up.",

@@ -7,10 +7,6 @@ Reference: Devlin et al. 2019, section 4.2.
 
 from typing import ClassVar
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 import tensorflow as tf
 
 from keras_transformer.layers.masks import LOWEST
@@ -46,7 +42,9 @@ class PassageReader(TextEncoder):
 
     model_class = QuestionAnswerer
     numbers = "score"
-    answers = ("answer", "start")
+    task = "question-answering"
+    gives = "answer"
+    answers: ClassVar[dict[str, str]] = {"serving_default": "answer", "ids": "start"}
     more_ops = WORD_OPS | JOIN_OPS
     tensors: ClassVar[dict[str, str]] = {
         "score": "Probability that the answer begins at its first piece and ends at its last.",

@@ -24,6 +24,8 @@ class SentenceEmbedder(TextEncoder):
     """
 
     model_class = SentenceEncoder
+    task = "embedding"
+    gives = "embedding"
     numbers = "embedding"
 
     def __init__(

@@ -10,11 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 import tensorflow as tf
 
 from keras_transformer.artefacts.artefact import (
@@ -27,7 +22,6 @@ from keras_transformer.artefacts.artefact import (
 from keras_transformer.errors import InputError
 from keras_transformer.models.model import ConfiguredModel
 
-PROOF_BATCH = 16
 IDS = frozenset({"ids", "segment_ids"})  # inputs that are looked up in tables
 
 
@@ -52,21 +46,16 @@ class LiteFile:
 
 
 @dataclasses.dataclass(frozen=True)
-class Proof:
-    """What shows that a file answers as the model does.
+class Call:
+    """What a file is asked, to be compared with what the model answers.
 
     Attributes:
         signature: What is called.
-        batches: The inputs of each call, by name.
-        numbers: The output whose numbers have to be the model's.
-        answer: The output of which a smaller file may get a few wrong; None where the numbers are
-            vectors, which are compared by the order of their products.
+        inputs: Its arrays, or lists of texts, by name.
     """
 
     signature: str
-    batches: list[dict[str, Any]]
-    numbers: str
-    answer: str | None
+    inputs: dict[str, Any]
 
 
 class Servable(Artefact):
@@ -79,6 +68,10 @@ class Servable(Artefact):
     tokenizer: Any
     model_class: ClassVar[type[ConfiguredModel]]  # of the model that it takes
     more_ops: frozenset[str] = frozenset()  # custom ops of its own, beside the tokeniser's
+    numbers = "probabilities"  # the output that has to be the model's in every file
+    # The output of which a smaller file may get a few wrong, by signature; without it the numbers
+    # are vectors, which are compared by the order of their products.
+    answers: ClassVar[dict[str, str]] = {}
     tensors: ClassVar[dict[str, str]] = {}  # what those are whose names mean something else here
 
     def __init__(self):
@@ -105,11 +98,11 @@ class Servable(Artefact):
         ops = self.tokenizer.custom_ops | self.more_ops
         return {"": LiteFile("text", text, ops), "ids": LiteFile("pieces", ["ids"])}
 
-    def proofs(self, texts: Sequence[str]) -> dict[str, Proof]:
-        """Say how each kind of file is proven, the SavedModel's included.
+    def calls(self, texts: Sequence[str]) -> dict[str, Call]:
+        """Return what each kind of file is asked to be proven, the SavedModel's included.
 
         Args:
-            texts: Ordinary sentences, and some that are not.
+            texts: A batch of ordinary sentences, and of some that are not.
         """
         raise NotImplementedError
 

@@ -5,10 +5,6 @@ runs the graph hands them back. So it works in the same way in Python, in a Save
 `.tflite`. `TextToText.stream` is the loop.
 """
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 import tensorflow as tf
 from keras import tree
 

@@ -1,9 +1,5 @@
 """Texts, or pairs of texts, to labels."""
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 from typing import ClassVar
 
 import tensorflow as tf
@@ -36,7 +32,9 @@ class TextClassifier(TextEncoder):
     """
 
     model_class = SequenceClassifier
-    answers = ("label", "label")
+    task = "classification"
+    gives = "label"
+    answers: ClassVar[dict[str, str]] = {"serving_default": "label", "ids": "label"}
     tensors: ClassVar[dict[str, str]] = {
         "score": "The number of the only label.",
         "text_pair": "The second text of a pair, UTF-8.",

@@ -3,10 +3,6 @@
 Shapes: B batch, S length, D width, C labels.
 """
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
-
 import numpy as np
 import tensorflow as tf
 
@@ -14,19 +10,14 @@ from keras_transformer.arguments import check_model, check_tokenizer
 from keras_transformer.artefacts.artefact import SAVED_MODEL
 from keras_transformer.layers.packing import packing_tokens
 from keras_transformer.models.heads import EncoderHead
-from keras_transformer.pipelines.servable import (
-    PROOF_BATCH,
-    Proof,
-    Servable,
-    strings,
-)
+from keras_transformer.pipelines.servable import Call, Servable, strings
 from keras_transformer.text.framing import count_tokens, cut_and_end
 
 
 class TextEncoder(Servable):
     """An encoder that takes text: [CLS] pieces [SEP], what is too long is cut.
 
-    Subclasses write `answer` or `read_ids`, and say what they give by `numbers` and `answers`.
+    Subclasses write `answer` or `read_ids`, and name what they give by `numbers` and `answers`.
 
     Args:
         model: A model of `kt.models.heads`.
@@ -39,9 +30,6 @@ class TextEncoder(Servable):
     """
 
     model_class = EncoderHead
-    numbers = "probabilities"  # the output that proves a file
-    # Of which smaller files may get a few wrong, of `serving_default` and of `ids`; see `Proof`.
-    answers: tuple[str | None, str | None] = (None, None)
 
     def __init__(self, model, tokenizer=None, max_length=None):
         self._check(model, tokenizer)
@@ -130,13 +118,11 @@ class TextEncoder(Servable):
         padding = self.model.config.padding_id
         return self.tokenizer.tokenize(text).to_tensor(padding, shape=[None, None])
 
-    def proofs(self, texts):
-        """Say how each kind of file is proven; see `Servable.proofs`."""
-        parts = [texts[i : i + PROOF_BATCH] for i in range(0, len(texts), PROOF_BATCH)]
-        batches = [self.examples(part) for part in parts]
-        text = Proof("serving_default", batches, self.numbers, self.answers[0])
-        ids = Proof("ids", [self.to_ids(some) for some in batches], self.numbers, self.answers[1])
-        return {SAVED_MODEL: text, "": text, "ids": ids}
+    def calls(self, texts):
+        """Return what each kind of file is asked on a batch of texts; see `Servable.calls`."""
+        inputs = self.examples(texts)
+        whole, pieces = Call("serving_default", inputs), Call("ids", self.to_ids(inputs))
+        return {SAVED_MODEL: whole, "": whole, "ids": pieces}
 
     def examples(self, texts) -> dict[str, list[str]]:
         """Make inputs of `serving_default` of ordinary sentences."""

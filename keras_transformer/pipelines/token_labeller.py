@@ -3,9 +3,7 @@
 Shapes: B batch, S length in pieces, W words, C labels.
 """
 
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
+from typing import ClassVar
 
 import tensorflow as tf
 
@@ -43,7 +41,9 @@ class TokenLabeller(TextEncoder):
     """
 
     model_class = TokenClassifier
-    answers = ("labels", "labels")
+    task = "token-classification"
+    gives = "labels"
+    answers: ClassVar[dict[str, str]] = {"serving_default": "labels", "ids": "labels"}
     more_ops = WORD_OPS
 
     def __init__(self, model, tokenizer=None, labels=None, max_length=None):

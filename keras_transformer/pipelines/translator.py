@@ -1,41 +1,19 @@
-"""Text to text: tokeniser, model and search in one graph.
+"""Text to text: a `Transformer` that writes one text for another.
 
-`Translator` is what a training run samples from, what `translate` runs on a run folder, and what
-the SavedModel and the `.tflite` are made of: there is one path from text to text.
-
-Shapes: B batch, N targets of a source, S source length, T target length.
+Shapes: B batch, S source length, T target length, L blocks, H heads.
 """
-
-from collections.abc import Callable
-from typing import Any, ClassVar
-
-from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
-
-# isort: split
 
 import tensorflow as tf
 
-from keras_transformer.arguments import check_model, check_tokenizer
-from keras_transformer.artefacts.text_to_text import NO_ID, TextToText
-from keras_transformer.decoding import (
-    GenerationOptions,
-    align,
-    cross_attention,
-    generate,
-    logits_of,
-    next_token_probabilities,
-    score,
-)
+from keras_transformer.artefacts.text_to_text import NO_ID
+from keras_transformer.decoding import align, cross_attention
 from keras_transformer.models import Transformer
-from keras_transformer.models.config import END_ID, PADDING_ID
-from keras_transformer.models.model import ConfiguredModel
-from keras_transformer.pipelines.servable import Servable, strings
-from keras_transformer.pipelines.streaming import Stream
-from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.text.framing import count_tokens, cut_and_end
+from keras_transformer.pipelines.servable import strings
+from keras_transformer.pipelines.text_writer import TextWriter
+from keras_transformer.text.framing import cut_and_end
 
 
-class Translator(Servable, TextToText):
+class Translator(TextWriter):
     """A Transformer that takes and gives text.
 
     Args:
@@ -50,190 +28,36 @@ class Translator(Servable, TextToText):
 
     Example:
         translator = Translator(model, WordPieceTokenizer.load("run/vocab.txt"))
-        translate(translator, ["Two young men."]).texts
+        translator(["Two young men."])
     """
 
-    model_class: ClassVar[type[ConfiguredModel]] = Transformer
-
-    def __init__(
-        self,
-        model: Transformer,
-        tokenizer: Any = None,
-        options: GenerationOptions | None = None,
-        jit_compile: bool = False,
-    ):
-        check_model(model, self.model_class, type(self).__name__)
-        check_tokenizer(tokenizer, type(self).__name__)
-        size = model.config.vocabulary_size
-        # Published tables may be rounded up; one of ours is as large as its vocabulary.
-        ours = isinstance(tokenizer, WordPieceTokenizer)
-        if len(tokenizer) > size or (ours and len(tokenizer) != size):
-            raise ValueError(
-                f"The vocabulary has {len(tokenizer)} pieces, but the model was made for "
-                f"{model.config.vocabulary_size}. They are not from the same run."
-            )
-        self.model = model
-        self.tokenizer = tokenizer
-        self.options = options or GenerationOptions()
-        self.jit_compile = jit_compile
-        self.max_length = model.config.max_length
-        # Traced once, and shared by every signature that is made of it.
-        self._generate = tf.function(
-            self._generate_ids,
-            input_signature=[tf.TensorSpec([None, None], tf.int32)],
-            autograph=False,
-        )
-        super().__init__()
+    model_class = Transformer
+    task = "translation"
+    description = "Writes one text for another: text in, text out."
 
     def _all_graphs(self):
-        """Return each signature's function, and what it takes."""
-        graphs: dict[str, tuple[Callable, Any]] = {
-            "serving_default": (self.translate_text, strings("text")),
-            "translate": (self.hypotheses, strings("text")),
-            "complete": (self.complete, strings("text", "prefix")),
-            "score": (self.score_text, strings("text", "target")),
-            "next_token": (self.next_token, strings("text", "target")),
-            "align": (self.align_text, strings("text", "target")),
-            "attention": (self.attention_text, strings("text", "target")),
-            "tokenize": (self.tokenize_text, strings("text")),
-            "ids": (self.translate_ids, {"ids": tf.TensorSpec([None, None], tf.int32, name="ids")}),
-        }
-        if self.options.samples:
-            seed = tf.TensorSpec([None], tf.int32, name="seed")
-            graphs["sample"] = (self.sample, {**strings("text"), "seed": seed})
-        kind, options = "stream", self.options
-        if options.width > 1:
-            kind, options = "draft", options.following_one()
-        stream = Stream(self.model, self.tokenizer, options)
-
-        def start(text):
-            return stream.start(self._source_ids(text))
-
-        def state():
-            outputs = self.function(f"{kind}_start").structured_outputs
-            return {name: tf.TensorSpec(x.shape, x.dtype, name=name) for name, x in outputs.items()}
-
-        graphs[f"{kind}_start"] = (start, strings("text"))
-        graphs[f"{kind}_step"] = (stream.step, state)
-        return graphs
-
-    def _generate_ids(self, source_ids, prefix_ids=None, seeds=None):
-        ids, scores = generate(
-            self.model, source_ids, self.options, prefix_ids, seeds, self.jit_compile
-        )
-        if self.options.num_hypotheses == 1:
-            ids, scores = tf.expand_dims(ids, 1), tf.expand_dims(scores, 1)
-        return ids, scores
-
-    def translate_text(self, text):
-        """Translate in the graph.
-
-        Args:
-            text: String tensor `(B,)`. What is beyond the model's `max_length` is cut.
-
-        Returns:
-            Dict of `text`, strings `(B,)`, and `score`, float32 `(B,)`: the log-probability of
-            the output, which beam search divides by the length penalty. An empty text gives an
-            empty text.
-        """
-        ids, scores = self._generate(self._source_ids(text))
-        return {"text": self.tokenizer.detokenize(ids[:, 0]), "score": scores[:, 0]}
-
-    def hypotheses(self, text):
-        """Give the best targets of each text in the graph.
-
-        Args:
-            text: String tensor `(B,)`.
-
-        Returns:
-            Dict of `text`, strings `(B, N)`, and `score`, float32 `(B, N)`, best first. Where there
-            are fewer than N, the rest are empty and score minus infinity.
-        """
-        return self._texts(*self._generate(self._source_ids(text)))
-
-    def complete(self, text, prefix):
-        """Give the best targets that begin as asked for, in the graph.
-
-        Args:
-            text: String tensor `(B,)`.
-            prefix: String tensor `(B,)`: what each target begins with; empty for anything.
-
-        Returns:
-            As `hypotheses`.
-        """
-        ids = self._source_ids(text), self._pieces(prefix)
-        return self._texts(*self._generate_ids(*ids))
-
-    def sample(self, text, seed):
-        """Draw targets of each text in the graph.
-
-        Args:
-            text: String tensor `(B,)`.
-            seed: Int32 tensor `(B,)`, in place of the options' seed. The same seed and text give
-                the same targets.
-
-        Returns:
-            As `hypotheses`.
-        """
-        return self._texts(*self._generate_ids(self._source_ids(text), seeds=seed))
-
-    def _texts(self, ids, scores, prompt=None):
-        texts = self.tokenizer.detokenize(tf.reshape(ids, [-1, tf.shape(ids)[2]]))
-        return {"text": tf.reshape(texts, [-1, self.options.num_hypotheses]), "score": scores}
-
-    def translate_ids(self, ids):
-        """Translate pieces that have been cut elsewhere.
-
-        Args:
-            ids: Int32 tensor `(B, S)`, the pieces of each text without begin or end token, padded
-                with 0. What is beyond the model's `max_length` is cut.
-
-        Returns:
-            Dict of `ids`, int32 `(B, T)`, ended by the end token and padded with 0, and `score`,
-            float32 `(B,)`; with `num_hypotheses` N > 1, `(B, N, T)` and `(B, N)`.
-        """
-        target, scores = self._generate(self._framed(ids))
-        if self.options.num_hypotheses == 1:
-            target, scores = target[:, 0], scores[:, 0]
-        # LiteRT's CompiledModel hands the outputs' memory over. A loop that comes last writes to
-        # memory of its own instead, and the caller reads nothing.
-        return {"ids": tf.maximum(target, 0), "score": scores}
-
-    def score_text(self, text, target):
-        """Compute how likely given targets are.
-
-        Args:
-            text: String tensor `(B,)`.
-            target: String tensor `(B,)`.
-
-        Returns:
-            Dict of `score`, float32 `(B,)`, the log-probability of the target; `tokens`, int32
-            `(B,)`, their number with the end token; and `truncated`, bool `(B,)`: whether source
-            or target were cut because the model takes no more.
-        """
-        source, labels = self._pair(text, target)
-        shares = score(self.model, source, labels)
-        lengths = [self._count(self._pieces(side)) for side in (text, target)]
-        return {
-            "score": tf.reduce_sum(shares, axis=1),
-            "tokens": self._count(labels),
-            "truncated": tf.maximum(*lengths) >= self.max_length,
+        graphs = super()._all_graphs()
+        pair = strings("text", "target")
+        return graphs | {
+            "align": (self.align_text, pair),
+            "attention": (self.attention_text, pair),
         }
 
-    def next_token(self, text, target):
-        """Compute the distribution of the token that follows a part of a target.
+    def _framed(self, ids):
+        """Cut pieces and end them."""
+        config = self.model.config
+        begin = config.source_begin_id
+        return cut_and_end(ids, self.max_length, config.end_id, config.padding_id, begin)
 
-        Args:
-            text: String tensor `(B,)`.
-            target: String tensor `(B,)`, how the target begins.
+    def _labels(self, target):
+        """Cut pieces and end them; the decoder's input begins them."""
+        config, ids = self.model.config, self._pieces(target)
+        return cut_and_end(ids, self.max_length, config.end_id, config.padding_id)
 
-        Returns:
-            Dict of `probabilities`, float32 `(B, V)`, in the order of the vocabulary.
-        """
+    def _begun(self, target):
+        """Begin pieces, as the decoder's input is."""
         begun = self._pieces(target)[:, : self.max_length - 1]
-        begun = tf.pad(begun, [[0, 0], [1, 0]], constant_values=self.model.config.begin_id)
-        probabilities = next_token_probabilities(self.model, self._source_ids(text), begun)
-        return {"probabilities": probabilities}
+        return tf.pad(begun, [[0, 0], [1, 0]], constant_values=self.model.config.begin_id)
 
     def align_text(self, text, target):
         """Show which source pieces each target piece attends to.
@@ -269,50 +93,3 @@ class Translator(Servable, TextToText):
             for ids in (source, labels)
         )
         return {"source_ids": source, "target_ids": labels, "weights": weights}
-
-    def tokenize_text(self, text):
-        """Show in the graph how text is cut into pieces, and whether all of it fits the model.
-
-        Args:
-            text: String tensor `(B,)`.
-
-        Returns:
-            Dict of `ids`, int32 `(B, S)`, padded with 0, and `truncated`, bool `(B,)`: whether
-            `translate_text` would leave pieces out.
-        """
-        ids = self._pieces(text)
-        return {"ids": ids, "truncated": self._count(ids) >= self.max_length}
-
-    def teacher_forced(self, texts, targets):
-        """Return the logits `(B, T, V)` of targets, their ids `(B, T)`, and the sources' length."""
-        source, labels = self._pair(tf.constant(texts), tf.constant(targets))
-        return logits_of(self.model, source, labels), labels, source.shape[1]
-
-    def _pieces(self, text):
-        padding = self.model.config.padding_id
-        return self.tokenizer.tokenize(text).to_tensor(padding, shape=[None, None])
-
-    def _source_ids(self, text):
-        return self._framed(self._pieces(text))
-
-    def _framed(self, ids):
-        """Cut pieces and end them, as the model reads a source."""
-        config = self.model.config
-        begin = config.source_begin_id
-        return cut_and_end(ids, self.max_length, config.end_id, config.padding_id, begin)
-
-    def _labels(self, target):
-        """Cut pieces and end them, as the model writes a target."""
-        config, ids = self.model.config, self._pieces(target)
-        return cut_and_end(ids, self.max_length, config.end_id, config.padding_id)
-
-    def _pair(self, text, target):
-        return self._source_ids(text), self._labels(target)
-
-    def _count(self, ids):
-        return count_tokens(ids, self.model.config.padding_id)
-
-
-def append_end(ids, max_length):
-    """End rows of a vocabulary learned by this package; see `cut_and_end`."""
-    return cut_and_end(ids, max_length, END_ID, PADDING_ID)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from keras_transformer.serving.errors import RequestError
-from keras_transformer.serving.versions import Servable
+from keras_transformer.serving.versions import ServedVersion
 
 # Batches are filled up to one of these with empty rows, which end at once: kernels are made, or
 # compiled, for every new number of rows.
@@ -25,7 +25,7 @@ WAIT_SECONDS = 0.002  # for others to join, when the last batch was of several r
 class _Job:
     """A request that waits for its rows."""
 
-    servable: Servable
+    servable: ServedVersion
     signature: str
     inputs: dict[str, np.ndarray]
     rows: int
@@ -79,7 +79,7 @@ class Batcher:
         """Call a signature with the rows of one request.
 
         Args:
-            servable: A `Servable`.
+            servable: A `ServedVersion`.
             signature: One of its signatures.
             inputs: Arrays by name.
             rows: Their number of rows.

@@ -92,7 +92,7 @@ class Service:
         """Call a signature.
 
         Args:
-            servable: The `Servable`.
+            servable: The `ServedVersion`.
             signature: Name of one of its signatures.
             inputs: Arrays by name.
             seconds: How long the client waits; not longer than the server allows.

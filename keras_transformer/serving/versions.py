@@ -22,7 +22,7 @@ from keras_transformer.serving.errors import RequestError
 from keras_transformer.serving.log import log
 
 
-class Servable:
+class ServedVersion:
     """One version of a model that can be called.
 
     Args:
@@ -103,7 +103,7 @@ class Model:
         self.labels: dict[str, int] = dict(labels)
         self._load = lambda found: load(found, options, jit_compile)
         self._keep = keep
-        self._loaded: dict[int, Servable] = {}
+        self._loaded: dict[int, ServedVersion] = {}
         self._failed: dict[int, tuple] = {}  # what each version that can't be loaded looked like
         self._seen: tuple = ()
         self._number = 0
@@ -114,7 +114,7 @@ class Model:
         """The versions that can be called, oldest first."""
         return sorted(self._loaded)
 
-    def get(self, version: int | None = None, label: str | None = None) -> Servable:
+    def get(self, version: int | None = None, label: str | None = None) -> ServedVersion:
         """Return a version; the newest if none is named.
 
         Raises:
@@ -181,7 +181,7 @@ class Model:
                 await loop.run_in_executor(self._pool, gc.collect)  # graphs refer to themselves
 
     def _make(self, number, path):
-        servable = Servable(number, self._load(path))
+        servable = ServedVersion(number, self._load(path))
         servable.prepare()
         return servable
 

@@ -12,6 +12,7 @@ from keras_transformer.text.compression import bpe_compress, bpe_decompress
 from keras_transformer.text.learner import SPECIAL_TOKENS, learn_vocabulary
 from keras_transformer.text.sentencepiece import SentencePieceTokenizer
 from keras_transformer.text.storage import load_tokenizer, save_tokenizer
+from keras_transformer.text.tokenizer import Tokenizer
 from keras_transformer.text.wordpiece import WordPieceTokenizer
 from keras_transformer.text.words import WordTokenizer, learn_words
 
@@ -22,6 +23,7 @@ __all__ = [
     "BytePairTokenizer",
     "CharacterTokenizer",
     "SentencePieceTokenizer",
+    "Tokenizer",
     "WordPieceTokenizer",
     "WordTokenizer",
     "bpe_compress",

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -17,10 +16,12 @@ from keras_transformer.text.added_tokens import (
 )
 from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.bert_characters import Rules, character_map
+from keras_transformer.text.bert_learner import learn_bert_vocabulary
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import CONTINUATION
 from keras_transformer.text.normalizing import normalized, normalizer_model
-from keras_transformer.text.wordpiece import read_pieces, split_at_white_space
+from keras_transformer.text.tokenizer import Tokenizer, read_pieces
+from keras_transformer.text.wordpiece import split_at_white_space
 
 with quiet_stderr():
     import tensorflow_text as tf_text
@@ -36,7 +37,7 @@ MAX_CHARACTERS_PER_WORD = 100  # a longer one is unknown
 _MAX_BYTES = 4  # of a character
 
 
-class BertTokenizer:
+class BertTokenizer(Tokenizer):
     """Turns text into the ids of a published BERT vocabulary and back, in the graph.
 
     Control characters are left out, case too if `lowercase`, and accents if `strip_accents`; words
@@ -144,9 +145,10 @@ class BertTokenizer:
             prefix=CONTINUATION,
         )
 
-    def __len__(self):
-        """Return the number of pieces V."""
-        return len(self.vocabulary)
+    @classmethod
+    def _learn(cls, lines, size, *, with_mask=True, lowercase=True, **options):
+        pieces = learn_bert_vocabulary(lines, size, lowercase=lowercase, **options)
+        return cls(pieces, lowercase)
 
     @takes_texts
     def tokenize(self, text):
@@ -223,10 +225,6 @@ class BertTokenizer:
             "added_tokens": [],
         }
         return {"lowercase": self.lowercase, **{k: v for k, v in more.items() if v != usual[k]}}
-
-    def save(self, path) -> None:
-        """Write the vocabulary, one piece a line, in the order of ids. The case is not in it."""
-        Path(path).write_text("".join(f"{p}\n" for p in self.vocabulary), "utf-8", newline="\n")
 
     @classmethod
     def load(cls, path, lowercase: bool = True, **settings) -> "BertTokenizer":

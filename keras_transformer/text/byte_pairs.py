@@ -23,6 +23,7 @@ from keras_transformer.text.added_tokens import ADDED_OPS, AddedToken, AddedToke
 from keras_transformer.text.batches import as_batch, takes_ids, takes_texts
 from keras_transformer.text.byte_alphabet import BYTES, CHARACTERS
 from keras_transformer.text.byte_pair_files import read_ids, read_merges
+from keras_transformer.text.byte_pair_learner import learn_byte_pairs
 from keras_transformer.text.code_points import (
     BYTE_OPS,
     Characters,
@@ -35,7 +36,9 @@ from keras_transformer.text.code_points import (
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.pair_table import PairTable
 from keras_transformer.text.slices import owners
+from keras_transformer.text.tokenizer import Tokenizer
 from keras_transformer.text.unique_words import unique_words
+from keras_transformer.text.wordpiece import special_tokens
 
 # The names that a special token goes by, in the order in which they are looked for.
 SPECIAL_NAMES = {
@@ -52,7 +55,7 @@ _SHORT = tuple(map(ord, "stmd"))  # 's 't 'm 'd
 _LONG = tuple((ord(a), ord(b)) for a, b in ("re", "ve", "ll"))
 
 
-class BytePairTokenizer:
+class BytePairTokenizer(Tokenizer):
     """Turns text into byte-level BPE ids and back, in the graph.
 
     The ids are those of Hugging Face's `GPT2TokenizerFast`, with one difference: text never gives
@@ -130,9 +133,11 @@ class BytePairTokenizer:
             set(special.values()) - {self.unknown_id},
         )
 
-    def __len__(self):
-        """Return the number of pieces V."""
-        return len(self.vocabulary)
+    @classmethod
+    def _learn(cls, lines, size, *, with_mask=False, **options):
+        return cls(
+            *learn_byte_pairs(lines, size, special_tokens=special_tokens(with_mask), **options)
+        )
 
     @takes_texts
     def tokenize(self, text):
@@ -320,26 +325,26 @@ class BytePairTokenizer:
             settings["added_tokens"] = [token.to_dict() for token in self.added_tokens]
         return settings
 
-    def save(self, folder) -> None:
+    def save(self, path) -> None:
         """Write `vocab.json` and `merges.txt`, as GPT-2's are."""
-        folder = Path(folder)
+        path = Path(path)
         ids = {piece: i for i, piece in enumerate(self.vocabulary)}
         lines = ["#version: 0.2", *map(" ".join, self.merges)]
-        (folder / VOCABULARY).write_text(json.dumps(ids, ensure_ascii=False), "utf-8")
+        (path / VOCABULARY).write_text(json.dumps(ids, ensure_ascii=False), "utf-8")
         merges = "".join(f"{line}\n" for line in lines)
-        (folder / MERGES).write_text(merges, "utf-8", newline="\n")
+        (path / MERGES).write_text(merges, "utf-8", newline="\n")
 
     @classmethod
-    def load(cls, folder, special_tokens=None, **settings) -> "BytePairTokenizer":
+    def load(cls, path, special_tokens=None, **settings) -> "BytePairTokenizer":
         """Read what `save` wrote; settings are those of `settings`.
 
         Raises:
             OSError: If a file can't be read.
             ValueError: If one is damaged, or the two do not fit.
         """
-        folder = Path(folder)
+        path = Path(path)
         settings["added_tokens"] = read_added(settings.get("added_tokens"))
-        return cls.from_files(folder / VOCABULARY, folder / MERGES, special_tokens, **settings)
+        return cls.from_files(path / VOCABULARY, path / MERGES, special_tokens, **settings)
 
     @classmethod
     def from_files(cls, vocabulary, merges, special_tokens=None, **settings) -> "BytePairTokenizer":

@@ -13,10 +13,11 @@ from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.code_points import BYTE_OPS, CodePointTable, characters
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import SPECIAL_TOKENS
-from keras_transformer.text.wordpiece import check_pieces, find_mask
+from keras_transformer.text.tokenizer import Tokenizer
+from keras_transformer.text.wordpiece import check_pieces, find_mask, special_tokens
 
 
-class CharacterTokenizer:
+class CharacterTokenizer(Tokenizer):
     """Turns text into the ids of its characters and back, in the graph.
 
     White space and newlines are characters as all others. A character that is not in the
@@ -56,9 +57,9 @@ class CharacterTokenizer:
         pieces = [piece.encode() for piece in self.vocabulary]
         self._joiner = Joiner(pieces, [True] * len(pieces), self.unknown_id, special)
 
-    def __len__(self):
-        """Return the number of pieces V."""
-        return len(self.vocabulary)
+    @classmethod
+    def _learn(cls, lines, size, *, with_mask=False, progress=False):
+        return cls(learn_characters(lines, size, special_tokens(with_mask)))
 
     @takes_texts
     def tokenize(self, text):
@@ -108,11 +109,6 @@ class CharacterTokenizer:
             String tensor `(B,)`.
         """
         return self._joiner.join(ids)
-
-    @property
-    def settings(self) -> dict:
-        """What `load` needs to know besides the file: nothing."""
-        return {}
 
     def save(self, path) -> None:
         """Write the vocabulary as a list in JSON, in the order of ids."""

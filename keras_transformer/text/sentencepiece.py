@@ -29,6 +29,7 @@ from keras_transformer.text.sentencepiece_model import (
     read_table,
 )
 from keras_transformer.text.spacing import SPACING_OPS, Spacing, with_space
+from keras_transformer.text.tokenizer import Tokenizer
 from keras_transformer.text.unicode import CODE_POINTS
 
 with quiet_stderr():
@@ -46,7 +47,7 @@ _SPACE = "\u2581"  # how pieces write it
 _UNKNOWN_TEXT = " \u2047 "  # what SentencePiece writes for an unknown piece
 
 
-class SentencePieceTokenizer:
+class SentencePieceTokenizer(Tokenizer):
     """Turns text into the ids of a SentencePiece unigram model and back, in the graph.
 
     Text is normalised as the model says, and cut into the pieces that are the most probable
@@ -166,10 +167,6 @@ class SentencePieceTokenizer:
             blank=ids.get(_SPACE) if strips or spacing is not None else None,
         )
 
-    def __len__(self):
-        """Return the number of pieces V."""
-        return len(self.vocabulary)
-
     @takes_texts
     def tokenize(self, text):
         """Cut text into pieces.
@@ -222,27 +219,27 @@ class SentencePieceTokenizer:
             settings["spacing"] = self._spacing._asdict()
         return settings
 
-    def save(self, folder) -> None:
+    def save(self, path) -> None:
         """Write the model as `spiece.model`, and `vocab.json` if the ids are not the model's."""
-        folder = Path(folder)
-        (folder / MODEL).write_bytes(self._content)
+        path = Path(path)
+        (path / MODEL).write_bytes(self._content)
         if self._mapped:
             ids = {piece: i for i, piece in enumerate(self.vocabulary)}
-            (folder / VOCABULARY).write_text(json.dumps(ids, ensure_ascii=False), "utf-8")
+            (path / VOCABULARY).write_text(json.dumps(ids, ensure_ascii=False), "utf-8")
 
     @classmethod
-    def load(cls, folder, mapped: bool = False, **settings) -> "SentencePieceTokenizer":
+    def load(cls, path, mapped: bool = False, **settings) -> "SentencePieceTokenizer":
         """Read what `save` wrote; settings are those of `settings`.
 
         Raises:
             OSError: If a file can't be read.
             ValueError: If one is damaged.
         """
-        folder = Path(folder)
+        path = Path(path)
         settings["added_tokens"] = read_added(settings.get("added_tokens"))
         if "spacing" in settings:
             settings["spacing"] = Spacing.from_dict(settings["spacing"])
-        return cls.from_files(folder / MODEL, folder / VOCABULARY if mapped else None, **settings)
+        return cls.from_files(path / MODEL, path / VOCABULARY if mapped else None, **settings)
 
     @classmethod
     def from_files(cls, model, vocabulary=None, **settings) -> "SentencePieceTokenizer":

@@ -10,31 +10,11 @@ from typing import Any
 
 from keras_transformer.text.bert import BertTokenizer
 from keras_transformer.text.byte_pairs import BytePairTokenizer
-from keras_transformer.text.characters import CharacterTokenizer
 from keras_transformer.text.sentencepiece import SentencePieceTokenizer
+from keras_transformer.text.tokenizer import Tokenizer
 from keras_transformer.text.wordpiece import WordPieceTokenizer
-from keras_transformer.text.words import WordTokenizer
 
 SETTINGS = "tokenizer.json"
-
-Tokenizer = (
-    WordPieceTokenizer
-    | BertTokenizer
-    | BytePairTokenizer
-    | CharacterTokenizer
-    | WordTokenizer
-    | SentencePieceTokenizer
-)
-_KINDS = {
-    kind.kind: kind
-    for kind in (
-        BertTokenizer,
-        BytePairTokenizer,
-        CharacterTokenizer,
-        WordTokenizer,
-        SentencePieceTokenizer,
-    )
-}
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder) -> None:
@@ -80,12 +60,14 @@ def load_tokenizer(folder) -> Tokenizer:
                 "it is Hugging Face's; `keras-transformer import` makes a run of such a folder."
             )
         kind = settings.pop("kind", None)
-        if not isinstance(kind, str) or kind not in _KINDS:
-            raise ValueError(f"its kind is {kind!r}; the kinds are {', '.join(_KINDS)}.")
+        # A folder of reversible WordPiece has no such file.
+        kinds = [known for known in Tokenizer.kinds if known != WordPieceTokenizer.kind]
+        if kind not in kinds:
+            raise ValueError(f"its kind is {kind!r}; the kinds are {', '.join(kinds)}.")
         _check(kind, settings)
     except ValueError as error:
         raise ValueError(f"{path} does not say what tokeniser it is: {error}") from None
-    chosen = _KINDS[kind]
+    chosen: Any = Tokenizer.kinds[kind]
     return chosen.load(folder / chosen.file, **settings)
 
 

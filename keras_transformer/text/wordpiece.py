@@ -16,13 +16,13 @@ by a trailing one, and no word can contain a space.
 """
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 import tensorflow as tf
 
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer.text.batches import as_batch, takes_ids, takes_texts
-from keras_transformer.text.learner import CONTINUATION, SPECIAL_TOKENS
+from keras_transformer.text.learner import CONTINUATION, SPECIAL_TOKENS, learn_vocabulary
+from keras_transformer.text.tokenizer import Tokenizer, read_pieces
 
 with quiet_stderr():
     import tensorflow_text as tf_text
@@ -43,7 +43,7 @@ MASK_TOKEN = "[MASK]"  # special only where it directly follows the others
 MAX_BYTES_PER_WORD = 1_000_000
 
 
-class WordPieceTokenizer:
+class WordPieceTokenizer(Tokenizer):
     """Turns text into WordPiece ids and back, in the graph.
 
     A word is cut by greedy longest match: the longest piece of the vocabulary that begins it, then
@@ -58,8 +58,8 @@ class WordPieceTokenizer:
             that is empty, repeated, or contains white space.
 
     Example:
-        tokenizer = WordPieceTokenizer(learn_vocabulary(lines, 8000))
-        ids = tokenizer.tokenize(["Two young men."])
+        tokenizer = WordPieceTokenizer.learn(lines, 8000)
+        ids = tokenizer(["Two young men."])
         tokenizer.detokenize(ids)
 
     Reference: Schuster & Nakajima 2012; Song et al. 2021, "Fast WordPiece Tokenization".
@@ -87,9 +87,11 @@ class WordPieceTokenizer:
         self._white_space = tf_text.WhitespaceTokenizer()._config[:16]
         self._pieces = _fast_tokenizer(self.vocabulary)
 
-    def __len__(self):
-        """Return the number of pieces V."""
-        return len(self.vocabulary)
+    @classmethod
+    def _learn(cls, lines, size, *, with_mask=False, **options):
+        return cls(
+            learn_vocabulary(lines, size, special_tokens=special_tokens(with_mask), **options)
+        )
 
     @takes_texts
     def tokenize(self, text, model=None):
@@ -148,10 +150,6 @@ class WordPieceTokenizer:
         rows = tf.RaggedTensor.from_row_lengths(pieces, counts, validate=False)
         return self._pieces.detokenize(rows)
 
-    def save(self, path) -> None:
-        """Write the vocabulary, one piece a line, in the order of ids."""
-        Path(path).write_text("".join(f"{p}\n" for p in self.vocabulary), "utf-8", newline="\n")
-
     @classmethod
     def load(cls, path) -> "WordPieceTokenizer":
         """Read a vocabulary that `save` wrote.
@@ -166,16 +164,9 @@ class WordPieceTokenizer:
             raise ValueError(f"{path} is not a WordPiece vocabulary: {error}") from None
 
 
-def read_pieces(path) -> list[str]:
-    """Read a file with one piece a line.
-
-    Raises:
-        OSError: If the file can't be read.
-        ValueError: If it is not UTF-8.
-    """
-    text = Path(path).read_bytes().decode("utf-8")
-    # Not splitlines(): a piece may hold a wider line separator such as U+2028.
-    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+def special_tokens(with_mask: bool) -> tuple[str, ...]:
+    """Return the special tokens of a vocabulary that is learned."""
+    return (*SPECIAL_TOKENS, MASK_TOKEN) if with_mask else SPECIAL_TOKENS
 
 
 def find_mask(vocabulary: list[str]) -> int | None:

@@ -1,7 +1,6 @@
 """Words as pieces: texts stay short, but a word that was not learned is lost."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import tensorflow as tf
 
@@ -9,13 +8,14 @@ from keras_transformer._quiet import quiet_stderr
 from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import SPECIAL_TOKENS, count_words
+from keras_transformer.text.tokenizer import Tokenizer, read_pieces
 from keras_transformer.text.wordpiece import (
     MAX_BYTES_PER_WORD,
     UNKNOWN_TOKEN,
     check_pieces,
     check_words,
     find_mask,
-    read_pieces,
+    special_tokens,
     split_at_white_space,
 )
 
@@ -23,7 +23,7 @@ with quiet_stderr():
     import tensorflow_text as tf_text
 
 
-class WordTokenizer:
+class WordTokenizer(Tokenizer):
     """Turns text into the ids of its words and back, in the graph.
 
     A word is what stands between ASCII white space. One that is not in the vocabulary becomes
@@ -71,9 +71,9 @@ class WordTokenizer:
         pieces = [piece.encode() for piece in self.vocabulary]
         self._joiner = Joiner(pieces, [False] * len(pieces), self.unknown_id, special)
 
-    def __len__(self):
-        """Return the number of pieces V."""
-        return len(self.vocabulary)
+    @classmethod
+    def _learn(cls, lines, size, *, with_mask=False, **options):
+        return cls(learn_words(lines, size, special_tokens=special_tokens(with_mask), **options))
 
     @takes_texts
     def tokenize(self, text):
@@ -102,15 +102,6 @@ class WordTokenizer:
             String tensor `(B,)`.
         """
         return self._joiner.join(ids)
-
-    @property
-    def settings(self) -> dict:
-        """What `load` needs to know besides the file: nothing."""
-        return {}
-
-    def save(self, path) -> None:
-        """Write the vocabulary, one word a line, in the order of ids."""
-        Path(path).write_text("".join(f"{p}\n" for p in self.vocabulary), "utf-8", newline="\n")
 
     @classmethod
     def load(cls, path) -> "WordTokenizer":

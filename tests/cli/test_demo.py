@@ -9,9 +9,10 @@ import pytest
 from fixtures_run import quiet
 from rich.console import Console
 
+from keras_transformer import export
 from keras_transformer.cli import demo
 from keras_transformer.errors import InputError
-from keras_transformer.export import bundle, parity, runtime
+from keras_transformer.export import proof, quality, runtime
 from keras_transformer.pipelines.translator import Translator
 from keras_transformer.training.tasks import sequence_to_sequence
 
@@ -29,13 +30,9 @@ def test_the_demo_goes_the_whole_way(tmp_path, monkeypatch):  # M19
     few = frozenset({"translate", "tokenize", "ids"})
     monkeypatch.setattr(Translator, "signatures", few)
     monkeypatch.setattr(runtime, "_check_signatures", lambda *_: None)
-    monkeypatch.setattr(
-        parity,
-        "run_in_fresh_process",
-        lambda paths, *asked: [parity._try(path, *asked) for path in paths],
-    )
-    seen, fewer = [], functools.partial(bundle.export_run, precisions=("int8",))
-    monkeypatch.setattr(bundle, "export_run", lambda *a, **k: seen.append(k) or fewer(*a, **k))
+    monkeypatch.setattr(quality, "ask_in_fresh_process", proof.ask_in_this_process)
+    seen, fewer = [], functools.partial(export.export_run, precisions=("int8",))
+    monkeypatch.setattr(export, "export_run", lambda *a, **k: seen.append(k) or fewer(*a, **k))
     console = quiet()
     output = tmp_path / "demo"
     demo.run_demo(output, False, console)

@@ -140,10 +140,10 @@ def test_evaluate_says_what_was_cut_and_left_out(here, call, models):  # X01
 
 @pytest.mark.parametrize("more", [False, True])
 def test_export_hands_over_the_run(call, models, monkeypatch, more):
-    from keras_transformer.export import bundle
+    from keras_transformer import export
 
     seen = []
-    monkeypatch.setattr(bundle, "export_run", lambda *args, **kwargs: seen.append((args, kwargs)))
+    monkeypatch.setattr(export, "export_run", lambda *args, **kwargs: seen.append((args, kwargs)))
     options = (
         "--beam-size 3 --jit-compile --name it --keep 2 --tflite int8,float32 "
         "--max-quality-loss 0.5 --source-language en --target-language de"

@@ -26,8 +26,9 @@ from keras_transformer.decoding import (
 )
 from keras_transformer.decoding.loops import while_loop
 from keras_transformer.errors import InputError
-from keras_transformer.export import bundle, runtime
+from keras_transformer.export import exporter, runtime
 from keras_transformer.export.saved_model import export_saved_model
+from keras_transformer.export.tflite import write
 from keras_transformer.export.tflite.convert import TF_TEXT_OPS, convert
 from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.models.config import BEGIN_ID, END_ID
@@ -136,21 +137,22 @@ def test_options_go_into_every_artefact_and_beside_them(
         assert translator.options == options
         table = translator.model.output_kernel is not None
         calls.append(("compiled" if translator.jit_compile else "plain", table))
-        path.mkdir(parents=True)
+        (path / "assets.extra").mkdir(parents=True)
         (path / "saved_model.pb").write_bytes(b"")
 
-    def measure(translator, validation, artefacts, max_quality_loss):
-        assert translator.options == options
-        assert not translator.jit_compile  # what is compiled is compared with what is not
-        calls.append([path.name for path in artefacts])
+    def measure(judge, files, max_loss):
+        assert judge.servable.options == options
+        assert not judge.servable.jit_compile  # what is compiled is compared with what is not
+        calls.append([path.name for path in files])
         return []
 
-    monkeypatch.setattr(bundle, "export_saved_model", export)
-    monkeypatch.setattr(bundle, "convert", lambda *_: calls.append("convert") or b"x")
-    monkeypatch.setattr(bundle, "add_metadata", lambda content, *_: content)
-    monkeypatch.setattr(bundle, "model_card", lambda *args: {"generation": args[-1]})
-    monkeypatch.setattr(bundle, "measure", measure)
-    bundle.export_run(
+    monkeypatch.setattr(exporter, "export_saved_model", export)
+    monkeypatch.setattr(write, "export_saved_model", export)
+    monkeypatch.setattr(write, "convert", lambda *_: calls.append("convert") or b"x")
+    monkeypatch.setattr(write, "add_metadata", lambda content, *_: content)
+    monkeypatch.setattr(exporter, "model_card", lambda *args: {})
+    monkeypatch.setattr(exporter, "measure", measure)
+    exporter.export_run(
         trained.run,
         tmp_path / "new",
         quiet(),

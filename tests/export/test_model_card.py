@@ -9,9 +9,9 @@ from fixtures_export import exported, ready_made, trained, translator, trials
 from fixtures_run import quiet
 
 from keras_transformer.decoding import GenerationOptions
-from keras_transformer.export import bundle
-from keras_transformer.export.model_card import PACKAGES, model_card, ops_of
-from keras_transformer.pipelines.tasks import Head
+from keras_transformer.export import exporter
+from keras_transformer.export.model_card import PACKAGES, card_of_run, name_languages, ops_of
+from keras_transformer.pipelines.tasks import TaskSettings
 
 __all__ = ["exported", "ready_made", "trained", "translator", "trials"]
 
@@ -23,7 +23,7 @@ def card(exported):
 
 def test_the_card_tells_what_the_model_is_and_was_made_from(card, trained):
     run = trained.run
-    assert (card["name"], card["task"]) == ("capitals", "text-to-text")
+    assert (card["name"], card["task"]) == ("capitals", "translation")
     assert card["model"] == run.model_config().to_dict()
     assert card["generation"] == {**GenerationOptions().to_dict(), "jit_compile": False}
     assert card["data"] == {
@@ -61,7 +61,7 @@ def test_the_ops_are_those_that_a_server_has_to_have(card, exported):
 def test_languages_are_the_endings_of_the_text_or_what_is_given(card, trained, trials, tmp_path):
     assert card["languages"] == {"source": "small", "target": "capital"}
     assert card["description"] == "Writes capital for small: text in, text out."
-    bundle.export_run(trained.run, tmp_path / "new", quiet(), target_language="de")
+    exporter.export_run(trained.run, tmp_path / "new", quiet(), target_language="de")
     given = json.loads((tmp_path / "new" / "model_card.json").read_text())
     assert given["languages"] == {"source": "small", "target": "de"}
     # Without a name the run's folder gives one.
@@ -77,7 +77,7 @@ def test_languages_are_the_endings_of_the_text_or_what_is_given(card, trained, t
         ("/data.en/text", "text", ["text"]),
     ],
 )
-def test_files_go_in_by_name_and_name_the_language(exported, tmp_path, source, language, names):
+def test_files_go_in_by_name_and_name_the_language(tmp_path, source, language, names):
     training = SimpleNamespace(
         source=source,
         target="/data/train.xx",
@@ -86,23 +86,22 @@ def test_files_go_in_by_name_and_name_the_language(exported, tmp_path, source, l
         precision="float32",
     )
     run = SimpleNamespace(
-        head=Head,
+        task_settings=TaskSettings,
         was_trained_here=True,
         training_config=lambda: training,
-        model_config=lambda: SimpleNamespace(to_dict=lambda: {"d_model": 4}),
         sizes=lambda: {"training": {"size": {"pairs": 3}}, "other": {}},
         steps_done=lambda: 7,
         metrics_path=tmp_path / "metrics.jsonl",
     )
-    made = model_card(run, "x", (None, None), exported.paths["savedmodel"] / "1", {"beam_size": 2})
-    assert made["languages"] == {"source": language, "target": "xx"}
+    assert name_languages(run, None, None) == (language, "xx")
+    assert name_languages(run, "a", "b") == ("a", "b")
+    made = card_of_run(run)
     assert made["data"] == {
         "source": names,
         "target": ["train.xx"],
         "validation": ["valid.yy", "valid.zz"],
         "pairs": {"training": 3},
     }
-    assert (made["model"], made["generation"]) == ({"d_model": 4}, {"beam_size": 2})
     assert made["metrics"] == {}  # a run that was never validated
     lines = [{"step": 1, "train/loss": 1.0}, {"step": 2, "validation/loss": 3.0}]
     lines += [
@@ -110,5 +109,4 @@ def test_files_go_in_by_name_and_name_the_language(exported, tmp_path, source, l
         {"step": 6, "validation/loss": 4.0},
     ]
     run.metrics_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    made = model_card(run, "x", (None, None), exported.paths["savedmodel"] / "1", {})
-    assert made["metrics"] == {"step": 4, "validation/loss": 2.0}
+    assert card_of_run(run)["metrics"] == {"step": 4, "validation/loss": 2.0}

@@ -31,7 +31,10 @@ def old(translator, tmp_path_factory):
         return {"text": tf.identity(text), "score": tf.zeros(tf.shape(text))}
 
     functions = {"serving_default": repeat, "tokenize": translator.function("tokenize")}
-    export_saved_model(SimpleNamespace(model=translator.model, function=functions.get), path, OLD)
+    old = SimpleNamespace(
+        model=translator.model, function=functions.get, purpose=translator.purpose
+    )
+    export_saved_model(old, path, OLD)
     return path
 
 
@@ -64,8 +67,9 @@ def test_the_highest_version_is_taken(exported, tmp_path, monkeypatch):
         (tmp_path / version).mkdir()
         (tmp_path / version / "saved_model.pb").write_bytes(b"")
     (tmp_path / "11").mkdir()  # holds nothing yet
-    monkeypatch.setattr(runtime, "SavedModel", lambda path: path)
-    assert runtime.load(tmp_path) == tmp_path / "10"
+    monkeypatch.setattr(runtime, "SavedModel", lambda path: SimpleNamespace(path=path))
+    monkeypatch.setattr(runtime, "_check_signatures", lambda path, artefact: None)
+    assert runtime.load(tmp_path).path == tmp_path / "10"
 
 
 @pytest.mark.parametrize(

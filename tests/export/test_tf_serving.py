@@ -15,7 +15,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from keras_transformer.errors import InputError
-from keras_transformer.export import bundle, folder, runtime, tf_serving
+from keras_transformer.export import exporter, folder, runtime, tf_serving
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
 
 __all__ = ["exported", "ready_made", "trained", "translator", "trials"]
@@ -154,7 +154,7 @@ def test_a_name_that_could_leave_its_folder_or_line_is_refused(trained, tmp_path
         tf_serving.check_name(name)
     if name:  # otherwise the run's
         with pytest.raises(InputError, match="is no name for a model"):
-            bundle.export_run(trained.run, tmp_path / "out", quiet(), name=name)
+            exporter.export_run(trained.run, tmp_path / "out", quiet(), name=name)
         assert everything(tmp_path) == {}
 
 
@@ -179,7 +179,7 @@ def test_a_server_that_watches_never_sees_half_a_version(trained, trials, tmp_pa
     watcher.start()
     try:
         for _ in range(2):
-            bundle.export_run(trained.run, folder, quiet(), precisions=("float32",))
+            exporter.export_run(trained.run, folder, quiet(), precisions=("float32",))
     finally:
         done.set()
         watcher.join()
@@ -191,17 +191,17 @@ def test_a_server_that_watches_never_sees_half_a_version(trained, trials, tmp_pa
 
 @pytest.mark.parametrize("step", ["write_warmup", "publish", "configuration"])
 def test_an_export_that_fails_leaves_the_one_before(trained, trials, tmp_path, monkeypatch, step):
-    folder = tmp_path / "out"
-    bundle.export_run(trained.run, folder, quiet(), precisions=("float32",))
+    out = tmp_path / "out"
+    exporter.export_run(trained.run, out, quiet(), precisions=("float32",))
     before = everything(tmp_path)
 
     def fail(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(tf_serving, step, fail)
-    for output in (folder, tmp_path / "new"):
+    monkeypatch.setattr(folder if step == "publish" else tf_serving, step, fail)
+    for output in (out, tmp_path / "new"):
         with pytest.raises(OSError, match="no space left"):
-            bundle.export_run(trained.run, output, quiet(), name="other", precisions=("float32",))
+            exporter.export_run(trained.run, output, quiet(), name="other", precisions=("float32",))
         assert everything(tmp_path) == before
 
 

@@ -118,7 +118,7 @@ def test_what_is_no_picture_is_refused(tmp_path):
 
 
 def test_a_classifier_sees_what_its_model_sees(run, classifier, colours):
-    head = run.head()
+    head = run.task_settings()
     assert (head.task, head.labels) == ("image-classification", tuple(LABELS))
     assert head.settings == {"image_mean": MEAN, "image_std": STD}
     assert not (run.path / "vocab.txt").exists()
@@ -189,6 +189,6 @@ def test_a_model_without_classes_names_none(tmp_path):
 def test_a_published_scale_may_be_missing_or_switched_off(tmp_path):
     there = published(tmp_path / "there", do_normalize=False)
     run = import_checkpoint(there, tmp_path / "run")
-    assert run.head().settings == {"image_mean": 0.0, "image_std": 1.0}
+    assert run.task_settings().settings == {"image_mean": 0.0, "image_std": 1.0}
     (there / "preprocessor_config.json").unlink()
-    assert import_checkpoint(there, tmp_path / "run", overwrite=True).head().settings == {}
+    assert import_checkpoint(there, tmp_path / "run", overwrite=True).task_settings().settings == {}

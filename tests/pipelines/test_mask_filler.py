@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from keras_transformer.cli.app import app
 from keras_transformer.errors import InputError
 from keras_transformer.export import load, runtime
-from keras_transformer.export.encoder_bundle import IdsFile
+from keras_transformer.export.runtime import open_file
 from keras_transformer.export.tflite.convert import custom_ops_of
 from keras_transformer.pipelines.mask_filler import MaskFiller
-from keras_transformer.pipelines.tasks import MASKED_LM, Head, make_servable
+from keras_transformer.pipelines.tasks import TaskSettings, make_servable
 from keras_transformer.text import SPECIAL_TOKENS, WordTokenizer
 from keras_transformer.training.run.importing import import_checkpoint
 
@@ -57,7 +57,7 @@ def by_hand(model, row):
 
 
 def test_masks_get_the_likeliest_pieces(run, filler):
-    assert run.head().task == "masked-lm"
+    assert run.task_settings().task == "masked-lm"
     outputs = filler.call("serving_default", text=TEXTS)
     assert outputs["tokens"].shape == outputs["probabilities"].shape == (5, 2, 5)
     for i, row in ((0, ROWS[0]), (3, ROWS[1]), (4, ROWS[2])):
@@ -104,7 +104,7 @@ def test_every_artefact_fills_in_what_the_model_does(run, filler, tmp_path):
     path = tmp_path / "exported" / "model.ids.tflite"
     assert not custom_ops_of(path.read_bytes())
     ids = filler.call("tokenize", text=TEXTS)["ids"]
-    got = IdsFile(path).call("ids", ids=ids)
+    got = open_file(path).call("ids", ids=ids)
     assert_same(got, filler.call("ids", ids=ids))
     names = np.array([*PIECES, ""], object)[got["ids"]]  # -1 is nothing
     assert names.tolist() == np.vectorize(bytes.decode)(wanted["tokens"]).tolist()
@@ -138,4 +138,4 @@ def test_the_command_ranks_tokens(run, filler, tmp_path, monkeypatch):
 def test_a_vocabulary_without_a_mask_is_refused(filler):
     words = WordTokenizer([*SPECIAL_TOKENS, "a"])
     with pytest.raises(InputError, match=r"\(words\) has no mask in its vocabulary, such as"):
-        make_servable(filler.model, words, Head(MASKED_LM))
+        make_servable(filler.model, words, TaskSettings("masked-lm"))

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from keras_transformer.cli.app import app
 from keras_transformer.errors import InputError
 from keras_transformer.export import runtime
-from keras_transformer.export.encoder_bundle import IdsFile
+from keras_transformer.export.runtime import open_file
 from keras_transformer.export.tflite.convert import custom_ops_of
 from keras_transformer.models import BertConfig
 from keras_transformer.pipelines.passage_reader import PassageReader, join_pairs
@@ -61,7 +61,7 @@ def by_hand(model, question, passage):
 
 
 def test_the_answer_is_the_likeliest_span_of_the_passage(run, reader):
-    assert (run.head().task, run.head().labels) == ("question-answering", ())
+    assert (run.task_settings().task, run.task_settings().labels) == ("question-answering", ())
     outputs = reader.call("serving_default", question=QUESTIONS, passage=PASSAGES)
     places = set()
     for i, (_, passage, *pieces) in enumerate(PAIRS):
@@ -134,7 +134,7 @@ def test_every_artefact_answers_as_the_model_does(run, reader, tmp_path):
     path = tmp_path / "exported" / "model.ids.tflite"
     assert not custom_ops_of(path.read_bytes())
     ids = reader.to_ids(pairs)
-    assert_same(IdsFile(path).call("ids", **ids), reader.call("ids", **ids))
+    assert_same(open_file(path).call("ids", **ids), reader.call("ids", **ids))
     card = json.loads((tmp_path / "exported" / "model_card.json").read_text("utf-8"))
     assert card["description"] == "Answers a question by words of a passage."
 

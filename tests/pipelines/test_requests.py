@@ -245,7 +245,7 @@ def run_of(name, folder):
     """Write a run folder with the servable's model."""
     made, head = servable(name), head_of(CASES[name][0])
     config, tokenizer = made.model.config, made.tokenizer
-    RunDirectory.create(folder, config, None, tokenizer, [], head=head, weights=made.model)
+    RunDirectory.create(folder, config, None, tokenizer, [], settings=head, weights=made.model)
     return folder
 
 

@@ -13,7 +13,7 @@ from fixtures_encoders import (
     published,
 )
 
-from keras_transformer.artefacts.reading import read_lines_in_order, read_texts
+from keras_transformer.artefacts.bulk import read_lines_in_order, read_texts
 from keras_transformer.errors import InputError
 from keras_transformer.models import from_hugging_face
 from keras_transformer.pipelines.text_classifier import TextClassifier
@@ -86,7 +86,7 @@ def test_texts_are_read_in_batches_of_like_length_and_given_in_order(servable):
 
 def test_a_run_that_was_imported_is_opened_again(classifier_run):
     run = RunDirectory.open(classifier_run.path)
-    head = run.head()
+    head = run.task_settings()
     assert (head.task, head.labels) == ("classification", tuple(LABELS))
     config = run.model_config()
     assert (config.family, config.begin_id, config.end_id, config.mask_id) == ("bert", 2, 3, 4)
@@ -137,7 +137,7 @@ def test_a_model_without_a_task_names_what_could_be_made_of_it(tmp_path):
     with pytest.raises(InputError, match="choose a --head such as SentenceEncoder"):
         import_checkpoint(folder, tmp_path / "run")
     run = import_checkpoint(folder, tmp_path / "run", head="SentenceEncoder")
-    assert run.head().task == "embedding"
+    assert run.task_settings().task == "embedding"
     assert json.loads(run.config_path.read_text())["training"] is None
     ours = run.load_model().get_weights()
     theirs = from_hugging_face(folder, "SentenceEncoder").get_weights()

@@ -16,7 +16,7 @@ from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite.convert import convert
 from keras_transformer.layers.caches import writing_slices
 from keras_transformer.models import Gpt, GptConfig
-from keras_transformer.pipelines.tasks import CAUSAL_LM, Head
+from keras_transformer.pipelines.tasks import TaskSettings
 from keras_transformer.pipelines.text_generator import TextGenerator
 from keras_transformer.text import (
     BytePairTokenizer,
@@ -133,7 +133,7 @@ def run(model_of, tmp_path_factory):
     tokenizer = make_tokenizer("byte pairs")
     model = model_of(tokenizer)
     RunDirectory.create(
-        path, model.config, None, tokenizer, [], head=Head(CAUSAL_LM), weights=model
+        path, model.config, None, tokenizer, [], settings=TaskSettings("causal-lm"), weights=model
     )
     options = GenerationOptions(max_length=4)
     wanted = TextGenerator(model, tokenizer, options).run(["the", "on"])[0]

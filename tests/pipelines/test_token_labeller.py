@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from keras_transformer.cli.app import app
 from keras_transformer.errors import InputError
 from keras_transformer.export import load
-from keras_transformer.export.encoder_bundle import IdsFile
+from keras_transformer.export.runtime import open_file
 from keras_transformer.export.tflite.convert import custom_ops_of
-from keras_transformer.pipelines.tasks import Head
+from keras_transformer.pipelines.tasks import TaskSettings
 from keras_transformer.pipelines.token_labeller import TokenLabeller
 from keras_transformer.training.run.importing import import_checkpoint
 
@@ -63,7 +63,10 @@ def by_hand(model, words):
 
 
 def test_a_word_has_the_label_of_its_first_piece(run, servable):
-    assert (run.head().task, run.head().labels) == ("token-classification", tuple(LABELS))
+    assert (run.task_settings().task, run.task_settings().labels) == (
+        "token-classification",
+        tuple(LABELS),
+    )
     outputs = servable.call("serving_default", text=TEXTS)
     assert outputs["words"].shape == outputs["labels"].shape == (6, 16)
     assert texts_of(outputs["words"]) == [text.split() for text in TEXTS]
@@ -97,7 +100,7 @@ def test_every_artefact_labels_words_as_the_model_does(run, servable, tmp_path):
     path = tmp_path / "exported" / "model.ids.tflite"
     assert not custom_ops_of(path.read_bytes())
     ids = servable.call("tokenize", text=texts)["ids"]
-    got = IdsFile(path).call("ids", ids=ids)
+    got = open_file(path).call("ids", ids=ids)
     assert_same(got, servable.call("ids", ids=ids))
     assert texts_of(got["labels"])[2][:4:4] == texts_of(wanted["labels"])[2][:1]  # b ##e ##d ,
     card = json.loads((tmp_path / "exported" / "model_card.json").read_text("utf-8"))
@@ -122,4 +125,4 @@ def test_what_does_not_fit_is_refused(run, servable):
     with pytest.raises(InputError, match="gives labels and probabilities and words, and no label"):
         load(run.path, gives="label")
     with pytest.raises(InputError, match="There is no task 'tagging'"):
-        Head("tagging")
+        TaskSettings("tagging")

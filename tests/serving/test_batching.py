@@ -10,7 +10,7 @@ from keras_transformer.serving.batching import BATCH_SIZES, Batcher
 from keras_transformer.serving.errors import RequestError
 from keras_transformer.serving.limits import Limits
 from keras_transformer.serving.metrics import Metrics
-from keras_transformer.serving.versions import Servable
+from keras_transformer.serving.versions import ServedVersion
 
 
 def strings(*texts):
@@ -24,7 +24,7 @@ def work(scenario, model=None, **limits):
     async def main():
         batcher = Batcher(Limits(**limits), Metrics())
         batcher.start()
-        servable = Servable(1, model)
+        servable = ServedVersion(1, model)
 
         async def call(texts, seconds=5.0, signature="serving_default"):
             outputs = await batcher.call(servable, signature, strings(*texts), len(texts), seconds)
@@ -116,7 +116,7 @@ def test_signatures_are_not_mixed():
 
 def test_what_varies_in_more_than_rows_goes_alone():
     model = Capitals()
-    servable = Servable(1, model)
+    servable = ServedVersion(1, model)
     assert servable.is_batched("serving_default") and servable.is_batched("score")
     assert not servable.is_batched("tokenize") and not servable.is_batched("attention")
 

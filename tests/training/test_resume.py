@@ -169,7 +169,8 @@ def test_without_a_whole_checkpoint_nothing_is_trained(trained, tmp_path):  # T1
 
 KILLED = """
 import os, signal, sys
-from keras_transformer.training import checkpoints, trainer
+from keras_transformer.training import trainer
+from keras_transformer.training.run import checkpoints
 from keras_transformer.training.run.run_directory import RunDirectory
 
 ordinary = checkpoints.np.savez

@@ -38,7 +38,7 @@ from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.optimizers import paper_adam
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
 from keras_transformer.training.schedules import InverseSquareRoot, OneCycle
-from keras_transformer.training.tasks.registry import make_task
+from keras_transformer.training.tasks.registry import training_of
 from keras_transformer.training.tasks.task import SAMPLES_SHOWN
 
 __all__ = ["trained"]
@@ -323,7 +323,7 @@ def test_text_is_measured_again_only_if_it_changed(tmp_path, files, monkeypatch)
 def test_pairs_that_are_left_out_are_told(trained):
     config = dataclasses.replace(trained.run.training_config(), max_length=5)
     size = measure(config.train_files, trained.run.tokenizer(), config.batching)
-    _, *left_out = make_task(trained.run).describe(dataclasses.replace(size, empty=3))
+    _, *left_out = training_of(trained.run).describe(dataclasses.replace(size, empty=3))
     assert left_out == [
         f"left out: {size.too_long} pairs longer than --max-length tokens",
         "left out: 3 pairs with an empty side",

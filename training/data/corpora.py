@@ -28,10 +28,22 @@ class ParallelFiles:
     Args:
         source: The file or files with the source texts, UTF-8, one a line.
         target: The file or files with the target texts.
+        columns: What the two are called.
+
+    Raises:
+        InputError: If there are not two columns of different names.
     """
 
     source: Path
     target: Path
+    columns: tuple[str, ...] = ("source", "target")
+
+    def __post_init__(self):
+        """Refuse columns that are not those of a pair."""
+        if len(set(self.columns)) != 2 or len(self.columns) != 2:
+            raise InputError(
+                f"A pair has two columns of different names, got {', '.join(self.columns)}."
+            )
 
     @property
     def pairs(self) -> list[FilePair]:
@@ -40,13 +52,28 @@ class ParallelFiles:
         Raises:
             InputError: If there are none, or not as many sources as targets.
         """
-        sources, targets = find_files(self.source), find_files(self.target)
+        sources, targets = find_files(Path(self.source)), find_files(Path(self.target))
         if len(sources) != len(targets):
             raise InputError(
                 f"{self.source} and {self.target} are different numbers of files, "
                 f"{len(sources):,} and {len(targets):,}: they are put together in sorted order."
             )
         return list(zip(sources, targets, strict=True))
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, each source before its target."""
+        return [path for pair in self.pairs for path in pair]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Yield the pairs in order; see `read_pairs`."""
+        return (pair for _, pair in self.located())
+
+    def located(self) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Yield the pairs in order, each with its source's file and line."""
+        for files in self.pairs:
+            for number, pair in enumerate(read_pairs(*files), 1):
+                yield f"{files[0]}, line {number:,}", pair
 
     @property
     def groups(self) -> list[list[FilePair]]:
@@ -65,7 +92,7 @@ class ParallelFiles:
             InputError: If a file is missing, unreadable or not UTF-8, if all are empty, or if one
                 has more lines than the other. The message names the file and the line.
         """
-        count = sum(_check(*pair) for pair in self.pairs)
+        count = sum(1 for _ in self)
         if not count:
             raise InputError(f"{self.source} and {self.target} are empty.")
         return count
@@ -203,24 +230,30 @@ def spooled(*paths: Path) -> Iterator[tuple[Path, ...]]:
         yield tuple(given)
 
 
-def _check(source: Path, target: Path) -> int:
-    """Read a pair of files and return the number of lines."""
-    count = 0
-    missing = object()
-    lines = itertools.zip_longest(read_lines(source), read_lines(target), fillvalue=missing)
-    for pair in lines:
-        if missing in pair:
-            short, long = (source, target) if pair[0] is missing else (target, source)
+def read_pairs(source: Path, target: Path) -> Iterator[tuple[str, str]]:
+    """Yield the lines of two files that belong together.
+
+    Args:
+        source: A file, plain or gzip.
+        target: Another, with as many lines.
+
+    Raises:
+        InputError: If a file is missing, unreadable or not UTF-8, has fewer lines than the other,
+            or a carriage return inside of a line.
+    """
+    lines = itertools.zip_longest(read_lines(source), read_lines(target))
+    for number, pair in enumerate(lines, 1):
+        if None in pair:
+            short, long = (source, target) if pair[0] is None else (target, source)
             rest = sum(1 for _ in lines)
             raise InputError(
-                f"{short} has {count:,} lines, but {long} has {count + 1 + rest:,}: line "
-                f"{count + 1:,} is missing in {short}. Lines of the two files belong together."
+                f"{short} has {number - 1:,} lines, but {long} has {number + rest:,}: line "
+                f"{number:,} is missing in {short}. Lines of the two files belong together."
             )
-        count += 1
         for path, line in zip((source, target), pair, strict=True):
-            if "\r" in str(line):
+            if "\r" in line:
                 raise InputError(
-                    f"{path}, line {count:,}: a carriage return inside the line. End lines "
+                    f"{path}, line {number:,}: a carriage return inside the line. End lines "
                     "with a line feed alone, or with both."
                 )
-    return count
+        yield pair

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from keras_transformer.errors import InputError
 from keras_transformer.files import find_files, read_lines
-from keras_transformer.training.data.corpora import ParallelFiles
 from keras_transformer.training.data.tables import TABLES, read_table
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
@@ -99,54 +98,6 @@ class Records:
         if not count:
             raise InputError(f"{self.path} is empty: there is no example in it.")
         return count
-
-
-@dataclasses.dataclass(frozen=True)
-class Pairs:
-    """Parallel text files as examples of two columns; see `ParallelFiles` for files and patterns.
-
-    Args:
-        source: The file or files of the first column, one text a line.
-        target: The file or files of the second, as many lines.
-        columns: The two names.
-
-    Raises:
-        InputError: If there are not two columns of different names.
-    """
-
-    source: Path
-    target: Path
-    columns: tuple[str, ...] = ("source", "target")
-
-    def __post_init__(self):
-        """Refuse columns that are not those of a pair."""
-        _check_columns(self.columns)
-        if len(self.columns) != 2:
-            raise InputError(f"A pair has two columns, got {', '.join(self.columns)}.")
-
-    @property
-    def paths(self) -> list[Path]:
-        """The files."""
-        pairs = ParallelFiles(Path(self.source), Path(self.target)).pairs
-        return [path for pair in pairs for path in pair]
-
-    def __iter__(self) -> Iterator[Record]:
-        """Yield the pairs in order."""
-        return (record for _, record in self.located())
-
-    def located(self) -> Iterator[tuple[str, Record]]:
-        """Yield the pairs in order, each with its source's file and line."""
-        for pair in ParallelFiles(Path(self.source), Path(self.target)).pairs:
-            for number, record in enumerate(read_pairs(*pair), 1):
-                yield f"{pair[0]}, line {number:,}", record
-
-    def check(self) -> int:
-        """Read all files to the end and return the number of pairs.
-
-        Raises:
-            InputError: As `ParallelFiles.check`.
-        """
-        return ParallelFiles(Path(self.source), Path(self.target)).check()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,28 +211,6 @@ def read_records(path, columns: Sequence[str]) -> Iterator[Record]:
     """
     _check_columns(columns)
     return (record for _, record in _numbered(Path(path), tuple(columns)))
-
-
-def read_pairs(source, target) -> Iterator[Record]:
-    """Yield the lines of two files that belong together.
-
-    Args:
-        source: The file with the first column, plain or gzip.
-        target: The file with the second.
-
-    Raises:
-        InputError: If a file is missing, unreadable or not UTF-8, or has fewer lines than the
-            other.
-    """
-    lines = itertools.zip_longest(read_lines(source), read_lines(target))
-    for number, pair in enumerate(lines, 1):
-        if None in pair:
-            short, long = (source, target) if pair[0] is None else (target, source)
-            raise InputError(
-                f"{short} has {number - 1:,} lines, and {long} has more: line {number:,} is "
-                f"missing in {short}. Lines of the two files belong together."
-            )
-        yield pair
 
 
 def count_labels(records: RecordSource, column: str) -> dict[str, int]:

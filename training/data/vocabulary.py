@@ -1,26 +1,11 @@
 """The tokeniser of a run: learned from its text, or read from a file."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from keras_transformer.errors import InputError
-from keras_transformer.text import (
-    SPECIAL_TOKENS,
-    BertTokenizer,
-    BytePairTokenizer,
-    CharacterTokenizer,
-    WordPieceTokenizer,
-    WordTokenizer,
-    learn_bert_vocabulary,
-    learn_byte_pairs,
-    learn_characters,
-    learn_vocabulary,
-    learn_words,
-    load_tokenizer,
-)
-from keras_transformer.text.storage import Tokenizer
-from keras_transformer.text.wordpiece import MASK_TOKEN
+from keras_transformer.text import BytePairTokenizer, Tokenizer, load_tokenizer
 
 WORDPIECE, BERT, BYTE_PAIRS, CHARACTERS, WORDS = TOKENIZERS = (
     "wordpiece",
@@ -53,26 +38,13 @@ def learn_tokenizer(
     Raises:
         InputError: If nothing can be learned, or there is no such kind.
     """
-    special = (*SPECIAL_TOKENS, MASK_TOKEN) if with_mask else SPECIAL_TOKENS
+    options = {"split_digits": True} if split_digits else {}
     if split_digits and kind not in (WORDPIECE, BERT):
         raise InputError(f"--split-digits is for wordpiece and bert, and not for {kind}.")
-    size = vocabulary_size
-    show: dict[str, Any] = {"progress": progress}
-    pieces: dict[str, Callable[[], Tokenizer]] = {
-        WORDPIECE: lambda: WordPieceTokenizer(
-            learn_vocabulary(lines, size, special_tokens=special, split_digits=split_digits, **show)
-        ),
-        BERT: lambda: BertTokenizer(
-            learn_bert_vocabulary(lines, size, split_digits=split_digits, **show)
-        ),
-        BYTE_PAIRS: lambda: BytePairTokenizer(
-            *learn_byte_pairs(lines, size, special_tokens=special, **show)
-        ),
-        CHARACTERS: lambda: CharacterTokenizer(learn_characters(lines, size, special)),
-        WORDS: lambda: WordTokenizer(learn_words(lines, size, special_tokens=special, **show)),
-    }
     try:
-        return _of_kind(pieces, kind)()
+        return find_kind(kind).learn(
+            lines, vocabulary_size, with_mask=with_mask, progress=progress, **options
+        )
     except ValueError as error:
         raise InputError(f"The vocabulary can't be learned: {error}") from None
 
@@ -88,23 +60,24 @@ def read_tokenizer(kind: str, path: Path) -> Tokenizer:
     Raises:
         InputError: If it is missing or damaged, or there is no such kind.
     """
-    files: dict[str, Callable[[Path], Any]] = {
-        WORDPIECE: WordPieceTokenizer.load,
-        BERT: BertTokenizer.load,
-        BYTE_PAIRS: lambda p: BytePairTokenizer.from_files(p / "vocab.json", p / "merges.txt"),
-        CHARACTERS: CharacterTokenizer.load,
-        WORDS: WordTokenizer.load,
-    }
-    read = _of_kind(files, kind)
+    of_kind: Any = find_kind(kind)
     try:
         if (path / "config.json").is_file():
             return load_tokenizer(path)
-        return read(path)
+        if kind == BYTE_PAIRS:
+            return BytePairTokenizer.from_files(path / "vocab.json", path / "merges.txt")
+        read: Tokenizer = of_kind.load(path)
+        return read
     except (OSError, ValueError) as error:
         raise InputError(f"The vocabulary can't be read: {error}") from None
 
 
-def _of_kind(choices, kind):
-    if kind not in choices:
+def find_kind(kind: str) -> type[Tokenizer]:
+    """Return the class of a kind of tokeniser.
+
+    Raises:
+        InputError: If there is no such kind.
+    """
+    if kind not in TOKENIZERS:
         raise InputError(f"There is no tokeniser {kind!r}; choose one of {', '.join(TOKENIZERS)}.")
-    return choices[kind]
+    return Tokenizer.kinds[kind.replace("-", "_")]

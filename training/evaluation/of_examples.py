@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from keras_transformer.artefacts.reading import read_columns
+from keras_transformer.artefacts.bulk import read_columns
 from keras_transformer.errors import InputError
 from keras_transformer.training.data.records import ImageFolder, Records
 from keras_transformer.training.evaluation.evaluator import Evaluator
@@ -16,7 +16,7 @@ from keras_transformer.training.evaluation.label_scores import (
     score_words,
 )
 from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.training.tasks.registry import make_task
+from keras_transformer.training.tasks.registry import training_of
 from keras_transformer.training.tasks.task import VALIDATION
 from keras_transformer.training.tasks.token_classification import WORD
 
@@ -120,7 +120,7 @@ def evaluate_run(run: RunDirectory, path, batch_tokens: int = 4096) -> dict[str,
     """
     config = run.training_config()
     longest = config.max_length
-    task = make_task(run)
+    task = training_of(run)
     task.config = dataclasses.replace(
         config, data=str(path), valid_data=str(path), batch_tokens=max(batch_tokens, longest)
     )

@@ -15,17 +15,7 @@ from keras_transformer.models.hugging_face.preprocessor import read_preprocessor
 from keras_transformer.models.hugging_face.scores import reads_pairs, scores_of
 from keras_transformer.models.hugging_face.sentence_transformers import read_max_length
 from keras_transformer.models.vision_transformer import VisionTransformer
-from keras_transformer.pipelines.tasks import (
-    CAUSAL_LM,
-    CLASSIFICATION,
-    EMBEDDING,
-    HEADS,
-    IMAGE_CLASSIFICATION,
-    LABEL,
-    TRANSLATION,
-    WRITE,
-    Head,
-)
+from keras_transformer.pipelines.tasks import TaskSettings, find_task, task_of
 from keras_transformer.text import hugging_face
 from keras_transformer.text.masks import mask_name
 from keras_transformer.training.run.run_directory import RunDirectory
@@ -66,13 +56,13 @@ def import_checkpoint(
     RunDirectory.check_free(output, overwrite)
     checkpoint = read_checkpoint(folder, head)
     folder = checkpoint.folder
-    model, model_head = checkpoint.model, _head_of(checkpoint, prompt)
-    if model_head.task in WRITE:
+    model, settings = checkpoint.model, _settings_of(checkpoint, prompt)
+    if find_task(settings.task).writes_text:
         for note in notes_of_generation(folder, checkpoint.config, model.config):
             tell(note)
     if isinstance(model, VisionTransformer):
         return RunDirectory.create(
-            output, model.config, None, None, [], overwrite, head=model_head, weights=model
+            output, model.config, None, None, [], overwrite, settings=settings, weights=model
         )
     tokenizer = read_tokenizer(folder, checkpoint.config)
     if len(tokenizer) > model.config.vocabulary_size:
@@ -95,7 +85,7 @@ def import_checkpoint(
         tokenizer,
         [],
         overwrite,
-        head=model_head,
+        settings=settings,
         weights=model,
     )
 
@@ -116,33 +106,33 @@ def read_tokenizer(folder: Path, config: dict):
         raise InputError(f"The tokeniser in {folder} can't be read: {error}") from None
 
 
-def _head_of(checkpoint, prompt):
+def _settings_of(checkpoint, prompt):
+    """Find the task of a model by its class or, of those without a head, by its configuration."""
     model, folder, package = checkpoint.model, checkpoint.folder, checkpoint.package
     if isinstance(model, VisionTransformer) and model.config.num_classes:
         scaling = read_preprocessor(folder, model.config.image_size)
-        return Head(IMAGE_CLASSIFICATION, _labels(checkpoint), scaling)
-    task = next((task for task, cls in HEADS.items() if type(model) is cls), None)
-    if task != EMBEDDING and prompt is not None:
-        raise InputError(f"{folder} is not a sentence encoder, and only those have prompts.")
-    if task == EMBEDDING:
+        return TaskSettings("image-classification", _labels(checkpoint), scaling)
+    task = task_of(model)
+    if task is None or task.name != "embedding":
+        if prompt is not None:
+            raise InputError(f"{folder} is not a sentence encoder, and only those have prompts.")
+    else:
         longest = read_max_length(folder) if package is None else package.max_length
-        return Head(EMBEDDING, (), {**model.given, **_prompts(package, prompt)}, longest)
+        return TaskSettings(task.name, (), {**model.given, **_prompts(package, prompt)}, longest)
+    if isinstance(model, VisionTransformer):
+        raise InputError(f"The model in {folder} has no classifier, so there is no task for it.")
+    if task is not None and task.head is None:
+        return TaskSettings(task.name)
     if task is not None:
         settings = {name: value for name, value in model.given.items() if name != "num_labels"}
-        labels = _labels(checkpoint) if task in LABEL else ()
-        if task != CLASSIFICATION:
-            return Head(task, labels, settings)
+        labels = _labels(checkpoint) if task.has_labels else ()
+        if task.name != "classification":
+            return TaskSettings(task.name, labels, settings)
         if scores := scores_of(checkpoint.config, package, len(labels)):
             settings["scores"] = scores
         if not reads_pairs(checkpoint.config, package, len(labels)):
-            return Head(task, labels, settings)
-        return Head(task, labels, {**settings, "pairs": True}, read_max_length(folder))
-    if model.config.family == "gpt":
-        return Head(CAUSAL_LM)
-    if model.config.family in ("t5", "bart", "transformer"):
-        return Head(TRANSLATION)
-    if isinstance(model, VisionTransformer):
-        raise InputError(f"The model in {folder} has no classifier, so there is no task for it.")
+            return TaskSettings(task.name, labels, settings)
+        return TaskSettings(task.name, labels, {**settings, "pairs": True}, read_max_length(folder))
     raise InputError(
         f"A {type(model).__name__} has no task of its own; choose a --head such as "
         "SentenceEncoder or SequenceClassifier."

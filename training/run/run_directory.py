@@ -24,9 +24,8 @@ from keras_transformer.locks import locked
 from keras_transformer.models.config import StackConfig
 from keras_transformer.models.families import config_from_dict
 from keras_transformer.pipelines.servable import Servable
-from keras_transformer.pipelines.tasks import WITHOUT_TEXT, Head, make_model, make_servable
-from keras_transformer.text import load_tokenizer, save_tokenizer
-from keras_transformer.text.storage import Tokenizer
+from keras_transformer.pipelines.tasks import TaskSettings, find_task, make_model, make_servable
+from keras_transformer.text import Tokenizer, load_tokenizer, save_tokenizer
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.run.checkpoints import Checkpoints, save_weights
 
@@ -85,7 +84,7 @@ class RunDirectory:
         samples: list[str],
         overwrite: bool = False,
         sizes: dict[str, Any] | None = None,
-        head: Head | None = None,
+        settings: TaskSettings | None = None,
         weights=None,
         initial=None,
     ) -> "RunDirectory":
@@ -99,7 +98,7 @@ class RunDirectory:
             samples: A few source sentences.
             overwrite: Whether a run that is there may be replaced.
             sizes: What was counted in the text, from `corpus_size.remember`, by name.
-            head: What the model is for; translation if None.
+            settings: What the model is for; translation if None.
             weights: A trained model, whose weights are the run's best; None if it is not trained.
             initial: A model whose weights training begins with; None for chance.
 
@@ -110,7 +109,7 @@ class RunDirectory:
         with locked(path, "writing a new run"), replacing(Path(path)) as new:
             run = cls(new)
             new.mkdir()
-            run.save_config(model, training, head)
+            run.save_config(model, training, settings)
             if tokenizer is not None:
                 save_tokenizer(tokenizer, new)
             if weights is not None:
@@ -140,12 +139,15 @@ class RunDirectory:
         return run
 
     def save_config(
-        self, model: StackConfig, training: TrainingConfig | None, head: Head | None = None
+        self,
+        model: StackConfig,
+        training: TrainingConfig | None,
+        settings: TaskSettings | None = None,
     ) -> None:
         """Write the configurations."""
         fields = {
             "format": FORMAT,
-            **(head or Head()).to_dict(),
+            **(settings or TaskSettings()).to_dict(),
             "model": model.to_dict(),
             "training": None if training is None else training.to_dict(),
         }
@@ -161,9 +163,9 @@ class RunDirectory:
             raise InputError(
                 f"{self.config_path} has format {version}, but this version reads format {FORMAT}."
             )
-        names = {field.name for field in dataclasses.fields(Head)}
-        head = {name: value for name, value in fields.items() if name in names}
-        return {"model": model, "training": training, "head": head}
+        names = {field.name for field in dataclasses.fields(TaskSettings)}
+        settings = {name: value for name, value in fields.items() if name in names}
+        return {"model": model, "training": training, "settings": settings}
 
     def model_config(self) -> StackConfig:
         """Read the model's configuration."""
@@ -173,11 +175,11 @@ class RunDirectory:
         except (TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{self.config_path}: {error}") from None
 
-    def head(self) -> Head:
+    def task_settings(self) -> TaskSettings:
         """Read what the model is for."""
-        fields = self._config()["head"]
+        fields = self._config()["settings"]
         try:
-            return Head(**fields)
+            return TaskSettings(**fields)
         except (TypeError, ValueError) as error:
             raise InputError(f"{self.config_path}: {error}") from None
 
@@ -207,8 +209,9 @@ class RunDirectory:
             InputError: If it is missing, damaged, or not the one that the model was made for, or
                 the model takes no text.
         """
-        if (task := self.head().task) in WITHOUT_TEXT:
-            raise InputError(f"{self.path} is for {task}, and has no tokeniser.")
+        task = find_task(self.task_settings().task)
+        if not task.has_text:
+            raise InputError(f"{self.path} is for {task.name}, and has no tokeniser.")
         try:
             tokenizer = load_tokenizer(self.path)
         except (OSError, ValueError) as error:
@@ -250,7 +253,7 @@ class RunDirectory:
         """
         config = self.model_config()
         try:
-            model = make_model(config, self.head())
+            model = make_model(config, self.task_settings())
         except (TypeError, ValueError) as error:
             reason = str(error).split("\n", maxsplit=1)[0]
             raise InputError(f"{self.config_path} makes no model: {reason}") from None
@@ -273,9 +276,9 @@ class RunDirectory:
             options: `GenerationOptions`, for what writes text.
             jit_compile: Whether XLA compiles what writes text.
         """
-        head = self.head()
-        tokenizer = None if head.task in WITHOUT_TEXT else self.tokenizer()
-        return make_servable(self.load_model(), tokenizer, head, options, jit_compile)
+        settings = self.task_settings()
+        tokenizer = self.tokenizer() if find_task(settings.task).has_text else None
+        return make_servable(self.load_model(), tokenizer, settings, options, jit_compile)
 
     def steps_done(self) -> int:
         """Return the step of the newest checkpoint, 0 if there is none."""
@@ -303,7 +306,7 @@ class RunDirectory:
         self.check_unfinished(steps)
         config = dataclasses.replace(self.training_config(), steps=steps)
         with locked(self.path, "changing its number of steps"):
-            self.save_config(self.model_config(), config, self.head())
+            self.save_config(self.model_config(), config, self.task_settings())
 
     def save_best(self, model) -> None:
         """Keep the weights as the best so far."""

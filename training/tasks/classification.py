@@ -6,10 +6,10 @@ import tensorflow as tf
 from keras_transformer.pipelines.tasks import make_servable
 from keras_transformer.training.data.records import check_labels, count_labels, label_set
 from keras_transformer.training.tasks.language_modelling import encoder_inputs
-from keras_transformer.training.tasks.task import SAMPLES_SHOWN, Task
+from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TaskTraining
 
 
-class LabelTask(Task):
+class LabelTask(TaskTraining):
     """Examples with a label from a set, which is that of the training data."""
 
     @classmethod
@@ -25,7 +25,7 @@ class LabelTask(Task):
     def check(self, records):
         """Refuse damaged examples, and labels that are not in the set."""
         super().check(records)
-        check_labels(records, "label", self.head.labels)
+        check_labels(records, "label", self.settings.labels)
 
     def count_labels(self, records):
         """Return how often each label occurs."""
@@ -37,7 +37,7 @@ class LabelTask(Task):
 
     def label_ids(self, names):
         """Turn names of labels into their numbers: strings `(N,)` -> int32 `(N,)`."""
-        same = tf.equal(names[:, tf.newaxis], tf.constant(self.head.labels))
+        same = tf.equal(names[:, tf.newaxis], tf.constant(self.settings.labels))
         return tf.argmax(tf.cast(same, tf.int32), axis=1, output_type=tf.int32)
 
 
@@ -56,7 +56,7 @@ class TextClassification(LabelTask):
     def show(self, model, samples):
         """Show what the model says of a few texts."""
         samples = samples[:SAMPLES_SHOWN]
-        servable = make_servable(model, self.tokenizer, self.head)
+        servable = make_servable(model, self.tokenizer, self.settings)
 
         def show(journal, step):
             if samples:

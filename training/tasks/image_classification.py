@@ -41,7 +41,7 @@ class ImageClassification(LabelTask):
         model = self.model
         files = tf.map_fn(tf.io.read_file, columns["path"])
         pixels = decode_images(files, model.image_size, model.channels)
-        inputs = {"images": prepare_pixels(pixels, **self.head.settings)}
+        inputs = {"images": prepare_pixels(pixels, **self.settings.settings)}
         return inputs, self.label_ids(columns["label"])
 
     def describe(self, size):

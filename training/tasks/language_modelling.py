@@ -18,7 +18,7 @@ from keras_transformer.training.data.records import JSON_LINES
 from keras_transformer.training.data.tables import TABLES
 from keras_transformer.training.data.token_stream import TokenStream, all_windows, windows
 from keras_transformer.training.metrics import token_metrics
-from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, Task
+from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, TaskTraining
 
 PROMPT = 30  # characters of a sample that the model goes on from
 
@@ -36,7 +36,7 @@ class StreamSize:
     batches: int
 
 
-class CausalLanguageModelling(Task):
+class CausalLanguageModelling(TaskTraining):
     """Text, each token of which is predicted from those before it.
 
     A file of plain text is one text, line feeds and all; of a table or a `.jsonl` file, each
@@ -50,8 +50,8 @@ class CausalLanguageModelling(Task):
     counted = "tokens"
     model: GptConfig
 
-    def __init__(self, model, head, config, tokenizer):
-        super().__init__(model, head, config, tokenizer)
+    def __init__(self, model, settings, config, tokenizer):
+        super().__init__(model, settings, config, tokenizer)
         self._streams: dict[str, TokenStream] = {}
 
     @classmethod
@@ -73,7 +73,7 @@ class CausalLanguageModelling(Task):
         return self._streams[part]
 
     def measure(self, known, part, worker=ALONE):
-        """Check and count the text; see `Task.measure`."""
+        """Check and count the text; see `TaskTraining.measure`."""
         stream, length = self.stream(part), self.config.max_length
         if part == TRAINING and len(stream) <= length:
             raise InputError(
@@ -120,7 +120,7 @@ class CausalLanguageModelling(Task):
         return show
 
 
-class MaskedLanguageModelling(Task):
+class MaskedLanguageModelling(TaskTraining):
     """Texts, a line each, of which some tokens are hidden and predicted from all others.
 
     Which tokens are hidden is drawn anew in each epoch (dynamic masking); to validate on, the same
@@ -133,8 +133,8 @@ class MaskedLanguageModelling(Task):
     counted = "tokens"
     model: BertConfig
 
-    def __init__(self, model, head, config, tokenizer):
-        super().__init__(model, head, config, tokenizer)
+    def __init__(self, model, settings, config, tokenizer):
+        super().__init__(model, settings, config, tokenizer)
         if tokenizer.mask_id is None:
             raise InputError(
                 "Masked language modelling needs a vocabulary with a mask, such as [MASK]."

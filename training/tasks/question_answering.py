@@ -8,7 +8,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.text.framing import join_pairs
 from keras_transformer.text.word_pieces import check_words, word_pieces
 from keras_transformer.training.data.records import Records
-from keras_transformer.training.tasks.task import Task
+from keras_transformer.training.tasks.task import TaskTraining
 from keras_transformer.training.tasks.token_classification import WORD
 
 ANY_LENGTH = 1 << 30
@@ -65,14 +65,14 @@ class Answers:
         return sum(1 for _ in self)
 
 
-class QuestionAnswering(Task):
+class QuestionAnswering(TaskTraining):
     """Questions and passages, and where in these the answers begin and end."""
 
     preset = "bert-tiny"
     columns = ("question", "passage", "answer")
 
-    def __init__(self, model, head, config, tokenizer):
-        super().__init__(model, head, config, tokenizer)
+    def __init__(self, model, settings, config, tokenizer):
+        super().__init__(model, settings, config, tokenizer)
         check_words(tokenizer)
 
     @classmethod

@@ -1,5 +1,7 @@
 """Training from text to text: translation, summarisation and the like."""
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
@@ -7,18 +9,17 @@ from keras_transformer.artefacts.bulk import translate
 from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig, attention_maps
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
-from keras_transformer.pipelines.translator import Translator, append_end
-from keras_transformer.text.framing import frame
+from keras_transformer.pipelines.translator import Translator
+from keras_transformer.text.framing import cut_and_end, frame
 from keras_transformer.training.data.batching import ALONE
 from keras_transformer.training.data.corpora import ParallelFiles
 from keras_transformer.training.data.corpus_size import CorpusSize, measured
 from keras_transformer.training.data.parallel_text import make_batches, make_training_batches
-from keras_transformer.training.data.records import Pairs
 from keras_transformer.training.metrics import token_metrics
-from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, Task
+from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, TaskTraining
 
 
-class SequenceToSequence(Task):
+class SequenceToSequence(TaskTraining):
     """Pairs of a source and a target.
 
     Parallel text of models that this package began takes the way that is made for it, which can
@@ -34,8 +35,8 @@ class SequenceToSequence(Task):
     length_of = ("source_ids", "target_ids")
     model: TransformerConfig
 
-    def __init__(self, model, head, config, tokenizer):
-        super().__init__(model, head, config, tokenizer)
+    def __init__(self, model, settings, config, tokenizer):
+        super().__init__(model, settings, config, tokenizer)
         self.ignore_id = model.padding_id
         ids = (model.padding_id, model.begin_id, model.end_id, model.source_begin_id)
         self.is_parallel = bool(config.source) and ids == (PADDING_ID, BEGIN_ID, END_ID, None)
@@ -56,7 +57,7 @@ class SequenceToSequence(Task):
             return corpus
         if not isinstance(corpus, ParallelFiles):
             raise InputError("A model that was imported takes one --source and one --target.")
-        return Pairs(corpus.source, corpus.target, self.columns)
+        return dataclasses.replace(corpus, columns=self.columns)
 
     def featurize(self, columns):
         """Frame source and target with the model's special tokens."""
@@ -70,7 +71,7 @@ class SequenceToSequence(Task):
         return inputs, frame(target, [], [model.end_id])
 
     def measure(self, known, part, worker=ALONE):
-        """Check and count the pairs; see `Task.measure`."""
+        """Check and count the pairs; see `TaskTraining.measure`."""
         if not self.is_parallel:
             return super().measure(known, part, worker)
         batching = self.batching(part, worker)
@@ -135,9 +136,11 @@ class SequenceToSequence(Task):
             if not self.is_parallel:
                 return
             ids = self.tokenizer.tokenize([samples[0], outputs[0]])
-            longest = self.model.max_length
-            source = append_end(ids[:1].to_tensor(), longest)
-            target = np.concatenate([[BEGIN_ID], ids[1].numpy()])[None, :longest].astype("int32")
+            longest, end, padding = self.model.max_length, self.model.end_id, self.model.padding_id
+            source = cut_and_end(ids[:1].to_tensor(padding), longest, end, padding)
+            target = np.concatenate([[self.model.begin_id], ids[1].numpy()])[None, :longest].astype(
+                "int32"
+            )
             inputs = {"source_ids": source, "target_ids": tf.constant(target)}
             journal.attention(
                 step, attention_maps(model, inputs), pieces(source[0]), pieces(target[0])

@@ -1,7 +1,8 @@
 """What training asks of a task: its data, its loss, its metrics, and what to show meanwhile.
 
-`Task` does it for any task whose examples are records. A task of its own says what its columns are
-and what it makes of them; the tasks are in the files of their names, and `tasks.py` lists them.
+`TaskTraining` does it for any task whose examples are records. A task of its own says what its
+columns are and what it makes of them; the tasks are in the files of their names, and
+`pipelines/tasks.py` lists them.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_transformer.models.config import StackConfig
-from keras_transformer.pipelines.tasks import Head
+from keras_transformer.pipelines.tasks import TaskSettings
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data.batching import ALONE, Batching, Worker
 from keras_transformer.training.data.corpus_size import fingerprint
@@ -35,12 +36,12 @@ SAMPLES_SHOWN = 5
 LABELS_SHOWN = 10
 
 
-class Task:
+class TaskTraining:
     """What the trainer asks of a task.
 
     Args:
         model: Configuration of the model.
-        head: What the model is for, with the names of the labels.
+        settings: What the model is for, with the names of the labels.
         config: How it is trained, and on what.
         tokenizer: Cuts text into ids; None where there is no text.
     """
@@ -54,9 +55,11 @@ class Task:
     ignore_id = NO_LABEL  # label of what counts for nothing
     corrupt: Any = None  # damages batches, see `make_example_batches`
 
-    def __init__(self, model: StackConfig, head: Head, config: TrainingConfig, tokenizer):
+    def __init__(
+        self, model: StackConfig, settings: TaskSettings, config: TrainingConfig, tokenizer
+    ):
         self.model = model
-        self.head = head
+        self.settings = settings
         self.config = config
         self.tokenizer = tokenizer
 
@@ -132,7 +135,7 @@ class Task:
         """
         records, batching = self.data(part), self.batching(part, worker)
         vocabulary = None if self.tokenizer is None else self.tokenizer.vocabulary
-        decides = [self.head.to_dict(), vocabulary, dataclasses.astuple(batching), worker]
+        decides = [self.settings.to_dict(), vocabulary, dataclasses.astuple(batching), worker]
         of = fingerprint(records.paths, decides)
         noted = known.get(part)
         if isinstance(noted, dict) and noted.get("of") == of:

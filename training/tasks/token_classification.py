@@ -9,12 +9,12 @@ from keras_transformer.errors import InputError
 from keras_transformer.text.framing import frame
 from keras_transformer.text.word_pieces import check_words, word_pieces
 from keras_transformer.training.tasks.language_modelling import encoder_inputs
-from keras_transformer.training.tasks.task import Task
+from keras_transformer.training.tasks.task import TaskTraining
 
 WORD = re.compile(r"[^\t-\r ]+")  # what `word_pieces` takes for a word
 
 
-class TokenClassification(Task):
+class TokenClassification(TaskTraining):
     """Texts with a label for each word; words, and labels, have spaces between them.
 
     A word's label is learned from its first piece.
@@ -23,8 +23,8 @@ class TokenClassification(Task):
     preset = "bert-tiny"
     columns = ("words", "labels")
 
-    def __init__(self, model, head, config, tokenizer):
-        super().__init__(model, head, config, tokenizer)
+    def __init__(self, model, settings, config, tokenizer):
+        super().__init__(model, settings, config, tokenizer)
         check_words(tokenizer)
 
     @classmethod
@@ -46,7 +46,7 @@ class TokenClassification(Task):
     def check(self, records):
         """Refuse texts that do not have a known label for each word."""
         super().check(records)
-        known = set(self.head.labels)
+        known = set(self.settings.labels)
         for place, (words, labels) in records.located():
             counts = len(WORD.findall(words)), len(labels.split())
             if counts[0] != counts[1]:
@@ -57,7 +57,7 @@ class TokenClassification(Task):
             if unknown := [label for label in labels.split() if label not in known]:
                 raise InputError(
                     f"{place}: the label {unknown[0]!r} is unknown; known are "
-                    f"{', '.join(self.head.labels)}."
+                    f"{', '.join(self.settings.labels)}."
                 )
 
     def count_labels(self, records):
@@ -68,7 +68,7 @@ class TokenClassification(Task):
         """Cut texts, and give each word's label to its first piece."""
         pieces = word_pieces(self.tokenizer, columns["words"])
         names = tf.strings.split(columns["labels"])  # (N, (W))
-        same = tf.equal(names.values[:, tf.newaxis], tf.constant(self.head.labels))
+        same = tf.equal(names.values[:, tf.newaxis], tf.constant(self.settings.labels))
         ids = names.with_values(tf.argmax(tf.cast(same, tf.int32), 1, tf.int32))
         of_pieces = tf.gather(ids, pieces.word, batch_dims=1)
         first = pieces.first.values

@@ -15,7 +15,7 @@ from keras_transformer.text.hugging_face.unigram import roles_of
 from keras_transformer.text.hugging_face.wordpiece import bert_settings, make_bert
 from keras_transformer.text.sentencepiece import SentencePieceTokenizer
 from keras_transformer.text.sentencepiece_model import UNKNOWN, read_model
-from keras_transformer.text.wordpiece import read_pieces
+from keras_transformer.text.tokenizer import read_pieces
 
 _T5_IDS = 100  # of tokens such as <extra_id_0>, where no file says how many
 _LANGUAGE = re.compile(r">>[^<>\s]+<<")  # what a source begins with in models of several languages

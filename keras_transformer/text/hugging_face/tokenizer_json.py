@@ -15,7 +15,7 @@ from keras_transformer.text.hugging_face.unigram import read_unigram
 from keras_transformer.text.hugging_face.wordpiece import read_wordpiece
 from keras_transformer.text.sentencepiece import SentencePieceTokenizer
 from keras_transformer.text.sentencepiece_model import read_model
-from keras_transformer.text.wordpiece import read_pieces
+from keras_transformer.text.tokenizer import read_pieces
 
 FILE = "tokenizer.json"
 READERS = {"WordPiece": read_wordpiece, "BPE": read_byte_level, "Unigram": read_unigram}

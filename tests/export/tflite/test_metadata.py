@@ -1,5 +1,6 @@
 """Tests of keras_transformer.export.tflite.metadata, read by the format's slots alone."""
 
+import json
 import zipfile
 
 import flatbuffers
@@ -119,7 +120,8 @@ def test_every_file_says_what_it_is(exported, name):
     assert found["name"] == "capitals"
     assert found["description"] == f"{kind}, {precision}"
     assert found["min_parser_version"] == "1.0.0"
-    assert found["files"] == [("vocab.txt", 5), ("generation.json", 0)]  # 5 is a vocabulary
+    # 5 is a vocabulary.
+    assert found["files"] == [("vocab.txt", 5), ("generation.json", 0), ("task.json", 0)]
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "model.int8.tflite", "model.ids.tflite"])
@@ -169,6 +171,11 @@ def test_unzip_finds_the_vocabulary_and_the_options(exported, name):
         assert (
             inside.pop(file) == (exported.folder / file).read_text("utf-8") == read_file(path, file)
         )
+    assert json.loads(inside.pop("task.json")) == {
+        "task": "translation",
+        "gives": "text",
+        "description": "Writes capital for small: text in, text out.",
+    }
     assert inside == {}
     with pytest.raises(KeyError):
         read_file(path, "labels.txt")

@@ -12,7 +12,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.models import BertConfig, SequenceClassifier
 from keras_transformer.models.hugging_face import read_checkpoint
 from keras_transformer.models.hugging_face.scores import scores_of
-from keras_transformer.pipelines.tasks import Head
+from keras_transformer.pipelines.tasks import TaskSettings
 from keras_transformer.pipelines.text_classifier import TextClassifier
 from keras_transformer.text import BertTokenizer
 from keras_transformer.training.new_run import _Start
@@ -144,7 +144,7 @@ def test_a_cross_encoder_of_sentence_transformers_is_a_classifier_of_pairs(folde
     package = {"model_type": "CrossEncoder", "activation_fn": IDENTITY, "prompts": {}}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(package))
     (folder / "tokenizer_config.json").write_text('{"model_max_length": 8}')
-    head = import_checkpoint(folder, tmp_path / "run").head()
+    head = import_checkpoint(folder, tmp_path / "run").task_settings()
     assert (head.task, head.max_length) == ("classification", 8)
     assert head.settings == {"scores": "none", "pairs": True}
 
@@ -177,7 +177,7 @@ def test_labels_without_names_have_numbers(folder, tmp_path, fields):
     change(folder, remove=["id2label", "label2id"], **fields)
     if "id2label" in fields:
         change(folder, id2label=None)
-    assert import_checkpoint(folder, tmp_path / "run").head().labels == ("0", "1", "2")
+    assert import_checkpoint(folder, tmp_path / "run").task_settings().labels == ("0", "1", "2")
 
 
 def test_scores_that_there_are_not_are_refused(folder):
@@ -197,6 +197,6 @@ def test_a_single_number_is_learned_as_any_logits_are():
 
 def test_training_goes_on_with_one_label_of_several():
     settings = {"pooling": "mean", "scores": "sigmoid", "pairs": True}
-    head = Head("classification", ("a", "b"), settings)
+    head = TaskSettings("classification", ("a", "b"), settings)
     start = _Start(None, None, None, head)  # type: ignore[arg-type]
     assert start.settings_for("classification") == {"pooling": "mean"}

@@ -134,7 +134,7 @@ def test_the_encoder_may_have_a_folder_of_its_own(copy, tmp_path):
     write(folder / "modules.json", entries[::-1])  # the numbers count
     np.testing.assert_allclose(vectors(folder), REFERENCE["output_logits"], atol=1e-5)
     (there / "vocab.txt").write_text("".join(f"{piece}\n" for piece in PIECES), "utf-8")
-    assert import_checkpoint(folder, tmp_path / "run").head().task == "embedding"
+    assert import_checkpoint(folder, tmp_path / "run").task_settings().task == "embedding"
 
 
 def test_other_heads_leave_the_modules_out(copy):
@@ -267,7 +267,9 @@ def test_prompts_and_poolings_are_in_the_tflite_too(sentences, tmp_path):
 def test_a_prompt_is_chosen_by_its_name(sentences, tmp_path):
     prompts = {"query": "a b ", "passage": "c "}
     for name, wanted in ((None, {"prompt": "a b "}), ("", {})):
-        head = import_checkpoint(sentences, tmp_path / "run", None, True, prompt=name).head()
+        head = import_checkpoint(
+            sentences, tmp_path / "run", None, True, prompt=name
+        ).task_settings()
         assert {k: head.settings[k] for k in head.settings if "prompt" in k} == {
             **wanted,
             "prompts": prompts,

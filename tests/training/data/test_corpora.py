@@ -10,7 +10,12 @@ from fixtures_data import write
 
 from keras_transformer.errors import InputError
 from keras_transformer.files import read_lines
-from keras_transformer.training.data.corpora import Mixture, ParallelFiles, make_corpus
+from keras_transformer.training.data.corpora import (
+    Mixture,
+    ParallelFiles,
+    make_corpus,
+    read_pairs,
+)
 
 __all__ = ["write"]
 
@@ -215,3 +220,41 @@ def test_names_become_a_corpus():
 def test_texts_that_make_no_corpus_are_refused(sources, targets, weights, message):
     with pytest.raises(InputError, match=message):
         make_corpus([*sources], [*targets], weights)
+
+
+# --- Pairs ----------------------------------------------------------------------------------------
+
+
+def put(path, content):
+    path.write_bytes(
+        gzip.compress(content.encode(), mtime=0) if path.suffix == ".gz" else content.encode()
+    )
+    return path
+
+
+def test_parallel_lines_are_two_columns(tmp_path):
+    one, two = put(tmp_path / "a.en", "a\n\nb\n"), put(tmp_path / "a.de.gz", "x\ny\nz")
+    expected = [("a", "x"), ("", "y"), ("b", "z")]
+    assert list(read_pairs(one, two)) == expected
+    pairs = ParallelFiles(tmp_path / "*.en", tmp_path / "*.de.gz")
+    assert (pairs.columns, list(pairs), list(pairs)) == (("source", "target"), expected, expected)
+    assert pairs.check() == 3
+    assert [place for place, _ in pairs.located()][2] == f"{one}, line 3"
+
+
+@pytest.mark.parametrize(("source", "target"), [("a\nb\n", "x\n"), ("x\n", "a\nb\n")])
+def test_a_line_without_its_partner_is_named(tmp_path, source, target):
+    one, two = put(tmp_path / "one", source), put(tmp_path / "two", target)
+    short, long = ("two", "one") if len(source) > len(target) else ("one", "two")
+    for read in (lambda: list(read_pairs(one, two)), lambda: list(ParallelFiles(one, two))):
+        with pytest.raises(InputError, match=f"{short} has 1 lines, but .*{long} has 2: line 2"):
+            read()
+    with pytest.raises(InputError, match=f"line 2 is missing in .*{short}"):
+        ParallelFiles(one, two).check()
+
+
+def test_pairs_have_two_columns(tmp_path):
+    with pytest.raises(InputError, match="A pair has two columns of different names, got a, b, c"):
+        ParallelFiles(tmp_path, tmp_path, ("a", "b", "c"))
+    with pytest.raises(InputError, match="of different names, got a, a"):
+        ParallelFiles(tmp_path, tmp_path, ("a", "a"))

@@ -12,6 +12,7 @@ from fixtures_data import TOKENIZER, ids
 
 from keras_transformer.errors import InputError
 from keras_transformer.training.data.batching import LINES_AT_ONCE, Batching
+from keras_transformer.training.data.corpora import ParallelFiles
 from keras_transformer.training.data.examples import (
     ExampleSize,
     count_examples,
@@ -19,7 +20,7 @@ from keras_transformer.training.data.examples import (
     make_example_training_batches,
 )
 from keras_transformer.training.data.noise import mask_tokens
-from keras_transformer.training.data.records import ImageFolder, Pairs, Records
+from keras_transformer.training.data.records import ImageFolder, Records
 
 BEGIN, END, PAD = 2, 3, 99  # padding is not the usual one, nor any token
 
@@ -176,7 +177,7 @@ def test_a_batch_holds_its_tokens_and_no_more(corpus):  # L47
 def test_all_inputs_that_are_named_decide_the_length(tmp_path):
     (tmp_path / "a").write_text("a\nabc\nabcdef\n")
     (tmp_path / "b").write_text("abcd\na\na\n")
-    records = Pairs(tmp_path / "a", tmp_path / "b")
+    records = ParallelFiles(tmp_path / "a", tmp_path / "b")
 
     def pair(columns):
         sides = {f"{name}_ids": TOKENIZER.tokenize(text) for name, text in columns.items()}

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from keras_transformer.errors import InputError
 from keras_transformer.training.data.records import (
     ImageFolder,
-    Pairs,
     Records,
     check_labels,
     label_set,
-    read_pairs,
     read_records,
 )
 
@@ -180,37 +178,6 @@ def test_nothing_is_held_but_a_line(tmp_path):
     assert [next(records) for _ in range(3)] == [("a", "b")] * 3  # before the fourth is looked at
     with pytest.raises(InputError, match="line 4"):
         next(records)
-
-
-# --- Pairs ----------------------------------------------------------------------------------------
-
-
-def test_parallel_lines_are_two_columns(tmp_path):
-    one, two = put(tmp_path / "a.en", "a\n\nb\n"), put(tmp_path / "a.de.gz", "x\ny\nz")
-    expected = [("a", "x"), ("", "y"), ("b", "z")]
-    assert list(read_pairs(one, two)) == expected
-    pairs = Pairs(tmp_path / "*.en", tmp_path / "*.de.gz")
-    assert (pairs.columns, list(pairs), list(pairs)) == (("source", "target"), expected, expected)
-    assert pairs.check() == 3
-    assert [place for place, _ in pairs.located()][2] == f"{one}, line 3"
-
-
-@pytest.mark.parametrize(("source", "target"), [("a\nb\n", "x\n"), ("x\n", "a\nb\n")])
-def test_a_line_without_its_partner_is_named(tmp_path, source, target):
-    one, two = put(tmp_path / "one", source), put(tmp_path / "two", target)
-    short, long = ("two", "one") if len(source) > len(target) else ("one", "two")
-    for read in (lambda: list(read_pairs(one, two)), lambda: list(Pairs(one, two))):
-        with pytest.raises(InputError, match=f"{short} has 1 lines, and .*{long} has more: line 2"):
-            read()
-    with pytest.raises(InputError, match=f"line 2 is missing in .*{short}"):
-        Pairs(one, two).check()
-
-
-def test_pairs_have_two_columns(tmp_path):
-    with pytest.raises(InputError, match="A pair has two columns, got a, b, c"):
-        Pairs(tmp_path, tmp_path, ("a", "b", "c"))
-    with pytest.raises(InputError, match="each given once"):
-        Pairs(tmp_path, tmp_path, ("a", "a"))
 
 
 # --- Labels ---------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from fixtures_tasks import examples, make_task_run
 
 from keras_transformer.errors import InputError
 from keras_transformer.training.data.records import Records, read_records
-from keras_transformer.training.tasks.registry import make_task
+from keras_transformer.training.tasks.registry import training_of
 from keras_transformer.training.trainer import train
 
 __all__ = ["examples"]
@@ -99,7 +99,7 @@ def test_labels_and_their_counts_are_shown_when_training_starts(examples, tmp_pa
     run = make_task_run(tmp_path / "run", examples, "classification", "labels.tsv", steps=1)
     rows = list(Records(examples / "train-labels.tsv", COLUMNS))
     counts = {label: sum(row[1] == label for row in rows) for label in ("good", "bad")}
-    assert make_task(run).measure({}, "training").labels == counts
+    assert training_of(run).measure({}, "training").labels == counts
     console = quiet()
     train(run, console)
     most, least = sorted(counts.items(), key=lambda item: -item[1])
@@ -112,4 +112,4 @@ def test_the_words_of_a_swapped_header_are_no_labels(tmp_path, examples):
     for part in ("train", "valid"):
         (tmp_path / f"{part}-labels.tsv").write_text("\n".join(swapped) + "\n")
     run = make_task_run(tmp_path / "run", tmp_path, "classification", "labels.tsv", steps=1)
-    assert run.head().labels == ("bad", "good")
+    assert run.task_settings().labels == ("bad", "good")

@@ -40,7 +40,7 @@ def greedy(model, source, length):
 def test_an_imported_model_writes_what_its_weights_say(name, tmp_path):
     folder = with_tokenizer(name, tmp_path / "there")
     run = import_checkpoint(folder, tmp_path / "run")
-    assert run.head().task == ("causal-lm" if name == "gpt2" else "translation")
+    assert run.task_settings().task == ("causal-lm" if name == "gpt2" else "translation")
     servable, model = run.servable(), from_hugging_face(folder)
     tokenizer = servable.tokenizer
     text = "the cat sat"

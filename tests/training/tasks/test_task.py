@@ -23,7 +23,7 @@ from keras_transformer.training.evaluation.of_examples import (
 from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.tasks import language_modelling, sequence_to_sequence
 from keras_transformer.training.tasks.language_modelling import PROMPT
-from keras_transformer.training.tasks.registry import make_task
+from keras_transformer.training.tasks.registry import training_of
 from keras_transformer.training.tasks.task import SAMPLES_SHOWN, VALIDATION
 from keras_transformer.training.tasks.task import TRAINING as TRAINING_PART
 from keras_transformer.training.trainer import train
@@ -82,13 +82,13 @@ def shown(monkeypatch):
 
 def inputs_of(run):
     """Return the first batch of a run's validation data, as arrays."""
-    inputs, labels = next(iter(make_task(run).validation_batches()))
+    inputs, labels = next(iter(training_of(run).validation_batches()))
     return {name: value.numpy() for name, value in inputs.items()}, labels.numpy()
 
 
 def test_texts_are_classified(classified, examples):  # M17
     run, best, told = classified
-    assert run.head().labels == ("bad", "good")
+    assert run.task_settings().labels == ("bad", "good")
     assert best["accuracy"] > 0.95  # one of two by chance
     assert "training: 400 examples, " in told and "labels/s" in told
     scores = evaluate_labels(load(run.path), examples / "valid-labels.tsv")
@@ -99,7 +99,7 @@ def test_texts_are_classified(classified, examples):  # M17
 
 def test_what_is_too_long_to_classify_is_cut(classified):
     run, _, _ = classified
-    task = make_task(run)
+    task = training_of(run)
     text = tf.constant(["the film " * 40, "the film"])
     inputs, labels = task.featurize({"text": text, "label": tf.constant(["good", "bad"])})
     assert inputs["token_ids"].row_lengths().numpy().tolist() == [32, 4]
@@ -110,7 +110,7 @@ def test_what_is_too_long_to_classify_is_cut(classified):
 
 def test_words_are_labelled(examples, tmp_path):
     run = make_task_run(tmp_path / "run", examples, "token-classification", "words.jsonl")
-    assert run.head().labels == ("O", "THING", "WORTH")
+    assert run.task_settings().labels == ("O", "THING", "WORTH")
     result = train(run, quiet())
     assert result.best["accuracy"] > 0.95
     inputs, labels = inputs_of(run)
@@ -131,7 +131,7 @@ def test_questions_are_answered(examples, tmp_path):  # M18
     for ids, segments, (begin, end) in zip(
         inputs["token_ids"], inputs["segment_ids"], labels, strict=True
     ):
-        answer = make_task(run).texts(tf.constant([ids[begin : end + 1]]))[0]
+        answer = training_of(run).texts(tf.constant([ids[begin : end + 1]]))[0]
         assert answer in ("film", "plot", "cast", "story")
         assert segments[begin] == segments[end] == 1  # in the passage
     scores = evaluate_answers(load(run.path), examples / "valid-answers.tsv")
@@ -182,7 +182,7 @@ def test_a_language_model_is_better_than_the_frequencies_of_tokens(  # M23
     )
     result = train(run, quiet())
     assert shown == [[text[:PROMPT] for text in run.samples()[:SAMPLES_SHOWN]]]
-    task = make_task(run)
+    task = training_of(run)
     training, held_out = (task.stream(part).ids for part in (TRAINING_PART, VALIDATION))
     share = np.bincount(training, minlength=len(task.tokenizer)) / len(training)
     unigram = np.exp(-np.log(np.maximum(share, 1e-6))[held_out[1:]].mean())
@@ -204,7 +204,7 @@ def test_a_text_a_line_or_a_text_a_file(examples, tmp_path):
         run = make_task_run(
             tmp_path / f"run-{name}", folder, "causal-lm", name, tokenizer="characters"
         )
-        task = make_task(run)
+        task = training_of(run)
         ids = task.stream(TRAINING_PART).ids
         ends[name] = np.count_nonzero(ids == run.model_config().end_id)
         assert ("\n" in task.tokenizer.vocabulary) == (name == "lines.txt")
@@ -214,7 +214,7 @@ def test_a_text_a_line_or_a_text_a_file(examples, tmp_path):
 def test_masks_are_drawn_anew_in_each_epoch(masked):  # M07, T20
     run, result = masked
     assert result.best["token_accuracy"] > 0.5
-    task = make_task(run)
+    task = training_of(run)
     size = task.measure({}, TRAINING_PART)
     seen: dict[tuple, set] = {}
     for inputs, labels in task.training_batches(size, 0).take(3 * size.batches):
@@ -254,7 +254,7 @@ def test_fine_tuning_begins_with_the_weights_of_another_run(masked, examples, tm
     given = {weight.path: weight.numpy() for weight in before.load_model().weights}
     from keras_transformer.pipelines.tasks import make_model
 
-    model = make_model(run.model_config(), run.head())
+    model = make_model(run.model_config(), run.task_settings())
     model.load_weights(run.initial_path)
     common = [w for w in model.trainable_weights if w.path in given]
     assert {w.path for w in model.trainable_weights} - {w.path for w in common} == {
@@ -409,7 +409,7 @@ def test_fine_tuning_takes_no_other_model(classified, examples, tmp_path):
 def test_a_run_is_opened_again(classified):
     run, _, _ = classified
     again = RunDirectory.open(run.path)
-    assert again.head() == run.head()
+    assert again.task_settings() == run.task_settings()
     assert again.training_config().data.endswith("train-labels.tsv")
     assert again.training_config().batch_tokens == TRAINING["batch_tokens"]
     with pytest.raises(InputError, match="trained for 40 steps already"):

@@ -1,4 +1,4 @@
-"""Tests of export.encoder_bundle, and of the commands that read text."""
+"""Tests of exports of encoders, and of the commands that read text."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from keras_transformer.cli.app import app
 from keras_transformer.errors import InputError
-from keras_transformer.export import encoder_bundle, export_run, load
+from keras_transformer.export import export_run, exporter, load, proof, quality, runtime
 from keras_transformer.export.tflite.convert import ops_of
 
 __all__ = ["classifier_run", "embedder_run"]
@@ -33,10 +33,10 @@ def exports(classifier_run, embedder_run, tmp_path_factory):
             several = ("float16", "int8")
             if run is embedder_run:  # one of them in all precisions, and proven in a fresh process
                 several = ()
-                patch.setattr(encoder_bundle, "run_in_fresh_process", encoder_bundle.try_out)
+                patch.setattr(quality, "ask_in_fresh_process", proof.ask_in_this_process)
             options = {"precisions": several, "max_quality_loss": 20}
             export_run(run, folder, console, name="reader", **options)
-        found[run.head().task] = (run, folder, console.file.getvalue())
+        found[run.task_settings().task] = (run, folder, console.file.getvalue())
     return found
 
 
@@ -46,16 +46,17 @@ def ready_made(exports, monkeypatch):
     _, folder, _ = exports["embedding"]
 
     def saved_model(servable, path):
-        extra = shutil.ignore_patterns("assets.extra")
-        shutil.copytree(folder / "savedmodel" / "1", path, ignore=extra)
+        shutil.copytree(folder / "savedmodel" / "1", path)
+        shutil.rmtree(path / "assets.extra")
+        (path / "assets.extra").mkdir()
 
     def lite(servable, scratch, name, *_):
-        paths = {f"{kind}tflite": scratch / f"model.{kind}tflite" for kind in ("", "ids.")}
-        return {key: Path(shutil.copy(folder / path.name, path)) for key, path in paths.items()}
+        names = {"model.tflite": ("", "tflite"), "model.ids.tflite": ("ids", "ids_tflite")}
+        return {Path(shutil.copy(folder / file, scratch)): key for file, key in names.items()}
 
-    monkeypatch.setattr(encoder_bundle, "export_saved_model", saved_model)
-    monkeypatch.setattr(encoder_bundle, "write_tflite", lite)
-    monkeypatch.setattr(encoder_bundle, "run_in_fresh_process", encoder_bundle.try_out)
+    monkeypatch.setattr(exporter, "export_saved_model", saved_model)
+    monkeypatch.setattr(exporter, "write_tflite", lite)
+    monkeypatch.setattr(quality, "ask_in_fresh_process", proof.ask_in_this_process)
     return exports["embedding"]
 
 
@@ -84,7 +85,7 @@ def test_a_file_without_custom_ops_takes_pieces(exports, task):
     assert not [op for op in ops_of(path.read_bytes()) if op.startswith("custom:")]
     wanted = run.servable().call("serving_default", text=TEXTS)
     ids = run.servable().call("tokenize", text=TEXTS)["ids"]
-    got = encoder_bundle.IdsFile(path).call("ids", ids=ids)
+    got = runtime.open_file(path).call("ids", ids=ids)
     np.testing.assert_allclose(got[VECTORS[task]], wanted[VECTORS[task]], atol=1e-5)
 
 
@@ -127,34 +128,47 @@ def test_another_export_adds_a_version(ready_made, tmp_path):
     assert not (copy / "model.int8.tflite").exists()
 
 
-@pytest.mark.parametrize(
-    ("factor", "options", "message"),
-    [
-        (1.5, {}, "savedmodel disagrees with the model it was made from by"),
-        (1.0, {"max_quality_loss": -1}, "savedmodel agrees with the model by 100.00 per cent only"),
-    ],
-)
-def test_what_disagrees_is_not_written(ready_made, tmp_path, monkeypatch, factor, options, message):
+def test_what_disagrees_is_not_written(ready_made, tmp_path, monkeypatch):
     embedder_run = ready_made[0]
 
-    def trials(proofs):
-        for proof in proofs.values():
-            found = encoder_bundle.asked(embedder_run.servable(), proof)
-            numbers = [factor * some for some in found["numbers"]]
-            yield {"numbers": numbers, "answers": [], "texts_per_second": 1.0}
+    def larger(asked):
+        found = proof.ask_in_this_process(asked)
+        for answer in (answer for answers in found for answer in answers):
+            answer.outputs["embedding"] = 1.5 * answer.outputs["embedding"]
+        return found
 
-    monkeypatch.setattr(encoder_bundle, "run_in_fresh_process", trials)
-    with pytest.raises(InputError, match=message):
-        export_run(embedder_run, tmp_path / "new", quiet(), precisions=(), **options)
+    monkeypatch.setattr(quality, "ask_in_fresh_process", larger)
+    with pytest.raises(InputError, match="savedmodel disagrees with the model it was made from by"):
+        export_run(embedder_run, tmp_path / "new", quiet(), precisions=())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_small_file_that_loses_too_much_is_not_written(classifier_run, monkeypatch):
+    judge = quality.NumbersJudge(classifier_run.servable(), quality.Validation(TEXTS))
+    files = {Path("model.int8.tflite"): ""}
+
+    def others(asked):
+        found = [proof.ask(judge.servable, calls) for calls in asked.values()]
+        for answer in (answer for answers in found for answer in answers):
+            answer.outputs["label"] = np.roll(answer.outputs["label"], 1)
+        return found
+
+    monkeypatch.setattr(quality, "ask_in_fresh_process", others)
+    monkeypatch.setattr(quality, "size_of", lambda path: 1)
+    message = r"model\.int8\.tflite loses \d+\.\d\d per cent of agreement against the model"
+    with pytest.raises(InputError, match=message):
+        quality.measure(judge, files, 1.0)
+    (measured,) = quality.measure(judge, files, 100.0)
+    assert measured.quality == pytest.approx(100 - measured.quality_loss)
+    assert measured.to_dict()["agreement"] == measured.quality < 99
 
 
 def test_rank_correlation_by_hand():
     vectors = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
-    assert encoder_bundle.rank_correlation(vectors, vectors) == pytest.approx(1)
+    assert quality.rank_correlation(vectors, vectors) == pytest.approx(1)
     # Products 0.8, 0, 0.6 against 0, 0.6, 0.8: ranks 2, 0, 1 against 0, 1, 2.
     other = vectors[[2, 0, 1]]
-    assert encoder_bundle.rank_correlation(vectors, other) == pytest.approx(-0.5)
+    assert quality.rank_correlation(vectors, other) == pytest.approx(-0.5)
 
 
 def test_commands_import_export_embed_and_classify(tmp_path, monkeypatch):

@@ -1,8 +1,9 @@
-"""Tests of keras_transformer.export.parity, of quality, and of what an export may replace."""
+"""Tests of export.proof, of export.quality, and of what an export may replace."""
 
 import json
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,12 +12,13 @@ import tensorflow as tf
 from fixtures_export import LITE, exported, ready_made, trained, translator, trials
 from fixtures_run import asked_for, everything, quiet
 
-from keras_transformer.artefacts.bulk import Translations, translate
+from keras_transformer.artefacts.bulk import translate
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
-from keras_transformer.export import bundle, folder, parity
+from keras_transformer.export import exporter, folder, proof, quality
+from keras_transformer.export.quality import TextJudge, Validation, is_tie
 from keras_transformer.models.config import END_ID
-from keras_transformer.text import WordPieceTokenizer
+from keras_transformer.pipelines.servable import Call
 from keras_transformer.training.evaluation.text_scores import score_texts
 from keras_transformer.training.run.run_directory import RunDirectory
 
@@ -35,33 +37,26 @@ def with_other_weights(run, path):
 # --- Proof before publication ---------------------------------------------------------------------
 
 
-def try_in_this_process(artefacts, texts, pairs=None):
-    """Do what a fresh process does, which takes seconds to start."""
-    return [parity._try(artefact, texts, pairs) for artefact in artefacts]
-
-
 @pytest.mark.usefixtures("ready_made")
 def test_an_artefact_of_another_model_is_not_published(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(parity, "run_in_fresh_process", try_in_this_process)
+    monkeypatch.setattr(quality, "ask_in_fresh_process", proof.ask_in_this_process)
     other = with_other_weights(trained.run, tmp_path / "other")
     before = everything(tmp_path)
     with pytest.raises(InputError, match=r"savedmodel disagrees with the model .*\n.*\n.*\n") as e:
-        bundle.export_run(other, tmp_path / "export", quiet(), precisions=("float32",))
+        exporter.export_run(other, tmp_path / "export", quiet(), precisions=("float32",))
     assert "nothing was written" in str(e.value)
     assert everything(tmp_path) == before
 
 
-def test_ids_of_another_vocabulary_are_refused(exported, translator, tmp_path):
-    pieces = translator.tokenizer.vocabulary
-    WordPieceTokenizer([*pieces[:4], *pieces[:3:-1]]).save(tmp_path / "vocab.txt")
-    right, wrong = exported.paths["ids_tflite"], tmp_path / "model.ids.tflite"
-    shutil.copy(right, wrong)
-    texts = ["red cat"]
-    trials = try_in_this_process([right, wrong], texts)
-    expected = translate(translator, texts)
-    parity.check(right.name, trials[0], translator, texts, expected)
+def test_a_file_from_pieces_that_writes_other_ids_is_refused(exported, translator):
+    path = exported.paths["ids_tflite"]
+    judge = TextJudge(translator, Validation(["red cat"]))
+    (answers,) = proof.ask_in_this_process({path: judge.calls("ids")})
+    judge.check(path, "ids", answers)
+    real = answers[0].outputs["ids"]
+    answers[0].outputs["ids"] = np.where(real > END_ID, real + 1, real) % len(translator.tokenizer)
     with pytest.raises(InputError, match=r"model\.ids\.tflite disagrees with the model"):
-        parity.check(wrong.name, trials[1], translator, texts, expected)
+        judge.check(path, "ids", answers)
 
 
 def test_an_artefact_that_does_not_run_is_refused(exported, tmp_path):
@@ -70,7 +65,26 @@ def test_an_artefact_that_does_not_run_is_refused(exported, tmp_path):
     with pytest.raises(
         InputError, match=r"model\.tflite do not run in a fresh process:(.|\n)*can't be loaded"
     ):
-        parity.run_in_fresh_process([damaged], ["red cat"])
+        proof.ask_in_fresh_process({damaged: [Call("translate", {"text": ["red cat"]})]})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.array([[b"a\0", b""], [b"\xff", "ü".encode()]], object),
+        np.array([], object),
+        np.zeros((0, 3), "float32"),
+        np.arange(6, dtype="int32").reshape(2, 3),
+        np.array([True, False]),
+    ],
+)
+def test_arrays_come_back_from_a_process_as_they_were(value):
+    call = Call("x", {"one": value, "texts": ["ü", "\0"], "bytes": [b"\xff"]})
+    back = proof._unpacked(json.loads(json.dumps(proof._packed([call]))))[0]
+    assert back["signature"] == "x"
+    assert (back["inputs"]["texts"], back["inputs"]["bytes"]) == (["ü", "\0"], [b"\xff"])
+    got = back["inputs"]["one"]
+    assert (got.dtype, got.shape, got.tolist()) == (value.dtype, value.shape, value.tolist())
 
 
 @pytest.mark.parametrize(
@@ -104,15 +118,15 @@ def test_only_a_tie_excuses_another_text(gaps, max_length, tie):
         options=GenerationOptions(max_length=max_length),
         teacher_forced=teacher_forced,
     )
-    assert parity._is_tie(translator, "c", "a b", -1.0, -2.0) is tie
+    assert is_tie(translator, "c", "a b", -1.0, -2.0) is tie
     assert asked == [(["c"], ["a b"])]
 
 
 def test_a_tie_of_a_real_model_is_its_own_output(translator):
     (text,) = translate(translator, ["red cat"]).texts
-    assert parity._is_tie(translator, "red cat", text, -1.0, -2.0)
+    assert is_tie(translator, "red cat", text, -1.0, -2.0)
     for wrong in ("DOG SUN", "RED", ""):
-        assert not parity._is_tie(translator, "red cat", wrong, -1.0, -1.0)
+        assert not is_tie(translator, "red cat", wrong, -1.0, -1.0)
 
 
 @pytest.mark.parametrize(("score", "tie"), [(-3.00005, True), (-2.99995, True), (-3.001, False)])
@@ -128,7 +142,7 @@ def test_a_tie_of_a_real_model_is_its_own_output(translator):
 def test_hypotheses_tie_by_their_scores(options, score, tie):
     # No model: it is not asked.
     translator = SimpleNamespace(options=GenerationOptions(**options))
-    assert parity._is_tie(translator, "c", "a b", score, -3.0) is tie
+    assert is_tie(translator, "c", "a b", score, -3.0) is tie
 
 
 @pytest.mark.parametrize(
@@ -150,7 +164,7 @@ def test_a_sample_is_excused_by_the_score_that_the_model_gives_it(score, of_the_
 
     translator = SimpleNamespace(options=GenerationOptions(temperature=1.0), score=own)
     # What another sample scored has no part in it.
-    assert parity._is_tie(translator, "c", "a b", score, -3.0) is tie
+    assert is_tie(translator, "c", "a b", score, -3.0) is tie
     assert asked == [(["c"], ["a b"])]
 
 
@@ -168,14 +182,16 @@ def test_ties_are_looked_for_where_texts_differ(options, score, passes):
         options=GenerationOptions(**options),
         score=lambda texts, targets: (np.array([-7.0]), np.array([2]), np.array([False])),
     )
-    texts = ["a", "b", "c"]
-    expected = Translations(["A"] * 3, [-1.0] * 3, [], [])
-    trial = parity.Trial(["A", "A", "B"], [-1.0, -1.0, score], 9.0)
+    judge = TextJudge.__new__(TextJudge)
+    judge.servable, judge.texts = translator, ["a", "b", "c"]
+    judge._expected = [("A", -1.0)] * 3
+    judge._written = lambda *_: [("A", -1.0), ("A", -1.0), ("B", score)]
+    path = Path("savedmodel")
     if passes:
-        parity.check("savedmodel", trial, translator, texts, expected)
+        judge.check(path, "savedmodel", [])
         return
     with pytest.raises(InputError, match="savedmodel disagrees with the model") as e:
-        parity.check("savedmodel", trial, translator, texts, expected)
+        judge.check(path, "savedmodel", [])
     assert "text:     'c'\n  model:    'A'\n  artefact: 'B'" in str(e.value)
 
 
@@ -188,7 +204,7 @@ INT8 = "model.int8.tflite"
 def export(run, path, **options):
     """Export a run, and return what was printed."""
     console = quiet()
-    bundle.export_run(run, path, console, **options)
+    exporter.export_run(run, path, console, **options)
     return console.file.getvalue()
 
 
@@ -202,9 +218,8 @@ def test_a_file_that_loses_too_much_is_refused_and_nothing_is_written(trained, t
         export(trained.run, tmp_path / "new", max_quality_loss=0.5)
     message = re.sub(r"\d+\.\d\d", "X", str(e.value))
     assert message == (
-        "model.int8.tflite loses X points of BLEU against float32 (X instead of X), so nothing was "
-        "written. Leave its precision out by --tflite, or allow more by --max-quality-loss, now "
-        "0.5."
+        "model.int8.tflite loses X points of BLEU against the model (BLEU X), so nothing was "
+        "written. Leave its precision out, or allow more by --max-quality-loss, now 0.5."
     )
     assert everything(tmp_path) == {}
     # What is left out can't lose anything, and more may be allowed.
@@ -223,7 +238,7 @@ def test_what_each_file_loses_is_measured_on_the_validation_text(trained, trials
     trials[INT8] = worse
     printed = export(trained.run, tmp_path / "new", max_quality_loss=50)
     card = json.loads((tmp_path / "new" / "model_card.json").read_text())
-    said = "BLEU on 60 sentences of the run's validation text"
+    said = "BLEU on 60 sentences of the validation text"
     assert card["quality"] == said and said in printed
     files = {one["file"]: one for one in card["files"]}
     assert files.keys() == {"savedmodel", *LITE}
@@ -255,7 +270,7 @@ def test_without_the_validation_text_files_are_compared_on_the_samples(
     trials[INT8] = worse
     export(run, tmp_path / "new", max_quality_loss=99)
     card = json.loads((tmp_path / "new" / "model_card.json").read_text())
-    assert card["quality"] == "BLEU against float32's own outputs, 50 sample sentences"
+    assert card["quality"] == "BLEU against the model's own texts, 50 sentences"
     bleu = {one["file"]: one["bleu"] for one in card["files"]}
     assert bleu["savedmodel"] == pytest.approx(100)
     right = translate(trials.translator, run.samples()).texts
@@ -274,7 +289,7 @@ def test_without_the_validation_text_files_are_compared_on_the_samples(
 def test_only_the_precisions_that_were_asked_for_are_written(
     trained, trials, tmp_path, precisions, written
 ):
-    paths = bundle.export_run(
+    paths = exporter.export_run(
         trained.run, tmp_path / "new", quiet(), precisions=precisions, max_quality_loss=99
     )
     names = {f"model{part}{kind}.tflite" for part in written for kind in ("", ".ids")}
@@ -295,7 +310,7 @@ def test_what_is_no_export_is_never_replaced(trained, tmp_path):
         ("folder", "folder exists and is not an export; choose another"),
     ):
         with pytest.raises(InputError, match=message):
-            bundle.export_run(trained.run, tmp_path / name, quiet())
+            exporter.export_run(trained.run, tmp_path / name, quiet())
         assert everything(tmp_path) == before
 
 
@@ -333,5 +348,5 @@ def test_a_run_without_weights_is_not_exported(trained, tmp_path):
     run.best_path.unlink()
     shutil.rmtree(run.checkpoints.folder)
     with pytest.raises(InputError, match="has no weights yet"):
-        bundle.export_run(run, tmp_path / "export", console=quiet())
+        exporter.export_run(run, tmp_path / "export", console=quiet())
     assert not (tmp_path / "export").exists()
