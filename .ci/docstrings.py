@@ -5,6 +5,8 @@ import re
 import griffe
 
 SECTION = re.compile(r"^(Call arguments|Example):[^\S\n]*\n((?:[ ]{4}.*\n|\n)+)", re.MULTILINE)
+# Files are named as they are installed, and not as they lie in build/package.
+griffe.Object.relative_filepath = griffe.Object.relative_package_filepath
 ENTRY = re.compile(r"^(\*{0,2}\w+): ", re.MULTILINE)
 
 

@@ -31,7 +31,7 @@ __all__ = ["without_decoding"]
 
 CASES = make_cases()
 every_model = pytest.mark.parametrize("name", CASES)
-PROCESS = Path(__file__).with_name("families_process.py")
+PROCESS = Path(__file__).parents[1] / "families_process.py"
 
 
 @pytest.fixture(scope="module", autouse=True)
