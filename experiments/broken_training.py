@@ -23,6 +23,7 @@ import keras_transformer.training.trainer as trainer
 from keras_transformer.training import CrossEntropy
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "training"))
 from test_quality import LEAST_BLEU, learn
 
 
