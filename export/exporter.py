@@ -211,7 +211,7 @@ def export(
 
 @dataclasses.dataclass(frozen=True)
 class _Exporter:
-    """What is exported, and what is said of it."""
+    """An export: the servable, and what its model card says."""
 
     servable: Servable
     settings: TaskSettings

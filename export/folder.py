@@ -1,4 +1,4 @@
-"""What an export's folder holds: names, versions, files, and how they appear in one move."""
+"""The folder of an export: names, versions, files, and how they appear in one move."""
 
 import contextlib
 import errno

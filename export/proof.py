@@ -25,7 +25,7 @@ EDGE_CASES = ["", "  \t ", "a", "\N{GRINNING FACE} e\N{COMBINING ACUTE ACCENT}",
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What answered a call.
+    """The answer to a call.
 
     Attributes:
         outputs: Arrays by name.

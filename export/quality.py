@@ -37,7 +37,7 @@ TOLERANCE = {SAVED_MODEL: 1e-5, "tflite": 1e-4}
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """What files are measured on.
+    """The text that files are measured on.
 
     Attributes:
         texts: What they are given.
@@ -50,7 +50,7 @@ class Validation:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What was measured of a file in a fresh process.
+    """The measurements of a file in a fresh process.
 
     Attributes:
         file: Its name.
@@ -100,7 +100,7 @@ class Judge:
 
     @property
     def reference(self) -> str:
-        """What is measured, in words."""
+        """The measure in words."""
         raise NotImplementedError
 
     def calls(self, kind: str) -> list[Call]:
@@ -151,7 +151,7 @@ class NumbersJudge(Judge):
 
     @property
     def reference(self):
-        """What is measured, in words."""
+        """The measure in words."""
         return f"agreement with the model in per cent, {len(self.texts)} {self.what}"
 
     def expected(self, kind: str) -> list[dict]:
@@ -214,7 +214,7 @@ class TextJudge(Judge):
 
     @property
     def reference(self):
-        """What is measured, in words."""
+        """The measure in words."""
         count = len(self.validation.texts)
         if self.validation.references is None:
             return f"BLEU against the model's own texts, {count} sentences"
@@ -287,7 +287,7 @@ class ContinuationJudge(TextJudge):
 
     @property
     def reference(self):
-        """What is measured, in words."""
+        """The measure in words."""
         return f"perplexity a token of how {len(self._parts)} texts go on"
 
     def calls(self, kind):

@@ -150,7 +150,7 @@ class _File(TextToText):
 
     @property
     def description(self) -> str:
-        """What the model is for, in a sentence."""
+        """The purpose of the model in a sentence."""
         return self._purpose["description"]
 
 

@@ -1,4 +1,4 @@
-"""What TensorFlow Serving finds beside the graph: versions, warm-up, configuration, a container.
+"""Files of TensorFlow Serving beside the graph: versions, warm-up, configuration, a container.
 
     OUTPUT/savedmodel/3/           a version; the folder above is the server's base path
     OUTPUT/models.config           the model by name

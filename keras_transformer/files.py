@@ -78,7 +78,7 @@ def naming_problems(path: Path) -> Iterator[None]:
 
 
 def system_problem(error: BaseException) -> str | None:
-    """Say in a line what the system refused, with the path; None if the error is of another kind.
+    """Describe what the system refused, with the path; None if the error is of another kind.
 
     It may be an OSError, or one of TensorFlow or h5py that quotes what the system says.
     """
@@ -91,7 +91,7 @@ def system_problem(error: BaseException) -> str | None:
 
 
 def storage_problem(error: BaseException | None) -> str | None:
-    """Say why something could not be stored; None if the error is of another kind.
+    """Explain why something could not be stored; None if the error is of another kind.
 
     NumPy raises an OSError that has a number; h5py, Keras and TensorFlow raise errors of their own
     that quote what the system says.

@@ -15,7 +15,7 @@ from keras_transformer.errors import InputError, suggestion
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What a field says of itself.
+    """An option: the metadata of a field.
 
     Args:
         help: A sentence for people.

@@ -1,4 +1,4 @@
-"""What happens between two steps: reports, validation, checkpoints, stopping."""
+"""Callbacks between two steps: reports, validation, checkpoints, stopping."""
 
 import collections
 import contextlib

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: TensorBoard for people, JSON lines for machines."""
+"""Logs of a run while it trains: TensorBoard for people, JSON lines for machines."""
 
 import json
 from collections.abc import Iterable, Sequence

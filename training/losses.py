@@ -7,7 +7,7 @@ IGNORED_ELSEWHERE = -100
 
 
 def real_labels(labels, ignore_id):
-    """Say which labels count: neither `ignore_id` nor -100, of any integer type and shape."""
+    """Return which labels count: neither `ignore_id` nor -100, of any integer type and shape."""
     real = ops.not_equal(labels, ignore_id)
     return ops.logical_and(real, ops.not_equal(labels, IGNORED_ELSEWHERE))
 

@@ -184,7 +184,7 @@ def describe_memory(console, model, config, strategy) -> None:
 
 
 def measured_peak() -> str:
-    """Say how much memory was in use at most: on a GPU, or else by this whole process."""
+    """Return the peak of memory in use: on a GPU, or else by this whole process."""
     if tf.config.list_physical_devices("GPU"):
         peak = tf.config.experimental.get_memory_info("GPU:0")["peak"]
         return f"memory: {in_words(peak)} measured at the peak, on the first GPU"

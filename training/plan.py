@@ -1,4 +1,4 @@
-"""What `train` is asked for beside a `TrainingConfig`: how a run begins, and how it is run now."""
+"""Options of `train` beside a `TrainingConfig`: how a run begins, and how it is run now."""
 
 import dataclasses
 from importlib.metadata import entry_points
@@ -77,7 +77,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What is asked of `train` each time that it is called."""
+    """Options of a single call of `train`."""
 
     output: Path | None = option("Folder of the run.", None, RUN)
     resume: Path | None = option("Go on with this run, to the steps first asked for.", None, RUN)

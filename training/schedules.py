@@ -6,7 +6,7 @@ from keras_transformer._backend import keras, ops
 
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """What the schedules share: the count of steps, and the configuration.
+    """The base of schedules: the count of steps, and the configuration.
 
     A schedule keeps its constructor's arguments, and nothing else, as attributes, and gives in
     `share_of_peak(step)` the share of the peak at `step`, a float32 of at least 1.

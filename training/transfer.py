@@ -12,7 +12,7 @@ HEADS = ("pooler", "transform", "transform_norm", "logits", "logits_bias", "laye
 
 @dataclasses.dataclass(frozen=True)
 class Transfer:
-    """What a model took over from another.
+    """The weights that a model took over from another.
 
     Args:
         taken: Paths of the weights it took.
@@ -71,7 +71,7 @@ def freeze(model) -> None:
 
 
 def describe(transfer: Transfer, weights) -> str:
-    """Say in a sentence what was taken over, and what is new.
+    """Describe what was taken over, and what is new.
 
     Args:
         transfer: What `transfer_weights` returned.

@@ -35,7 +35,7 @@ FIXED = {"vocabulary_size", "steps", "weights"} | {
 
 @dataclasses.dataclass(frozen=True)
 class TuneResult:
-    """What came of one point of the grid.
+    """The result of one point of the grid.
 
     Args:
         folder: Its run.

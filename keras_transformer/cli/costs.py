@@ -187,7 +187,7 @@ def _layers(config):
 
 
 def _about_heads(config):
-    """Say what the number of heads changes: nothing, where heads share the width (C10)."""
+    """Explain what the number of heads changes: nothing, where heads share the width (C10)."""
     from keras_transformer.models.parameters import count_parameters
 
     counts = {}

@@ -14,7 +14,7 @@ Topic = Literal[
 
 
 class Finding(NamedTuple):
-    """What a topic has measured: a table, and what it shows in a sentence."""
+    """The measurements of a topic: a table, and what it shows in a sentence."""
 
     title: str
     columns: tuple[str, ...]

@@ -208,7 +208,7 @@ def _set_up(folder, steps, plan, training, model, settings, console):
 
 @contextlib.contextmanager
 def _saying_how_to_go_on(run):
-    """Say where a run stands that could not be written any further."""
+    """Explain where a run stands that could not be written any further."""
     from keras_transformer.files import storage_problem
 
     try:

@@ -1,4 +1,4 @@
-"""What the server takes, so that no request can take all of it."""
+"""Limits of the server, so that no request can take all of it."""
 
 import dataclasses
 

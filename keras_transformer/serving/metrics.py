@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus."""
+"""Metrics of the server, for Prometheus."""
 
 import prometheus_client
 from prometheus_client import Counter, Gauge, Histogram

@@ -33,12 +33,12 @@ class Address:
 
     @property
     def rest(self) -> str:
-        """What a client of REST is given."""
+        """The address for clients of REST."""
         return f"http://{_bracketed(self.host)}:{self.rest_port}"
 
     @property
     def grpc(self) -> str:
-        """What a client of gRPC is given."""
+        """The address for clients of gRPC."""
         return f"grpc://{_bracketed(self.host)}:{self.grpc_port}"
 
 

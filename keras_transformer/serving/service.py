@@ -1,4 +1,4 @@
-"""What the server does with a request, whatever protocol it came by."""
+"""Requests to the server, whatever protocol they came by."""
 
 import asyncio
 import contextlib

@@ -52,7 +52,7 @@ class ServedVersion:
         return self._specs[signature]
 
     def is_batched(self, signature: str) -> bool:
-        """Say whether only the number of rows varies, so that a row is alike in any company."""
+        """Return whether only the number of rows varies, so that rows are independent."""
         specs = [spec for side in self.specs(signature) for spec in side.values()]
         return all(spec.shape[:1] == (None,) and None not in spec.shape[1:] for spec in specs)
 
@@ -78,7 +78,7 @@ def _one_row(name, spec):
 
 @dataclasses.dataclass
 class Status:
-    """What became of a version, in TensorFlow Serving's words."""
+    """The state of a version, in TensorFlow Serving's words."""
 
     state: str
     error: str = ""

@@ -26,7 +26,7 @@ from keras_transformer.training.data.corpora import Corpus, FilePair
 
 @dataclasses.dataclass(frozen=True)
 class CorpusSize:
-    """What is in a corpus, counted before training.
+    """The size of a corpus, counted before training.
 
     Args:
         pairs: Pairs that are used.

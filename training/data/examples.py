@@ -38,7 +38,7 @@ Corrupt = Callable[[dict[str, Any], Any, Any], tuple[dict[str, Any], Any]]
 
 @dataclasses.dataclass(frozen=True)
 class ExampleSize:
-    """What is in some records, counted before training.
+    """The size of some records, counted before training.
 
     Args:
         examples: Examples that are used.

@@ -23,7 +23,7 @@ Record = tuple[str, ...]  # a text for each column
 
 
 class RecordSource(Protocol):
-    """What examples are read from, again and again."""
+    """A source of examples, which is read again and again."""
 
     @property
     def columns(self) -> tuple[str, ...]:

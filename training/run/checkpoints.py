@@ -55,7 +55,7 @@ class Checkpoints:
         return int(path.name.removeprefix("step-"))
 
     def _problem(self, path):
-        """Say what is wrong with a checkpoint; the empty string if nothing is."""
+        """Return what is wrong with a checkpoint; the empty string if nothing is."""
         try:
             expected = json.loads((path / self.CHECKSUMS).read_text("utf-8"))
             for name in (self.WEIGHTS, self.VARIABLES, self.STATE):
@@ -117,7 +117,7 @@ class Checkpoints:
 
 
 class _FileInMemory(io.BytesIO):
-    """What Keras takes for a file of weights."""
+    """The object that Keras reads a file of weights from."""
 
     def __str__(self):
         return "memory.weights.h5"

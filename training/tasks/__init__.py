@@ -1,3 +1,3 @@
-"""What is trained: a file a task, by name in `registry`."""
+"""Training of each task, a file for each; `registry` finds them by name."""
 
 from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)

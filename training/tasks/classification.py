@@ -35,7 +35,7 @@ class LabelTask(TaskTraining):
         return count_labels(records, self.columns[-1])
 
     def is_better(self, values, best):
-        """Say whether more labels are right; a model that is sure too early has a high loss."""
+        """Return whether more labels are right; an overconfident model has a high loss."""
         return (values["accuracy"], -values["loss"]) > (best["accuracy"], -best["loss"])
 
     def label_ids(self, names):

@@ -44,7 +44,7 @@ class ImageClassification(LabelTask):
         return inputs, self.label_ids(columns["label"])
 
     def describe(self, size):
-        """Say how many pictures there are."""
+        """Describe how many pictures there are."""
         lines = [f"{size.examples:,} pictures, {size.batches:,} batches"]
         return lines + describe_labels(size.labels)
 
@@ -53,5 +53,5 @@ class ImageClassification(LabelTask):
         return self.model.num_patches + 1
 
     def summary(self, inputs):
-        """Say how many pictures a batch has."""
+        """Describe how many pictures a batch has."""
         return f"{inputs['images'].shape[0]} pictures"

@@ -24,7 +24,7 @@ PROMPT = 30  # characters of a sample that the model goes on from
 
 @dataclasses.dataclass(frozen=True)
 class StreamSize:
-    """What is in a stream of text.
+    """The size of a stream of text.
 
     Args:
         tokens: Its tokens.
@@ -88,7 +88,7 @@ class CausalLanguageModelling(TaskTraining):
         return StreamSize(len(stream), max(1, len(stream) // batch))
 
     def describe(self, size):
-        """Say how many tokens there are."""
+        """Describe how many tokens there are."""
         return [f"{size.tokens:,} tokens, as many as in {size.batches:,} batches"]
 
     def training_batches(self, size, first_batch, worker=ALONE):

@@ -1,4 +1,4 @@
-"""What trains each task, found by the table of tasks."""
+"""The training of each task, found by the table of tasks."""
 
 import importlib
 

@@ -78,7 +78,7 @@ class SequenceToSequence(TaskTraining):
         return measured(known, part, self.data(part), self.tokenizer, batching, worker)
 
     def describe(self, size):
-        """Say how many pairs there are, and how many are left out."""
+        """Describe how many pairs there are, and how many are left out."""
         if not isinstance(size, CorpusSize):
             return super().describe(size)
         lines = [

@@ -1,4 +1,4 @@
-"""What training asks of a task: its data, its loss, its metrics, and what to show meanwhile.
+"""Training of a task: its data, its loss, its metrics, and what to show meanwhile.
 
 `TaskTraining` does it for any task whose examples are records. A task of its own says what its
 columns are and what it makes of them; the tasks are in the files of their names, and
@@ -36,7 +36,7 @@ LABELS_SHOWN = 10
 
 
 class TaskTraining:
-    """What the trainer asks of a task.
+    """The base of all trainings: what the trainer calls.
 
     Args:
         model: Configuration of the model.
@@ -153,7 +153,7 @@ class TaskTraining:
         return size
 
     def describe(self, size) -> list[str]:
-        """Say what is in the data: a line, and one for each kind of what is left out."""
+        """Describe the data: a line, and one for each kind of examples that are left out."""
         lines = [f"{size.examples:,} {self.unit}, {size.tokens:,} tokens, {size.batches:,} batches"]
         if size.too_long:
             lines.append(f"left out: {size.too_long:,} {self.unit} longer than --max-length tokens")
@@ -203,7 +203,7 @@ class TaskTraining:
         ]
 
     def is_better(self, values: dict[str, float], best: dict[str, float]) -> bool:
-        """Say whether the values of a validation are better than the best so far."""
+        """Return whether the values of a validation are better than the best so far."""
         return values["loss"] < best["loss"]
 
     def width(self, inputs: dict[str, Any]) -> int:
@@ -211,7 +211,7 @@ class TaskTraining:
         return max((inputs[name].shape[1] for name in self.length_of), default=1)
 
     def summary(self, inputs: dict[str, Any]) -> str:
-        """Say what a batch is made of, for messages."""
+        """Describe a batch, for messages."""
         ids = inputs[self.length_of[0]]
         texts = json.dumps(self.texts(ids[:2]), ensure_ascii=False)
         rows = f"{ids.shape[0]} {self.unit} of up to {ids.shape[1]} tokens"
@@ -235,7 +235,7 @@ class TaskTraining:
 
 
 def describe_labels(labels: dict[str, int]) -> list[str]:
-    """Say how often labels occur, the most frequent first: a line, or none if there are none."""
+    """Describe how often labels occur, the most frequent first: a line, or none without labels."""
     if not labels:
         return []
     frequent = sorted(labels.items(), key=lambda item: -item[1])
