@@ -1,3 +1,8 @@
+"""What the pages of the project say is true.
+
+Also: training.data.arrays.
+"""
+
 import ast
 import importlib
 import re

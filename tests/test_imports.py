@@ -1,6 +1,10 @@
-"""Tests of what importing the package brings with it."""
+"""Tests of what importing the package brings with it.
+
+Also: _lazy, _quiet, _backend, _tensorflow.
+"""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -179,3 +183,26 @@ def test_backend_is_only_loaded_if_it_is_the_one_in_use():
     assert [ast.unparse(guard.test) for guard in guards] == [
         "keras.config.backend() == 'tensorflow'"
     ]
+
+
+def modules():
+    """Yield the dotted name of each module, without that of the package."""
+    for path, package in PACKAGE_OF.items():
+        parts = path.relative_to(package).with_suffix("").parts
+        if parts[-1] not in ("__init__", "__main__"):
+            yield ".".join(parts)
+
+
+def test_every_module_has_its_test_file():
+    tests = Path(__file__).parent
+    by_name, named = set(), set()
+    for path in tests.rglob("test_*.py"):
+        folders = path.relative_to(tests).parts[:-1]
+        by_name.add(".".join([*folders, path.stem.removeprefix("test_")]))
+        text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        listed = re.findall(r"^Also: (.*?)\.$", text, re.DOTALL | re.MULTILINE)
+        named |= {name for names in listed for name in re.split(r",\s+", names)}
+    wanted = set(modules())
+    assert named - {"recipes"} <= wanted, f"there is no {named - wanted}"
+    untested = wanted - by_name - named
+    assert not untested, f"no test file says that it tests {untested}"

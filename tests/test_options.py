@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.options, and of the dataclasses whose fields are options."""
+"""Tests of keras_transformer.options, and of the dataclasses whose fields are options.
+
+Also: errors, cli.options, training.config, training.plan.
+"""
 
 import dataclasses
 import importlib.util

@@ -1,4 +1,7 @@
-"""What the system refuses ends in one line: full and read-only disks, pipes, links, locales."""
+"""What the system refuses ends in one line: full and read-only disks, pipes, links, locales.
+
+Also: cli.columns.
+"""
 
 import contextlib
 import errno

@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.artefacts.bulk, with a stand-in for what translates."""
+"""Tests of keras_transformer.artefacts.bulk, with a stand-in for what translates.
+
+Also: artefacts.text_to_text.
+"""
 
 import numpy as np
 import pytest

@@ -2,6 +2,8 @@
 
 The commands that train are tested in test_cli_training.py, those that use what was trained in
 test_cli_generation.py.
+
+Also: cli.checks, cli.doctor, cli.vocab.
 """
 
 import gzip

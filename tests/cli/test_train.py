@@ -1,4 +1,7 @@
-"""Tests of cli.train and cli.training_tools: train, average, tune, memory, data-service."""
+"""Tests of cli.train and cli.training_tools: train, average, tune, memory, data-service.
+
+Also: cli.training_tools.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Tests of cli.train: what ends a training early, and how it goes on."""
+"""Tests of cli.train: what ends a training early, and how it goes on.
+
+Also: cli.terminal.
+"""
 
 import json
 import os

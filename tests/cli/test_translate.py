@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.cli.translate: the commands that use a trained model."""
+"""Tests of keras_transformer.cli.translate: the commands that use a trained model.
+
+Also: cli.evaluate, cli.export, cli.generate.
+"""
 
 import dataclasses
 import functools

@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.decoding.sampling."""
+"""Tests of keras_transformer.decoding.sampling.
+
+Also: decoding.independent, decoding.tensors.
+"""
 
 import numpy as np
 import oracles

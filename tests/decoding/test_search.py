@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.decoding.search: the loop, and greedy search."""
+"""Tests of keras_transformer.decoding.search: the loop, and greedy search.
+
+Also: decoding.loops.
+"""
 
 import numpy as np
 import oracles

@@ -1,4 +1,7 @@
-"""Tests of exports of encoders, and of the commands that read text."""
+"""Tests of exports of encoders, and of the commands that read text.
+
+Also: cli.import_run, cli.read.
+"""
 
 import json
 import shutil

@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.export: what is written, and that it writes what the model writes."""
+"""Tests of keras_transformer.export: what is written, and that it writes what the model writes.
+
+Also: export.tflite.convert, export.tflite.write.
+"""
 
 import json
 import subprocess

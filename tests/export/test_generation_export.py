@@ -1,4 +1,7 @@
-"""Tests of exports with options of generation, of scores and alignments, and of XLA."""
+"""Tests of exports with options of generation, of scores and alignments, and of XLA.
+
+Also: export.saved_model, pipelines.text_writer, pipelines.translator.
+"""
 
 import json
 from types import SimpleNamespace

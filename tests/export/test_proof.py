@@ -1,4 +1,7 @@
-"""Tests of export.proof, of export.quality, and of what an export may replace."""
+"""Tests of export.proof, of export.quality, and of what an export may replace.
+
+Also: export.quality.
+"""
 
 import json
 import re

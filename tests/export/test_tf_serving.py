@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.export.tf_serving: versions, warm-up, configuration."""
+"""Tests of keras_transformer.export.tf_serving: versions, warm-up, configuration.
+
+Also: export.folder.
+"""
 
 import os
 import re

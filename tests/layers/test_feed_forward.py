@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.layers.feed_forward and keras_transformer.layers.linear."""
+"""Tests of keras_transformer.layers.feed_forward and keras_transformer.layers.linear.
+
+Also: layers.linear.
+"""
 
 import keras
 import numpy as np

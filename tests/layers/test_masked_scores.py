@@ -1,4 +1,7 @@
-"""A masked key has no weight beside real ones, however low their scores are."""
+"""A masked key has no weight beside real ones, however low their scores are.
+
+Also: layers.weights.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""Tests of the shapes that layers say without being run, and of wrappers that ask for them."""
+"""Tests of the shapes that layers say without being run, and of wrappers that ask for them.
+
+Also: layers.layer, layers.layer_mix, layers.patches.
+"""
 
 import importlib
 import pkgutil

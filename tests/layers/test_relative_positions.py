@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.layers.relative_positions; in stacks: test_attention_kinds."""
+"""Tests of keras_transformer.layers.relative_positions; in stacks: test_attention_kinds.
+
+Also: layers.pairs.
+"""
 
 import keras
 import numpy as np

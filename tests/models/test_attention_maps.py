@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.models.attention_maps."""
+"""Tests of keras_transformer.models.attention_maps.
+
+Also: cli.attention.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,8 @@
-"""What holds for every class of model: saving, training, padding, and its structure."""
+"""What holds for every class of model: saving, training, padding, and its structure.
+
+Also: models.assembly, models.bart, models.bert, models.electra, models.heads, models.roberta,
+models.t5, models.vision_transformer.
+"""
 
 import dataclasses
 import json

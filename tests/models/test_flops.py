@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.models.flops and of the command `flops`."""
+"""Tests of keras_transformer.models.flops and of the command `flops`.
+
+Also: cli.costs.
+"""
 
 import dataclasses
 import re

@@ -1,6 +1,8 @@
 """Tests of keras_transformer.models.train_step: one update, however its batch is split.
 
 `pytest -s tests/models/test_train_step.py` prints the table of docs/distributed.md.
+
+Also: models.loss_scale, models.model.
 """
 
 import itertools

@@ -1,4 +1,7 @@
-"""Tests that models, heads and servables say what to write when they are given something else."""
+"""Tests that models, heads and servables say what to write when they are given something else.
+
+Also: models.arguments.
+"""
 
 from pathlib import Path
 

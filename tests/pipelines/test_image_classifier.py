@@ -1,4 +1,7 @@
-"""Tests of images and image_classifier, in Python and exported, and of `classify` on pictures."""
+"""Tests of images and image_classifier, in Python and exported, and of `classify` on pictures.
+
+Also: pipelines.images.
+"""
 
 import json
 import shutil

@@ -3,6 +3,8 @@
 A server that is fed by name checks no shape: a session of the SavedModel's graph, fed as
 TensorFlow Serving feeds it, and LiteRT's interpreter stand for it. What is of another rank or size
 than a signature says ends in an error, and ends no process.
+
+Also: pipelines.servable.
 """
 
 import dataclasses

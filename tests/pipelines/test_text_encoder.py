@@ -1,4 +1,7 @@
-"""Tests of text_encoders, reading, and training.importing."""
+"""Tests of text_encoders, reading, and training.importing.
+
+Also: pipelines.sentence_embedder, pipelines.text_classifier.
+"""
 
 import json
 

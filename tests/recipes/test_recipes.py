@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.recipes and of the option --recipe."""
+"""Tests of keras_transformer.recipes and of the option --recipe.
+
+Also: cli.recipe_option, recipes.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.serving.batching, with a model that remembers its batches."""
+"""Tests of keras_transformer.serving.batching, with a model that remembers its batches.
+
+Also: serving.limits, serving.metrics.
+"""
 
 import asyncio
 

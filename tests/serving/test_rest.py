@@ -1,4 +1,7 @@
-"""Tests of the local server's REST interface, by HTTP."""
+"""Tests of the local server's REST interface, by HTTP.
+
+Also: serving.errors, serving.service, serving.tensors.
+"""
 
 import base64
 import http.client

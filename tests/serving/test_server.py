@@ -1,4 +1,7 @@
-"""Tests of the command `keras-transformer serve` as a process, alone and under load."""
+"""Tests of the command `keras-transformer serve` as a process, alone and under load.
+
+Also: cli.serve, serving.log.
+"""
 
 import itertools
 import json

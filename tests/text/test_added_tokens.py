@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.text.added_tokens: what is found in a text before it is cut."""
+"""Tests of keras_transformer.text.added_tokens: what is found in a text before it is cut.
+
+Also: text.byte_trie, text.between.
+"""
 
 import re
 

@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.text.bert and of the tables that it is built on."""
+"""Tests of keras_transformer.text.bert and of the tables that it is built on.
+
+Also: text.unicode, text.bert_learner, text.bert_characters, text.normalizing, text.joining.
+"""
 
 import hashlib
 import json

@@ -1,4 +1,8 @@
-"""Tests of keras_transformer.text.byte_pairs, of its learner, and of compression by byte pairs."""
+"""Tests of keras_transformer.text.byte_pairs, of its learner, and of compression by byte pairs.
+
+Also: text.byte_pair_files, text.byte_pair_learner, text.pair_table, text.byte_alphabet,
+text.compression, text.unique_words.
+"""
 
 import json
 import random

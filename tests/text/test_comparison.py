@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.text.comparison and of the command `tokenizers`."""
+"""Tests of keras_transformer.text.comparison and of the command `tokenizers`.
+
+Also: cli.tokenizers.
+"""
 
 import random
 

@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.text.sentencepiece."""
+"""Tests of keras_transformer.text.sentencepiece.
+
+Also: text.sentencepiece_model.
+"""
 
 import json
 from pathlib import Path

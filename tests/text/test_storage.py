@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.text.storage, and of what all tokenisers have in common."""
+"""Tests of keras_transformer.text.storage, and of what all tokenisers have in common.
+
+Also: text.tokenizer, text.spacing, text.batches.
+"""
 
 import json
 

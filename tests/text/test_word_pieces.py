@@ -1,4 +1,7 @@
-"""Tests of text.word_pieces, text.slices and text.masks."""
+"""Tests of text.word_pieces, text.slices and text.masks.
+
+Also: text.masks, text.slices, text.code_points.
+"""
 
 import re
 

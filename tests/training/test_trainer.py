@@ -1,6 +1,8 @@
 """Tests of keras_transformer.training.trainer, of its callbacks and the journal.
 
 Going on with a run is tested in test_resume.py.
+
+Also: training.callbacks, training.evaluation.evaluator, training.journal.
 """
 
 import dataclasses

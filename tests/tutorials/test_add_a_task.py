@@ -1,4 +1,7 @@
-"""The tutorial "Add a task", run as it stands on its page."""
+"""The tutorial "Add a task", run as it stands on its page.
+
+Also: pipelines.tasks.
+"""
 
 import re
 from pathlib import Path

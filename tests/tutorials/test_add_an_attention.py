@@ -1,4 +1,7 @@
-"""The tutorial "Add an attention", run as it stands on its page."""
+"""The tutorial "Add an attention", run as it stands on its page.
+
+Also: layers.attentions.
+"""
 
 import numpy as np
 import pytest

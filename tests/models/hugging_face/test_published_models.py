@@ -1,4 +1,8 @@
-"""Tests of keras_transformer.models.hugging_face: every family, heads, and what does not fit."""
+"""Tests of keras_transformer.models.hugging_face: every family, heads, and what does not fit.
+
+Also: models.hugging_face.bart, models.hugging_face.encoder_heads, models.hugging_face.encoders,
+models.hugging_face.gpt2, models.hugging_face.t5, models.hugging_face.vit.
+"""
 
 import pickle
 import re

@@ -1,4 +1,7 @@
-"""Tests of folders of sentence-transformers: modules in their order, prompts and lengths."""
+"""Tests of folders of sentence-transformers: modules in their order, prompts and lengths.
+
+Also: models.hugging_face.pieces, text.prefix.
+"""
 
 import json
 import re

@@ -1,4 +1,9 @@
-"""Tests of keras_transformer.text.hugging_face: ids are the reference's, or a file is refused."""
+"""Tests of keras_transformer.text.hugging_face: ids are the reference's, or a file is refused.
+
+Also: text.hugging_face.byte_level, text.hugging_face.components, text.hugging_face.fields,
+text.hugging_face.framing, text.hugging_face.model_files, text.hugging_face.settings,
+text.hugging_face.unigram, text.hugging_face.wordpiece.
+"""
 
 import functools
 import json

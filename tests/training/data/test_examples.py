@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.training.data.examples."""
+"""Tests of keras_transformer.training.data.examples.
+
+Also: training.data.batching.
+"""
 
 import dataclasses
 import functools

@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.training.run.run_directory and of setting up a run by new_run."""
+"""Tests of keras_transformer.training.run.run_directory and of setting up a run by new_run.
+
+Also: training.data.vocabulary, training.new_run.
+"""
 
 import dataclasses
 import gzip

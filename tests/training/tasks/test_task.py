@@ -1,4 +1,10 @@
-"""Tests of training.task and of the tasks: each is learned, and evaluated as it is validated."""
+"""Tests of training.task and of the tasks: each is learned, and evaluated as it is validated.
+
+Also: training.evaluation.of_examples, training.tasks.classification,
+training.tasks.image_classification, training.tasks.language_modelling,
+training.tasks.question_answering, training.tasks.registry, training.tasks.sequence_to_sequence,
+training.tasks.token_classification, training.transfer.
+"""
 
 import json
 import shutil
