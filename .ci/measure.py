@@ -1,6 +1,6 @@
 """Measure the package: lines by folder, long files and functions, imports inside functions.
 
-    python .ci/measure.py [CHECKOUT]    # this checkout, or another one
+python .ci/measure.py [CHECKOUT]    # this checkout, or another one
 """
 
 import ast

@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_transformer._tensorflow import tf
 from keras_transformer.artefacts.artefact import SAVED_MODEL
 from keras_transformer.artefacts.bulk import BATCH_TOKENS, batches_of_tokens
 from keras_transformer.artefacts.bulk import measure as measure_lengths
-from keras_transformer.decoding import GenerationOptions
-from keras_transformer.decoding.generate import EXTRA_LENGTH
 from keras_transformer.errors import InputError
 from keras_transformer.export.folder import PRECISIONS, size_of
 from keras_transformer.export.proof import EDGE_CASES, Answer, ask, ask_in_fresh_process
+from keras_transformer.export.ties import is_tie
 from keras_transformer.pipelines.servable import Call, Servable
 from keras_transformer.pipelines.text_generator import TextGenerator
 from keras_transformer.pipelines.text_writer import TextWriter
@@ -29,8 +27,6 @@ from keras_transformer.training.evaluation.text_scores import score_texts
 
 PROMPT_WORDS = 4
 ROWS = 16  # in a call
-# Two tokens whose log-probabilities differ by no more than this are a tie: rounding decides.
-TIE = 1e-4
 # How far numbers of a float32 file may be from the model's.
 TOLERANCE = {SAVED_MODEL: 1e-5, "tflite": 1e-4}
 
@@ -378,40 +374,3 @@ def rank_correlation(vectors: np.ndarray, others: np.ndarray) -> float:
     pairs = np.triu_indices(len(vectors), k=1)
     ours, theirs = (np.argsort(np.argsort((x @ x.T)[pairs])) for x in (vectors, others))
     return float(np.corrcoef(ours, theirs)[0, 1])
-
-
-def is_tie(writer: TextWriter, source: str, target: str, score: float, expected: float) -> bool:
-    """Return whether another target than expected is the work of rounding alone.
-
-    Greedy search goes another way for good where two tokens tie. Two hypotheses of beam search tie
-    by their scores. In sampling a draw may fall on the border of two tokens, and then the score has
-    to be what the model gives this target.
-
-    Args:
-        writer: What was exported.
-        source: What was given.
-        target: What a file wrote.
-        score: The file's score of it.
-        expected: The score of what the model writes.
-    """
-    options = writer.options
-    if options.samples:
-        own, _, _ = writer.score([source], [target])
-        return bool(abs(own[0] - score) <= 1e-3 * max(1.0, abs(score)))
-    if options != GenerationOptions(max_length=options.max_length):
-        return bool(abs(score - expected) <= TIE)
-    return _is_greedy_tie(writer, source, target)
-
-
-def _is_greedy_tie(writer, source, target):
-    """Return whether `target` is what greedy search gives if ties are broken otherwise."""
-    config = writer.model.config
-    if getattr(writer.model, "continues", False):
-        target = target.removeprefix(source)
-    logits, labels, width = writer.teacher_forced([source], [target])
-    chosen = tf.gather(logits, labels, batch_dims=2)  # (1, T)
-    gap = tf.reduce_max(logits, axis=-1) - chosen
-    limit = writer.options.max_length or width + EXTRA_LENGTH
-    if labels.shape[1] >= min(limit, writer.max_length):  # the length limit may have ended it
-        gap = tf.where(labels == config.end_id, 0.0, gap)
-    return bool(tf.reduce_all(gap <= TIE))

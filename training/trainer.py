@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import signal
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -20,7 +21,6 @@ from keras_transformer.training.callbacks import (
     Profile,
     Report,
     StopOnNaN,
-    StopOnSignal,
     Validate,
     steps_made,
 )
@@ -38,8 +38,9 @@ from keras_transformer.training.memory import describe_memory, measured_peak
 from keras_transformer.training.optimizers import make_optimizer
 from keras_transformer.training.run.run_directory import RunDirectory, load_weights
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
+from keras_transformer.training.signals import StopOnSignal
 from keras_transformer.training.tasks.registry import training_of
-from keras_transformer.training.tasks.task import TRAINING, VALIDATION
+from keras_transformer.training.tasks.task import TRAINING, VALIDATION, TaskTraining
 from keras_transformer.training.transfer import freeze
 
 REPORT_EVERY = 50  # steps
@@ -100,7 +101,12 @@ def train(
         return _train(run, console, strategy, profile)
 
 
-def _train(run, console, strategy, profile) -> TrainingResult:
+def _train(
+    run: RunDirectory,
+    console: Console | None,
+    strategy: tf.distribute.Strategy | None,
+    profile: tuple[int, int] | None,
+) -> TrainingResult:
     worker = worker_index(strategy)
     is_first = worker[0] == 0
     console = (console or Console(stderr=True)) if is_first else Console(quiet=True)
@@ -113,42 +119,18 @@ def _train(run, console, strategy, profile) -> TrainingResult:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.seed)
     task = training_of(run)
-    with strategy.scope():
-        model = make_model(run.model_config(), run.task_settings(), dtype=config.precision)
-        if config.freeze:
-            freeze(model)
-        if run.initial_path.is_file() and not run.checkpoints.all():
-            load_weights(model, run.initial_path)
-        compile_model(model, config, task.loss())
-    state = run.checkpoints.restore(model) if run.checkpoints.all() else {}
-    for path, problem in run.checkpoints.damaged.items():
-        console.print(
-            f"{path} is damaged ({problem}): going on from step {run.steps_done():,}",
-            style="yellow",
-        )
-    done = steps_made(model)
-    _check_same_step(strategy, done)
+    model = _make_model(run, task, strategy)
+    state = _restore(run, model, console)
+    _check_same_step(strategy, steps_made(model))
 
     sizes = run.sizes()
     size = task.measure(sizes, TRAINING, worker)
     valid_size = task.measure(sizes, VALIDATION)
     if is_first and sizes != run.sizes():
         run.save_sizes(sizes)
-    trained = sum(int(np.prod(weight.shape)) for weight in model.trainable_variables)
-    console.print(
-        f"Model of {model.count_params():,} parameters"
-        + (f", of which {trained:,} are trained" if config.freeze else "")
-    )
-    for part, counted in ((TRAINING, size), (VALIDATION, valid_size)):
-        first, *more = task.describe(counted)
-        console.print(f"{part}: {first}")
-        for line in more:
-            style = "yellow" if line.startswith("left out") else None
-            console.print(f"  {line}", style=style, markup=False)
-    # The formula is of encoder and decoder, and of families whose weights it knows.
-    if isinstance(task.model, TransformerConfig) and task.model.family in FORMULAS:
-        describe_memory(console, task.model, config, strategy)
+    _describe(console, model, task, size, valid_size, strategy)
 
+    done = steps_made(model)
     journal = Journal(run.metrics_path, run.tensorboard_path, done) if is_first else None
     report = Report(
         config.steps,
@@ -160,7 +142,6 @@ def _train(run, console, strategy, profile) -> TrainingResult:
         task.counted,
         state,
     )
-    interrupt = StopOnSignal(strategy)
     validate = Validate(
         run,
         Evaluator(model, task.metrics),
@@ -173,31 +154,15 @@ def _train(run, console, strategy, profile) -> TrainingResult:
         report,
         state,
     )
-    checkpoint = Checkpoint(run, config.checkpoint_every, config.keep_checkpoints, state)
-    batches = task.training_batches(size, done, worker)
+    # After validation, so that the checkpoint remembers it.
+    writing: list[Any] = []
+    if is_first:
+        writing.append(Checkpoint(run, config.checkpoint_every, config.keep_checkpoints, state))
+        writing += [Profile(*profile, run.tensorboard_path)] if profile else []
+    interrupt = StopOnSignal(strategy)
+    callbacks = [StopOnNaN(task.summary), report, validate, *writing, interrupt]
     try:
-        model.fit(
-            distribute_local_batches(batches, strategy),
-            steps_per_epoch=config.steps - done,
-            shuffle=False,  # the data is shuffled already
-            verbose=0,
-            callbacks=[
-                StopOnNaN(task.summary),
-                report,
-                validate,
-                # After validation, so that the checkpoint remembers it.
-                *([checkpoint] if is_first else []),
-                *([Profile(*profile, run.tensorboard_path)] if profile and is_first else []),
-                interrupt,
-            ],
-        )
-    except tf.errors.NotFoundError as error:
-        if config.data_service is None:
-            raise
-        raise InputError(
-            f"The tf.data service at {config.data_service} was started anew and has forgotten this "
-            f"run ({error.message}). Go on from the last checkpoint by --resume {run.path}."
-        ) from None
+        _fit(model, run, task.training_batches(size, done, worker), done, callbacks)
     finally:
         report.bar.stop()
         if journal:
@@ -211,6 +176,77 @@ def _train(run, console, strategy, profile) -> TrainingResult:
     return TrainingResult(
         steps_made(model), state.get("best", {}), state.get("last", {}), interrupt.signal
     )
+
+
+def _make_model(run: RunDirectory, task: TaskTraining, strategy: tf.distribute.Strategy) -> Any:
+    """Make and compile the model, with the weights that training begins with."""
+    config = task.config
+    with strategy.scope():
+        model = make_model(run.model_config(), run.task_settings(), dtype=config.precision)
+        if config.freeze:
+            freeze(model)
+        if run.initial_path.is_file() and not run.checkpoints.all():
+            load_weights(model, run.initial_path)
+        compile_model(model, config, task.loss())
+    return model
+
+
+def _restore(run: RunDirectory, model: Any, console: Console) -> dict[str, Any]:
+    """Go on from the newest checkpoint that is whole; return its state."""
+    state = run.checkpoints.restore(model) if run.checkpoints.all() else {}
+    for path, problem in run.checkpoints.damaged.items():
+        console.print(
+            f"{path} is damaged ({problem}): going on from step {run.steps_done():,}",
+            style="yellow",
+        )
+    return state
+
+
+def _describe(
+    console: Console,
+    model: Any,
+    task: TaskTraining,
+    size: Any,
+    valid_size: Any,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    """Show what is trained, on what, and in how much memory."""
+    trained = sum(int(np.prod(weight.shape)) for weight in model.trainable_variables)
+    console.print(
+        f"Model of {model.count_params():,} parameters"
+        + (f", of which {trained:,} are trained" if task.config.freeze else "")
+    )
+    for part, counted in ((TRAINING, size), (VALIDATION, valid_size)):
+        first, *more = task.describe(counted)
+        console.print(f"{part}: {first}")
+        for line in more:
+            style = "yellow" if line.startswith("left out") else None
+            console.print(f"  {line}", style=style, markup=False)
+    # The formula is of encoder and decoder, and of families whose weights it knows.
+    if isinstance(task.model, TransformerConfig) and task.model.family in FORMULAS:
+        describe_memory(console, task.model, task.config, strategy)
+
+
+def _fit(
+    model: Any, run: RunDirectory, batches: tf.data.Dataset, done: int, callbacks: list[Any]
+) -> None:
+    """Train for the steps that are left."""
+    config = run.training_config()
+    try:
+        model.fit(
+            distribute_local_batches(batches, model.distribute_strategy),
+            steps_per_epoch=config.steps - done,
+            shuffle=False,  # the data is shuffled already
+            verbose=0,
+            callbacks=callbacks,
+        )
+    except tf.errors.NotFoundError as error:
+        if config.data_service is None:
+            raise
+        raise InputError(
+            f"The tf.data service at {config.data_service} was started anew and has forgotten this "
+            f"run ({error.message}). Go on from the last checkpoint by --resume {run.path}."
+        ) from None
 
 
 def compile_model(model, config: TrainingConfig, loss=None) -> None:

@@ -1,6 +1,6 @@
 """Tests of export.proof, of export.quality, and of what an export may replace.
 
-Also: export.quality.
+Also: export.quality, export.ties.
 """
 
 import json
@@ -19,7 +19,8 @@ from keras_transformer.artefacts.bulk import translate
 from keras_transformer.decoding import GenerationOptions
 from keras_transformer.errors import InputError
 from keras_transformer.export import exporter, folder, proof, quality
-from keras_transformer.export.quality import TextJudge, Validation, is_tie
+from keras_transformer.export.quality import TextJudge, Validation
+from keras_transformer.export.ties import is_tie
 from keras_transformer.models.config import END_ID
 from keras_transformer.pipelines.servable import Call
 from keras_transformer.training.evaluation.text_scores import score_texts

@@ -2,7 +2,7 @@
 
 Going on with a run is tested in test_resume.py.
 
-Also: training.callbacks, training.evaluation.evaluator, training.journal.
+Also: training.callbacks, training.evaluation.evaluator, training.journal, training.signals.
 """
 
 import dataclasses
