@@ -33,7 +33,7 @@ from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite.write import write_tflite
 from keras_transformer.files import write_json
 from keras_transformer.pipelines.servable import Servable
-from keras_transformer.pipelines.tasks import TaskSettings, find_task, make_servable, task_of
+from keras_transformer.pipelines.tasks import Task, TaskSettings, find_task, make_servable, task_of
 from keras_transformer.pipelines.text_writer import TextWriter
 from keras_transformer.pipelines.translator import Translator
 from keras_transformer.training.data.spoken_english import examples
@@ -104,10 +104,7 @@ def export_run(
     output, settings = Path(output), run.task_settings()
     check_free(output)
     name = tf_serving.check_name(name or run.path.absolute().name)
-    if not find_task(settings.task).writes_text and (options is not None or jit_compile):
-        raise InputError(
-            f"{run.path} writes no text: leave out --jit-compile and the options of generation."
-        )
+    _check_writes(find_task(settings.task), options, jit_compile, str(run.path))
     languages = name_languages(run, source_language, target_language)
     exporter = _Exporter(
         servable=run.servable(options),
@@ -178,15 +175,14 @@ def export(
     folder = Path(folder)
     check_free(folder)
     name = tf_serving.check_name(name or folder.absolute().name)
-    if unknown := [one for one in formats if one not in FORMATS]:
-        raise no_such("format", unknown[0], FORMATS)
-    if not formats:
-        raise InputError(f"formats is empty; choose some of {', '.join(FORMATS)}.")
+    _check_formats(formats)
     found = find_task(task) if task else task_of(model)
     if found is None:
         raise InputError(
-            f"A {type(model).__name__} has no task of its own; put a head of kt.models on it."
+            f"A {type(model).__name__} has no task of its own: give a model of kt.models, where it "
+            "is an encoder one with a head."
         )
+    _check_writes(found, options, jit_compile, "The model")
     made = TaskSettings(found.name, tuple(labels), dict(settings or {}), max_length)
     exporter = _Exporter(
         servable=make_servable(model, tokenizer, made, options),
@@ -207,6 +203,27 @@ def export(
         keep,
         with_saved_model=SAVED_MODEL in formats,
     )
+
+
+def _check_formats(formats: Sequence[str]) -> None:
+    """Refuse unknown formats, and none."""
+    if isinstance(formats, str) or not formats:
+        raise InputError(
+            f"formats is {formats!r}; give a list of some of {', '.join(map(repr, FORMATS))}."
+        )
+    for one in formats:
+        if one not in FORMATS:
+            raise no_such("format", one, FORMATS)
+
+
+def _check_writes(
+    task: Task, options: GenerationOptions | None, jit_compile: bool, what: str
+) -> None:
+    """Refuse options of generation where no text is written."""
+    if not task.writes_text and (options is not None or jit_compile):
+        raise InputError(
+            f"{what} writes no text: leave out --jit-compile and the options of generation."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,7 +54,7 @@ def make_config(task):
     return BertConfig(len(PIECES), **SIZES, begin_id=2, end_id=3)
 
 
-def head_of(task):
+def settings_of(task):
     """Return what a run of a task holds beside the configuration."""
     return TaskSettings(task, LABELS if find_task(task).has_labels else (), SETTINGS.get(task, {}))
 
@@ -63,7 +63,7 @@ def head_of(task):
 def servable(name):
     """Return the servable of a case."""
     task, options = CASES[name]
-    head = head_of(task)
+    head = settings_of(task)
     tokenizer = WordPieceTokenizer(PIECES) if find_task(task).has_text else None
     return make_servable(make_model(make_config(task), head), tokenizer, head, options)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from fixtures_servables import CASES, head_of, servable, tokenizers
+from fixtures_servables import CASES, servable, settings_of, tokenizers
 from fixtures_serving import server
 from tensorflow.core.protobuf import config_pb2
 
@@ -245,7 +245,7 @@ def test_no_request_ends_a_program_with_litert(case):
 
 def run_of(name, folder):
     """Write a run folder with the servable's model."""
-    made, head = servable(name), head_of(CASES[name][0])
+    made, head = servable(name), settings_of(CASES[name][0])
     config, tokenizer = made.model.config, made.tokenizer
     RunDirectory.create(folder, config, None, tokenizer, [], settings=head, weights=made.model)
     return folder
