@@ -81,7 +81,7 @@ def _of_text(given, takes, wanted):
     path = os.fspath(given)
     return (
         f"{takes}, and not the path {path!r}. A run or an export is loaded by "
-        f"kt.export.load({path!r}), the weights of a published model by "
+        f"kt.load({path!r}), the weights of a published model by "
         "kt.models.from_hugging_face, and what Keras saved by keras.models.load_model."
     )
 

@@ -29,7 +29,7 @@ def check_model(model, wanted: type[ConfiguredModel], owner: str) -> None:
     if isinstance(model, (str, os.PathLike)):
         path = os.fspath(model)
         raise InputError(
-            f"{takes}, and not the path {path!r}. Write kt.export.load({path!r}) to load a run or "
+            f"{takes}, and not the path {path!r}. Write kt.load({path!r}) to load a run or "
             "an export, which answers by itself."
         )
     if isinstance(model, StackConfig):

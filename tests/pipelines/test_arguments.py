@@ -63,8 +63,8 @@ def other_family(cls):
 
 WRONG = {
     "text": (lambda _: "enormous", "There is no preset 'enormous'; choose one of"),
-    "path": (lambda _: Path("runs/x"), r"not the path 'runs/x'.*kt\.export\.load\('runs/x'\)"),
-    "path as text": (lambda _: "runs/x", r"not the path 'runs/x'.*kt\.export\.load\('runs/x'\)"),
+    "path": (lambda _: Path("runs/x"), r"not the path 'runs/x'.*kt\.load\('runs/x'\)"),
+    "path as text": (lambda _: "runs/x", r"not the path 'runs/x'.*kt\.load\('runs/x'\)"),
     "file of Keras": (lambda _: "my.keras", r"'my\.keras'.*keras\.models\.load_model"),
     "number": (lambda _: 8000, "or its fields as a dict; got 8000"),
     "nothing": (lambda _: None, "or its fields as a dict; got None"),
@@ -205,8 +205,8 @@ def test_every_servable_is_tried():
 
 
 NO_MODEL = {
-    "text": ("runs/x", r"not the path 'runs/x'. Write kt\.export\.load\('runs/x'\)"),
-    "path": (Path("runs/x"), r"not the path 'runs/x'. Write kt\.export\.load\('runs/x'\)"),
+    "text": ("runs/x", r"not the path 'runs/x'. Write kt\.load\('runs/x'\)"),
+    "path": (Path("runs/x"), r"not the path 'runs/x'. Write kt\.load\('runs/x'\)"),
     "number": (3, "a model of this package; got 3"),
     "nothing": (None, "a model of this package; got None"),
     "class": (models.Transformer, "a model of this package; got <class"),
