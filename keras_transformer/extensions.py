@@ -28,9 +28,19 @@ class Table(Mapping[str, Row], Generic[Row]):
         kind: Words for a row in messages, such as "attention".
         base: The class that every row is derived from, or is an instance of.
         rows: The rows of this package.
+        instances: Whether rows are instances, and not classes.
     """
 
-    def __init__(self, group: str, kind: str, base: type, rows: Mapping[str, Row]):
+    def __init__(
+        self,
+        group: str,
+        kind: str,
+        base: type,
+        rows: Mapping[str, Row],
+        *,
+        instances: bool = False,
+    ):
+        self.instances = instances
         self.group = group
         self.kind = kind
         self.base = base
@@ -107,11 +117,14 @@ class Table(Mapping[str, Row], Generic[Row]):
         return self._check(point.name, row, self._described(point))
 
     def _check(self, name, row, where):
-        if isinstance(row, self.base) or (isinstance(row, type) and issubclass(row, self.base)):
-            return row
-        raise InputError(
-            f"{where} must give a {self.base.__name__} or a class derived from it, got {row!r}."
-        )
+        if self.instances:
+            fits, wanted = isinstance(row, self.base), f"a {self.base.__name__}"
+        else:
+            fits = isinstance(row, type) and issubclass(row, self.base)
+            wanted = f"a class derived from {self.base.__name__}"
+        if not fits:
+            raise InputError(f"{where} must give {wanted}, got {row!r}.")
+        return row
 
     def _described(self, point):
         package = f" of the package {point.dist.name!r}" if point.dist else ""

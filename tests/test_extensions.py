@@ -90,3 +90,11 @@ def test_a_row_that_is_registered_and_installed_is_one(table, points):
     table.register("theirs", importlib.import_module("collections").Counter)
     points(theirs="collections:Counter")
     assert list(table) == ["own", "theirs"]
+
+
+def test_rows_may_be_instances_where_a_table_says_so():
+    table = Table("group", "row", Base, {}, instances=True)
+    row = Base()
+    assert table.register("one", row) is table["one"] is row
+    with pytest.raises(InputError, match="must give a Base, got <class"):
+        table.register("two", Base)

@@ -135,7 +135,9 @@ _OWN = (
 
 
 # By name: the rows of this package, and those of installed ones.
-TASKS: Table[Task] = Table(TASK_ENTRY_POINTS, "task", Task, {task.name: task for task in _OWN})
+TASKS: Table[Task] = Table(
+    TASK_ENTRY_POINTS, "task", Task, {task.name: task for task in _OWN}, instances=True
+)
 
 
 def find_task(name: str) -> Task:

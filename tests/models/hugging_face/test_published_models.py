@@ -184,7 +184,11 @@ def test_another_head_leaves_out_what_the_file_has_for_its_own():
 @pytest.mark.parametrize(
     ("name", "head", "message"),
     [
-        ("bert", "Bart", "There is no head 'Bart'; choose one of Bert, Roberta"),
+        (
+            "bert",
+            "Bart",
+            "There is no head 'Bart'; did you mean 'Bert'? Choose one of Bert, Roberta",
+        ),
         ("gpt2", "SequenceClassifier", "'gpt2' makes a Gpt, not a SequenceClassifier"),
         ("vit", "Bert", "'vit' makes a VisionTransformer, not a Bert"),
         ("bert", "Electra", "missing: discriminator_predictions"),
