@@ -187,7 +187,7 @@ def test_another_head_leaves_out_what_the_file_has_for_its_own():
         (
             "bert",
             "Bart",
-            "There is no head 'Bart'; did you mean 'Bert'? Choose one of Bert, Roberta",
+            r"There is no head 'Bart'; did you mean 'Bert'\? Choose one of Bert, Roberta",
         ),
         ("gpt2", "SequenceClassifier", "'gpt2' makes a Gpt, not a SequenceClassifier"),
         ("vit", "Bert", "'vit' makes a VisionTransformer, not a Bert"),
