@@ -11,11 +11,8 @@ from rich.console import Console
 
 from keras_transformer.errors import InputError
 from keras_transformer.files import read_lines, scratch_folder
-from keras_transformer.models.bert import BertConfig
-from keras_transformer.models.config import StackConfig, TransformerConfig
+from keras_transformer.models.config import StackConfig
 from keras_transformer.models.families import find_preset
-from keras_transformer.models.gpt import GptConfig
-from keras_transformer.models.vision_transformer import VisionTransformerConfig
 from keras_transformer.pipelines.tasks import TaskSettings, check_family, find_task, make_model
 from keras_transformer.training.config import TrainingConfig, paper_peak
 from keras_transformer.training.data.corpora import Corpus, ParallelFiles
@@ -97,7 +94,7 @@ def new_run(
         made = _tokenizer(asked, task, start, config, records[0], console)
         fields = task.model_fields(labels)
         if made is not None and start is None:
-            fields |= _special_ids(config, made)
+            fields |= config.special_ids(made)
         config = make_config(None if made is None else len(made), **fields)
         head = _make_head(asked, start, labels, config, checked)
         sizes, batches = _measure(task(config, head, checked, made))
@@ -120,7 +117,7 @@ def _defaults(task, config, start) -> dict[str, Any]:
     return {
         "learning_rate": paper_peak(config.d_model),
         "label_smoothing": task.label_smoothing,
-        "max_length": _longest(config),
+        "max_length": config.longest,
         **({} if start is None else FINE_TUNING),
     }
 
@@ -203,7 +200,7 @@ def _tokenizer(asked, task, start, config, records, console):
         asked.tokenizer,
         records.lines() if isinstance(records, Corpus) else task.lines(records),
         asked.vocabulary_size,
-        with_mask=isinstance(config, BertConfig),
+        with_mask=hasattr(config, "mask_id"),
         split_digits=asked.split_digits,
         progress=console.is_terminal,
     )
@@ -258,24 +255,6 @@ def _changed(config, fields):
     if unknown := sorted(fields.keys() - known):
         raise InputError(f"A model of the family {config.family!r} has no {', '.join(unknown)}.")
     return dataclasses.replace(config, **fields)
-
-
-def _longest(config):
-    if isinstance(config, VisionTransformerConfig):
-        return config.num_patches + 1
-    return config.max_length
-
-
-def _special_ids(config, tokenizer):
-    """Return the ids of special tokens, for the model's configuration."""
-    fields = {name: getattr(tokenizer, name) for name in ("padding_id", "begin_id", "end_id")}
-    if isinstance(config, BertConfig):
-        fields["mask_id"] = getattr(tokenizer, "mask_id", None)
-    if isinstance(config, GptConfig):  # the end of a text is the beginning of the next
-        fields["begin_id"] = fields["end_id"]
-    if isinstance(config, TransformerConfig) and config.source_begin_id is not None:
-        fields["source_begin_id"] = fields["begin_id"]
-    return fields
 
 
 def _samples(task, valid):

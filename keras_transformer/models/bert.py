@@ -73,6 +73,10 @@ class BertConfig(StackConfig):
     transform_activation: str | None = None  # before masked words are scored; None: `activation`
     mask_id: int | None = 4  # [MASK]; None if the vocabulary has none
 
+    def special_ids(self, tokenizer: Any) -> dict[str, Any]:
+        """Return the ids of special tokens, that of the mask included."""
+        return {**super().special_ids(tokenizer), "mask_id": tokenizer.mask_id}
+
 
 class EncoderGraph:
     """The layers of an encoder-only model and their graph, which models with heads go on from.

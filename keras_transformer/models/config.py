@@ -159,6 +159,15 @@ class StackConfig:
         """The width d_k of a head."""
         return self.head_width or self.d_model // self.num_heads
 
+    @property
+    def longest(self) -> int:
+        """The most positions of a sequence."""
+        return self.max_length
+
+    def special_ids(self, tokenizer: Any) -> dict[str, Any]:
+        """Return the fields that a tokeniser decides: the ids of special tokens."""
+        return {name: getattr(tokenizer, name) for name in ("padding_id", "begin_id", "end_id")}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the family and the fields as plain values, ready for JSON."""
         return {"family": self.family, **dataclasses.asdict(self)}
@@ -240,6 +249,11 @@ class TransformerConfig(StackConfig):
     num_decoder_layers: int | None = None  # None: as many as num_layers, the encoder's
     logits_bias: bool = False
     source_begin_id: int | None = None  # what a source begins with: <s> in BART, nothing elsewhere
+
+    def special_ids(self, tokenizer: Any) -> dict[str, Any]:
+        """Return the ids of special tokens; a source begins as a target does, if it does."""
+        ids = super().special_ids(tokenizer)
+        return ids if self.source_begin_id is None else {**ids, "source_begin_id": ids["begin_id"]}
 
     @property
     def decoder_layers(self) -> int:

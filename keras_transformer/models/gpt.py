@@ -116,6 +116,11 @@ class GptConfig(StackConfig):
     begin_id: int = END_ID
     end_id: int = END_ID
 
+    def special_ids(self, tokenizer: Any) -> dict[str, Any]:
+        """Return the ids of special tokens: the end of a text is the beginning of the next."""
+        ids = super().special_ids(tokenizer)
+        return {**ids, "begin_id": ids["end_id"]}
+
 
 @keras.saving.register_keras_serializable("keras_transformer")
 class Gpt(ConfiguredModel):

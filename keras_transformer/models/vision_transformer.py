@@ -79,6 +79,11 @@ class VisionTransformerConfig(StackConfig):
         """The number of patches P of an image."""
         return (self.image_size // self.patch_size) ** 2
 
+    @property
+    def longest(self) -> int:
+        """The most positions of a sequence: the patches and the class token."""
+        return self.num_patches + 1
+
 
 @keras.saving.register_keras_serializable("keras_transformer")
 class VisionTransformer(ConfiguredModel):
