@@ -13,7 +13,6 @@ from keras_transformer.text.added_tokens import (
     read_added,
     span_words,
 )
-from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.bert_characters import Rules, character_map
 from keras_transformer.text.bert_learner import learn_bert_vocabulary
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
@@ -42,7 +41,7 @@ class BertTokenizer(Tokenizer):
     Control characters are left out, case too if `lowercase`, and accents if `strip_accents`; words
     are what lies between white space; punctuation and Chinese characters are words of their own. A
     word is cut by greedy longest match; one that can't be spelled, has more than 100 characters or
-    is not UTF-8 becomes one `[UNK]`.
+    is not UTF-8 becomes one `[UNK]`. Words come back with spaces between, punctuation among them.
 
     The ids are those of Hugging Face's `BertTokenizerFast`, without the special tokens that it
     adds, but for two things:
@@ -149,19 +148,6 @@ class BertTokenizer(Tokenizer):
         pieces = learn_bert_vocabulary(lines, size, lowercase=lowercase, **options)
         return cls(pieces, lowercase)
 
-    @takes_texts
-    def tokenize(self, text):
-        """Cut text into pieces.
-
-        Args:
-            text: String tensor `(B,)`, UTF-8, or one text.
-
-        Returns:
-            Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
-            One text gives one row, an int32 vector `(S,)`.
-        """
-        return self._added.cut(text, self._cut)
-
     def _cut(self, text):
         text = normalized(text, self._normalizer)
         words, rows, starts, ends = split_at_white_space(text, self._white_space)
@@ -194,19 +180,6 @@ class BertTokenizer(Tokenizer):
         kept = tf.where(tf.logical_or(first > 0, tf.logical_not(marked)))[:, 0]
         ends = tf.cumsum(tf.where(marks > 0, tf.ones_like(counts), counts))
         return tf.gather(ids, kept), tf.concat([splits[:1], ends], 0)
-
-    @takes_ids
-    def detokenize(self, ids):
-        """Join pieces to text: with spaces between words, punctuation among them.
-
-        Args:
-            ids: Ragged or dense integer tensor `(B, T)`. Special tokens other than `[UNK]` are
-                left out. What is no id of a piece is written as an unknown one.
-
-        Returns:
-            String tensor `(B,)`.
-        """
-        return self._joiner.join(ids)
 
     @property
     def settings(self) -> dict:

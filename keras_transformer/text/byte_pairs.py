@@ -20,7 +20,7 @@ import numpy as np
 from keras_transformer._tensorflow import tf
 from keras_transformer.text import unicode
 from keras_transformer.text.added_tokens import ADDED_OPS, AddedToken, AddedTokens, read_added
-from keras_transformer.text.batches import as_batch, takes_ids, takes_texts
+from keras_transformer.text.batches import as_batch
 from keras_transformer.text.byte_alphabet import BYTES, CHARACTERS
 from keras_transformer.text.byte_pair_files import read_ids, read_merges
 from keras_transformer.text.byte_pair_learner import learn_byte_pairs
@@ -60,7 +60,8 @@ class BytePairTokenizer(Tokenizer):
 
     The ids are those of Hugging Face's `GPT2TokenizerFast`, with one difference: text never gives
     a special id. There, a literal `<|endoftext|>` is the special token; here it is spelled. Added
-    tokens that are not special are found.
+    tokens that are not special are found. Text of any bytes comes back as the very bytes. What is
+    no id of a piece is written as the unknown one, or left out if there is none.
 
     Args:
         vocabulary: The pieces in the order of their ids, spelled in GPT-2's alphabet, in which
@@ -133,24 +134,13 @@ class BytePairTokenizer(Tokenizer):
             set(special.values()) - {self.unknown_id},
         )
 
+    _added: AddedTokens
+
     @classmethod
     def _learn(cls, lines, size, *, with_mask=False, **options):
         return cls(
             *learn_byte_pairs(lines, size, special_tokens=special_tokens(with_mask), **options)
         )
-
-    @takes_texts
-    def tokenize(self, text):
-        """Cut text into pieces.
-
-        Args:
-            text: String tensor `(B,)` of any bytes, or one text.
-
-        Returns:
-            Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
-            One text gives one row, an int32 vector `(S,)`.
-        """
-        return self._added.cut(text, self._cut)
 
     def _cut(self, text):
         found = characters(text)
@@ -300,20 +290,6 @@ class BytePairTokenizer(Tokenizer):
             tf.expand_dims(words, 1), tf.ones_like(words), tf.expand_dims(total, 0)
         )
         return tokens, counts
-
-    @takes_ids
-    def detokenize(self, ids):
-        """Join pieces to text: the very bytes that they were cut from.
-
-        Args:
-            ids: Ragged or dense integer tensor `(B, T)`. Special tokens other than the unknown one
-                are left out. What is no id of a piece is written as the unknown one, or left out
-                if there is none.
-
-        Returns:
-            String tensor `(B,)`.
-        """
-        return self._joiner.join(ids)
 
     @property
     def settings(self) -> dict:

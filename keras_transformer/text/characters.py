@@ -9,7 +9,6 @@ import numpy as np
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.text import unicode
-from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.code_points import BYTE_OPS, CodePointTable, characters
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import SPECIAL_TOKENS
@@ -61,17 +60,7 @@ class CharacterTokenizer(Tokenizer):
     def _learn(cls, lines, size, *, with_mask=False, progress=False):
         return cls(learn_characters(lines, size, special_tokens(with_mask)))
 
-    @takes_texts
-    def tokenize(self, text):
-        """Cut text into characters.
-
-        Args:
-            text: String tensor `(B,)`, UTF-8, or one text.
-
-        Returns:
-            Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
-            One text gives one row, an int32 vector `(S,)`.
-        """
+    def _cut(self, text):
         return self.tokenize_with_sizes(text)[0]
 
     def tokenize_with_sizes(self, text):
@@ -96,19 +85,6 @@ class CharacterTokenizer(Tokenizer):
         ends = tf.concat([found.places, tf.shape(found.bytes)], 0)[1:]
         sizes = ends - found.places
         return tf.RaggedTensor.from_row_splits(ids, rows, validate=False), sizes
-
-    @takes_ids
-    def detokenize(self, ids):
-        """Join characters to text.
-
-        Args:
-            ids: Ragged or dense integer tensor `(B, T)`. Special tokens other than `[UNK]` are
-                left out. What is no id of a piece is written as an unknown one.
-
-        Returns:
-            String tensor `(B,)`.
-        """
-        return self._joiner.join(ids)
 
     def save(self, path) -> None:
         """Write the vocabulary as a list in JSON, in the order of ids."""

@@ -17,7 +17,6 @@ from keras_transformer.text.added_tokens import (
     read_added,
     span_words,
 )
-from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.byte_pair_files import read_ids
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.normalizing import normalized, normalizer_model
@@ -53,7 +52,7 @@ class SentencePieceTokenizer(Tokenizer):
     Text is normalised as the model says, and cut into the pieces that are the most probable
     together. The ids are those of the `sentencepiece` package, and so is the text that comes back.
     A model that keeps tabs and newlines is the exception: here they are spaces. T5's and Marian's
-    make them spaces anyway.
+    make them spaces anyway. The unknown piece, and what is no id of a piece, comes back as ` ⁇ `.
 
     Args:
         model: The content of the model file, such as `spiece.model` or `source.spm`.
@@ -167,19 +166,6 @@ class SentencePieceTokenizer(Tokenizer):
             blank=ids.get(_SPACE) if strips or spacing is not None else None,
         )
 
-    @takes_texts
-    def tokenize(self, text):
-        """Cut text into pieces.
-
-        Args:
-            text: String tensor `(B,)`, UTF-8, or one text.
-
-        Returns:
-            Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
-            One text gives one row, an int32 vector `(S,)`.
-        """
-        return self._added.cut(text, self._cut)
-
     def _normalize(self, text):
         text = self._replace(text)
         return text if self._spacing is None else self._spacing.tidy(text)
@@ -191,19 +177,6 @@ class SentencePieceTokenizer(Tokenizer):
         ids = tf.gather(self._ids, pieces.values) if self._mapped else pieces.values
         rows = tf.cast(pieces.row_splits, tf.int64)
         return tf.RaggedTensor.from_row_splits(ids, rows, validate=False)
-
-    @takes_ids
-    def detokenize(self, ids):
-        """Join pieces to text.
-
-        Args:
-            ids: Ragged or dense integer tensor `(B, T)`. Special tokens other than the unknown one
-                are left out; that, and what is no id of a piece, is written as ` ⁇ `.
-
-        Returns:
-            String tensor `(B,)`.
-        """
-        return self._joiner.join(ids)
 
     @property
     def settings(self) -> dict:

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from keras_transformer._tensorflow import tf
+from keras_transformer.text.added_tokens import AddedTokens
+from keras_transformer.text.batches import takes_ids, takes_texts
+from keras_transformer.text.joining import Joiner
 
 
 class Tokenizer:
     """Turns text into ids and back, in the graph.
 
-    Subclasses set what is below, and write `tokenize`, `detokenize`, `save` and `load`; those that
-    can be learned write `_learn`.
+    Subclasses set what is below and what joins pieces, `_joiner`, and write `_cut`, `save` and
+    `load`; those that can be learned write `_learn`.
 
     Attributes:
         kind: Name of the kind.
@@ -35,6 +38,8 @@ class Tokenizer:
     begin_id: Any
     end_id: Any
     mask_id: Any
+    _added: AddedTokens | None = None  # found in a text before it is cut
+    _joiner: Joiner
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -87,6 +92,7 @@ class Tokenizer:
     def _learn(cls, *args: Any, **options: Any) -> Self:
         raise TypeError(f"A {cls.__name__} can't be learned here; load a published one.")
 
+    @takes_texts
     def tokenize(self, text: Any) -> tf.RaggedTensor:
         """Cut text into pieces.
 
@@ -97,8 +103,13 @@ class Tokenizer:
             Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
             One text gives one row, an int32 vector `(S,)`.
         """
+        return self._cut(text) if self._added is None else self._added.cut(text, self._cut)
+
+    def _cut(self, text: Any) -> tf.RaggedTensor:
+        """Cut texts `(B,)` in which no added token occurs."""
         raise NotImplementedError
 
+    @takes_ids
     def detokenize(self, ids: Any) -> tf.Tensor:
         """Join pieces to text.
 
@@ -109,7 +120,7 @@ class Tokenizer:
         Returns:
             String tensor `(B,)`.
         """
-        raise NotImplementedError
+        return self._joiner.join(ids)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer._tensorflow import tf
-from keras_transformer.text.batches import takes_ids, takes_texts
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import SPECIAL_TOKENS, count_words
 from keras_transformer.text.tokenizer import Tokenizer, read_pieces
@@ -26,7 +25,8 @@ class WordTokenizer(Tokenizer):
     """Turns text into the ids of its words and back, in the graph.
 
     A word is what stands between ASCII white space. One that is not in the vocabulary becomes
-    `[UNK]`, and does not come back. Text never gives another special id.
+    `[UNK]`, and does not come back. Text never gives another special id. Words come back with a
+    space between.
 
     Args:
         vocabulary: `[PAD] [UNK] [BOS] [EOS]`, which `[MASK]` may follow, and words, in the order of
@@ -74,33 +74,10 @@ class WordTokenizer(Tokenizer):
     def _learn(cls, lines, size, *, with_mask=False, **options):
         return cls(learn_words(lines, size, special_tokens=special_tokens(with_mask), **options))
 
-    @takes_texts
-    def tokenize(self, text):
-        """Cut text into words.
-
-        Args:
-            text: String tensor `(B,)`, UTF-8, or one text.
-
-        Returns:
-            Ragged int32 tensor `(B, (S))` without special tokens; empty rows for empty text.
-            One text gives one row, an int32 vector `(S,)`.
-        """
+    def _cut(self, text):
         words, rows, _, _ = split_at_white_space(text, self._white_space)
         ids = self._pieces.tokenize(words)  # (words, (1))
         return tf.RaggedTensor.from_row_splits(ids.values, rows, validate=False)
-
-    @takes_ids
-    def detokenize(self, ids):
-        """Join words to text, with spaces between them.
-
-        Args:
-            ids: Ragged or dense integer tensor `(B, T)`. Special tokens other than `[UNK]` are
-                left out. What is no id of a piece is written as an unknown one.
-
-        Returns:
-            String tensor `(B,)`.
-        """
-        return self._joiner.join(ids)
 
     @classmethod
     def load(cls, path) -> "WordTokenizer":
