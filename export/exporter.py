@@ -1,6 +1,7 @@
 """Exporting a model: every file made, proven, measured, and then put in place."""
 
 import dataclasses
+import inspect
 import shutil
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from keras_transformer.artefacts.artefact import SAVED_MODEL
 from keras_transformer.decoding import GenerationOptions
-from keras_transformer.errors import InputError, no_such
+from keras_transformer.errors import InputError, no_such, suggestion
 from keras_transformer.export import tf_serving
 from keras_transformer.export.folder import (
     CARD,
@@ -44,6 +45,8 @@ from keras_transformer.training.tasks.task import VALIDATION
 VALIDATION_TEXTS = 200
 PROBES = 60  # generated sentences, where there is no text to validate on
 MAX_QUALITY_LOSS = 1.0
+# Arguments of servables that are not of `settings`.
+SERVABLE_ARGUMENTS = ("model", "tokenizer", "labels", "max_length", "options", "jit_compile")
 FORMATS = (SAVED_MODEL, "tflite", "tflite-float16", "tflite-int8")
 
 
@@ -184,6 +187,7 @@ def export(
         )
     _check_writes(found, options, jit_compile, "The model")
     made = TaskSettings(found.name, tuple(labels), dict(settings or {}), max_length)
+    _check_settings(found, made)
     exporter = _Exporter(
         servable=make_servable(model, tokenizer, made, options),
         settings=made,
@@ -214,6 +218,19 @@ def _check_formats(formats: Sequence[str]) -> None:
     for one in formats:
         if one not in FORMATS:
             raise no_such("format", one, FORMATS)
+
+
+def _check_settings(task: Task, settings: TaskSettings) -> None:
+    """Refuse what would be dropped: arguments that what answers does not take."""
+    taken = inspect.signature(task.servable).parameters
+    for name in ("labels", "max_length"):
+        if getattr(settings, name) and name not in taken:
+            raise InputError(f"A model for {task.name} takes no {name}; leave it out.")
+    own = [name for name in taken if name not in SERVABLE_ARGUMENTS]
+    for name in settings.settings:
+        if task.writes_text or name not in own:
+            near = suggestion(name, own)
+            raise InputError(f"settings has no {name!r} for {task.name}; leave it out.{near}")
 
 
 def _check_writes(
@@ -266,7 +283,7 @@ class _Exporter:
             saved_model = scratch / SAVED_MODEL
             if with_saved_model:
                 files = {saved_model: SAVED_MODEL, **files}
-                export_saved_model(self._for_servers(servable), saved_model)
+                self._write_saved_model(servable, saved_model)
             status.update("Running every file in a fresh process")
             judge = judge_of(servable, validation)
             measured = measure(judge, files, max_quality_loss)
@@ -286,17 +303,17 @@ class _Exporter:
         paths = {key: output / path.name for path, (_, key) in lite.items()}
         return {"savedmodel": output / SAVED_MODEL, **paths} if with_saved_model else paths
 
-    def _for_servers(self, servable: Servable) -> Servable:
-        """Return what the SavedModel is made of: phones have no room for what it holds."""
+    def _write_saved_model(self, servable: Servable, path: Path) -> None:
+        """Write the SavedModel: LiteRT takes no graph for XLA, and phones no second table."""
         if not isinstance(servable, TextWriter):
-            return servable
-        # LiteRT takes no graph that XLA is to compile, and a phone has no room for a second copy of
-        # the table.
+            export_saved_model(servable, path)
+            return
         model: Any = servable.model
-        model.transpose_output()
-        return self._described(
-            make_servable(model, servable.tokenizer, self.settings, self.options, self.jit_compile)
-        )
+        with model.transposed_output():  # a script may train the model further
+            of_servers = make_servable(
+                model, servable.tokenizer, self.settings, self.options, self.jit_compile
+            )
+            export_saved_model(self._described(of_servers), path)
 
     def _described(self, servable: Any) -> Servable:
         """Name the languages, where they are known."""

@@ -157,7 +157,7 @@ class _File(TextToText):
 def _read_purpose(artefact: Artefact, read: Callable[[str], str]) -> dict[str, str]:
     """Return what a file says that it is for; see `Artefact.purpose`."""
     with contextlib.suppress(OSError, KeyError):
-        return dict(json.loads(read(TASK)))
+        return _parse_purpose(read(TASK))
     outputs = _outputs(artefact)
     gives = next((name for name in TASKS_OF_OUTPUTS if name in outputs), "")
     task = TASKS_OF_OUTPUTS.get(gives, "")
@@ -168,6 +168,21 @@ def _read_purpose(artefact: Artefact, read: Callable[[str], str]) -> dict[str, s
     with contextlib.suppress(OSError, KeyError, ValueError):
         return {"task": task, "gives": gives, "description": json.loads(read(CARD))["description"]}
     return {"task": task, "gives": gives, "description": ""}
+
+
+def _parse_purpose(text: str) -> dict[str, str]:
+    """Read `task.json`.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    try:
+        purpose = json.loads(text)
+        return {name: str(purpose[name]) for name in ("task", "gives", "description")}
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{TASK} is damaged ({error!r}); export the model again with this version."
+        ) from None
 
 
 def _outputs(artefact: Artefact) -> dict[str, Spec]:

@@ -1,7 +1,4 @@
-"""What the pages of the project say is true.
-
-Also: training.data.arrays.
-"""
+"""What the pages of the project say is true."""
 
 import ast
 import importlib

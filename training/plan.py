@@ -32,9 +32,10 @@ def check_task(name: str) -> None:
     Raises:
         InputError: If there is none of that name.
     """
-    known = [*TASKS, *entry_points(group=TASK_ENTRY_POINTS).names]
-    if name not in known:
-        raise no_such("task", name, known)
+    if name not in TASKS:
+        installed = entry_points(group=TASK_ENTRY_POINTS).names
+        if name not in installed:
+            raise no_such("task", name, [*TASKS, *installed])
 
 
 @dataclasses.dataclass(frozen=True)

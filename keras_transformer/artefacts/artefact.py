@@ -93,8 +93,8 @@ class Artefact:
         Example:
             kt.load("exported/model.tflite")(["Two men."])
         """
-        signature = "pair" if columns.keys() == {"text", "text_pair"} else "serving_default"
-        signature = signature if signature in self.signatures else SEES
+        asked = ["pair"] if columns.keys() == {"text", "text_pair"} else []
+        signature = next(one for one in (*asked, "serving_default", SEES) if one in self.signatures)
         takes = self.specs(signature)[0]
         if texts is not None:
             if len(takes) != 1 or columns or SEES in takes:

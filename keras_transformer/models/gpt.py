@@ -27,6 +27,7 @@ from keras_transformer.layers.layer import Layer, shapes_of
 from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
 from keras_transformer.models.config import END_ID, Positions, StackConfig
 from keras_transformer.models.model import ConfiguredModel
+from keras_transformer.models.output_table import TransposesOutput
 from keras_transformer.models.transformer import CausalMask, source_spec, step_spec
 
 
@@ -123,7 +124,7 @@ class GptConfig(StackConfig):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class Gpt(ConfiguredModel):
+class Gpt(TransposesOutput, ConfiguredModel):
     """A decoder-only language model.
 
     Args:
@@ -149,6 +150,7 @@ class Gpt(ConfiguredModel):
     """
 
     config_class = GptConfig
+    target_embedding = "embed"
     continues = True  # what it writes goes on from what it read
 
     def __init__(self, config, **kwargs):
@@ -177,18 +179,6 @@ class Gpt(ConfiguredModel):
     def grow_caches(self, caches, length):
         """Make room in caches for `length` more positions."""
         return self.get_layer("decoder").grow_caches(caches, length)
-
-    def transpose_output(self):
-        """Keep a transposed copy of a tied table for decoding; see `Transformer`."""
-        if self.config.tie_embeddings:
-            table = ops.transpose(self._parts["embed"].table.table)
-            step = self.decoder_step.get_layer("step")
-            object.__setattr__(step, "output_kernel", keras.Variable(table, trainable=False))
-
-    @property
-    def output_kernel(self):
-        """The copy that `transpose_output` made, or None."""
-        return self.decoder_step.get_layer("step").output_kernel
 
 
 def _make_layers(config, dtype):
@@ -321,7 +311,7 @@ class GptStep(Layer):
         self.autocast = False  # the biases have to stay in float32
         self.config = config
         self.shared = layers
-        self.output_kernel = None  # see `Transformer.transpose_output`
+        self.output_kernel = None  # see `TransposesOutput`
 
     def call(self, ids, index, caches, visible, memory_bias, memory_caches):
         """Run the decoder on one position."""

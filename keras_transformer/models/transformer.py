@@ -34,10 +34,11 @@ from keras_transformer.layers.layer import Layer, shapes_of
 from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
 from keras_transformer.models.config import TransformerConfig
 from keras_transformer.models.model import ConfiguredModel
+from keras_transformer.models.output_table import TransposesOutput
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class Transformer(ConfiguredModel):
+class Transformer(TransposesOutput, ConfiguredModel):
     """An encoder-decoder Transformer for sequence-to-sequence tasks such as translation.
 
     It is an ordinary Keras model: `compile`, `fit`, `save`, `summary` and
@@ -68,6 +69,7 @@ class Transformer(ConfiguredModel):
     """
 
     config_class = TransformerConfig
+    target_embedding = "embed_target"
 
     def __init__(self, config, devices=(), **kwargs):
         config = self.make_config(config)
@@ -98,23 +100,6 @@ class Transformer(ConfiguredModel):
         object.__setattr__(self, "_parts", layers)
         object.__setattr__(self, "encoder", _encoder_graph(config, layers))
         object.__setattr__(self, "decoder_step", _decoder_step_graph(config, layers))
-
-    def transpose_output(self):
-        """Keep a transposed copy of a tied table for decoding, which makes its logits faster.
-
-        A product with a table `(V, D)` takes up to three times as long as one with `(D, V)`. The
-        copy is of the weights as they are now: call this on a model that is not trained any more.
-        It is not saved with the model.
-        """
-        if self.config.tie_embeddings:
-            table = ops.transpose(self._parts["embed_target"].table.table)
-            step = self.decoder_step.get_layer("step")
-            object.__setattr__(step, "output_kernel", keras.Variable(table, trainable=False))
-
-    @property
-    def output_kernel(self):
-        """The copy that `transpose_output` made, or None."""
-        return self.decoder_step.get_layer("step").output_kernel
 
     def empty_caches(self, batch_size, length):
         """Make room for the keys and values of `length` target positions.
@@ -311,7 +296,7 @@ class DecoderStep(Layer):
         super().__init__(**kwargs)
         self.autocast = False  # the biases have to stay in float32
         self.shared = layers
-        self.output_kernel = None  # see `Transformer.transpose_output`
+        self.output_kernel = None  # see `TransposesOutput`
 
     def call(self, ids, index, caches, visible, memory_bias, memory_caches):
         """Run the decoder on one position."""

@@ -353,6 +353,9 @@ def test_data_service_runs_until_ctrl_c(here, listening):
         ("train --resume folder", "folder is not a run"),
         ("train --resume run --source train.small", "--resume takes its files and folder from"),
         ("train --resume run --epochs 3", "--epochs"),
+        ("train --resume run --learning-rate 0.1", "leave out --learning-rate"),
+        # Also the default, which need not be what the run has.
+        ("train --resume run --weight-decay 0.01", "leave out --weight-decay"),
         ("train --resume run --steps 0", "--steps must be at least 1, got 0."),
         ("train --resume run --steps 3", f"run has been trained for {STEPS} steps already"),
         ("average --model nothing --output new", "There is no file nothing."),

@@ -65,6 +65,9 @@ def test_one_file_of_a_classifier_is_all_that_is_written(tmp_path, in_this_proce
         ({"validation": []}, "validation has 0 texts"),
         ({"validation": (["a", "b"], ["c"])}, "validation has 2 texts and 1 of what is right"),
         ({"name": "a b"}, "'a b' is no name for a model"),
+        ({"labels": ["one"]}, "A model for translation takes no labels"),
+        ({"max_length": 5}, "A model for translation takes no max_length"),
+        ({"settings": {"pooling": "mean"}}, "settings has no 'pooling' for translation"),
     ],
 )
 def test_what_is_wrong_is_named_before_anything_is_written(tmp_path, given, message):
@@ -80,12 +83,33 @@ def test_what_is_wrong_is_named_before_anything_is_written(tmp_path, given, mess
         ({"labels": LABELS, "jit_compile": True}, "The model writes no text"),
         ({"labels": LABELS, "options": kt.decoding.GenerationOptions()}, "writes no text"),
         ({"labels": LABELS, "validation": (TEXTS, TEXTS)}, "so leave out what is right"),
+        # It is of the model, which is there.
+        ({"labels": LABELS, "settings": {"pooling": "mean"}}, "settings has no 'pooling'"),
+        ({"labels": LABELS, "settings": {"score": "none"}}, "Did you mean 'scores'"),
     ],
 )
 def test_what_is_wrong_for_a_classifier_is_named(tmp_path, given, message):
     with pytest.raises(InputError, match=message):
         export(model_of("classification"), TOKENIZER, tmp_path / "out", **given)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("task", ["translation", "causal-lm"])
+def test_a_model_may_be_trained_further_after_its_export(tmp_path, monkeypatch, task):
+    model = model_of(task)
+    seen = []
+
+    def fail(*_):
+        seen.append(model.output_kernel is not None)
+        raise RuntimeError("no disk")
+
+    monkeypatch.setattr(exporter, "write_tflite", lambda *_: {})
+    monkeypatch.setattr(exporter, "export_saved_model", fail)
+    with pytest.raises(RuntimeError, match="no disk"):
+        export(model, TOKENIZER, tmp_path / "out", validation=TEXTS, formats=["savedmodel"])
+    assert seen == [True]
+    # Otherwise its logits would be those of the weights as they were.
+    assert model.output_kernel is None
 
 
 def test_a_model_without_a_task_is_refused(tmp_path):

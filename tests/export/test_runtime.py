@@ -150,3 +150,22 @@ def test_an_artefact_of_an_older_version_is_refused(old, tmp_path):
 def test_a_vocabulary_of_another_model_is_refused(translator):
     with pytest.raises(ValueError, match="has 4 pieces, but the model was made for"):
         Translator(translator.model, WordPieceTokenizer(SPECIAL_TOKENS))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"task": "translation"}', "\udcff"])
+def test_a_damaged_description_is_refused(content):
+    with pytest.raises(InputError, match=r"task\.json is damaged"):
+        runtime._parse_purpose(content)
+
+
+def test_files_that_do_not_say_what_they_are_for_are_told_by_their_outputs(exported, tmp_path):
+    version = tmp_path / "savedmodel" / "1"
+    shutil.copytree(exported.paths["savedmodel"] / "1", version)
+    assert runtime.load(version).task == "translation"
+    (version / "assets.extra" / "task.json").unlink()
+    loaded = runtime.load(version)
+    assert (loaded.task, loaded.gives) == ("translation", "text")
+    assert loaded.description == "Writes capital for small: text in, text out."
+    (version / "assets.extra" / "task.json").write_text("{}")
+    with pytest.raises(InputError, match="export the model again with this version"):
+        runtime.load(version)

@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.models.transformer."""
+"""Tests of keras_transformer.models.transformer.
+
+Also: models.output_table.
+"""
 
 import dataclasses
 import functools

@@ -1,7 +1,7 @@
-"""Tests of keras_transformer.text.byte_pairs, of its learner, and of compression by byte pairs.
+"""Tests of keras_transformer.text.byte_pairs and of its learner.
 
 Also: text.byte_pair_files, text.byte_pair_learner, text.pair_table, text.byte_alphabet,
-text.compression, text.unique_words.
+text.unique_words.
 """
 
 import json
@@ -20,7 +20,6 @@ from keras_transformer.text import code_points
 from keras_transformer.text.byte_alphabet import BYTES, CHARACTERS, spell
 from keras_transformer.text.byte_pair_learner import learn_byte_pairs, split_words
 from keras_transformer.text.byte_pairs import BytePairTokenizer
-from keras_transformer.text.compression import bpe_compress, bpe_decompress
 from keras_transformer.text.learner import SPECIAL_TOKENS
 from keras_transformer.text.pair_table import PairTable
 
@@ -473,31 +472,3 @@ def test_bytes_are_decoded(texts):
     assert starts.items() <= seen.items()
     bad = [t for t in texts if b"\xff" in t or b"\xed\xa0" in t or b"\xe0\x80" in t]
     assert not bad or code_points.CODE_POINTS in found.codes.numpy()
-
-
-# --- Compression ----------------------------------------------------------------------------------
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.one_of(st.binary(max_size=300), st.text("ab", max_size=200).map(str.encode)))
-@example(bytes(range(256)) * 2)
-@example(b"aaaaaaaaaaaaaaaaaaaaaaa")
-def test_compressed_data_comes_back(data):  # K08
-    packed = bpe_compress(data)
-    assert bpe_decompress(packed) == data
-    assert len(packed) <= len(data) + 1
-
-
-def test_repetitive_data_gets_shorter():  # K08
-    data = b"the cat sat on the mat. " * 40
-    assert len(bpe_compress(data)) < len(data) / 8
-    assert bpe_compress(b"abababab") == bytes([1, 0]) + b"ab" + bytes([0] * 4)
-    assert bpe_compress(b"ababab") == b"\0ababab"  # three pairs only pay for their entry
-    noise = random.Random(0).randbytes(1000)
-    assert bpe_compress(noise) == b"\0" + noise  # there is no unused byte
-
-
-@pytest.mark.parametrize("data", [b"", b"\1", b"\2abcab"])
-def test_what_is_no_compressed_data_is_refused(data):
-    with pytest.raises(ValueError, match="ends within its table"):
-        bpe_decompress(data)

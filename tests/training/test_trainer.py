@@ -2,13 +2,12 @@
 
 Going on with a run is tested in test_resume.py.
 
-Also: training.callbacks, training.evaluation.evaluator, training.journal, training.signals.
+Also: training.callbacks, training.evaluation.evaluator.
 """
 
 import dataclasses
 import logging
 import math
-import os
 import signal
 
 import numpy as np
@@ -34,7 +33,6 @@ from keras_transformer.training import trainer
 from keras_transformer.training.data import corpus_size
 from keras_transformer.training.data.corpus_size import measure
 from keras_transformer.training.data.parallel_text import make_batches
-from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.optimizers import paper_adam
@@ -445,48 +443,7 @@ def test_some_steps_are_recorded_for_the_profiler(averaged):
     assert b"train_step" in trace.read_bytes() or b"one_step" in trace.read_bytes()
 
 
-# --- The journal ----------------------------------------------------------------------------------
-
-
-def test_lines_of_steps_that_are_made_again_are_forgotten(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    for step in (10, 20, 30):
-        journal = Journal(path, tmp_path / "tensorboard", step - 10)
-        journal.scalars(step, **{"train/loss": step / 2})
-        journal.examples(step, {4: 2, 8: 1})
-        journal.close()
-    whole = path.read_text().splitlines(keepends=True)
-    assert len(whole) == 6
-    path.write_text("".join(whole) + '{"step": 31, "tra')  # killed while it was writing
-    for step, kept in ((30, 6), (29, 4), (20, 4), (0, 0)):
-        Journal(path, tmp_path / "tensorboard", step).close()
-        assert path.read_text().splitlines(keepends=True) == whole[:kept]
-
-
-# --- Signals --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_ends_at_once(capsys, number):
-    class Model:
-        stop_training = False
-
-    seen = []
-    before = signal.signal(number, lambda *_: seen.append("at once"))
-    try:
-        stop = trainer.StopOnSignal()
-        stop.set_model(Model())
-        stop.on_train_begin()
-        os.kill(os.getpid(), number)
-        assert (stop.signal, stop.model.stop_training, seen) == (number, True, [])
-        os.kill(os.getpid(), number)
-        assert seen == ["at once"]
-        stop.on_train_end()
-    finally:
-        signal.signal(number, before)
-    error = capsys.readouterr().err
-    assert "Stopping after this step" in error
-    assert ("press Ctrl-C again" in error) == (number == signal.SIGINT)
+# --- Evaluation --------------------------------------------------------------------------------
 
 
 def test_many_models_are_evaluated_without_a_warning(caplog):
