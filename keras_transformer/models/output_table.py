@@ -9,7 +9,7 @@ from keras import ops
 
 
 class TransposesOutput:
-    """What models do whose logits are products with the transposed table of target embeddings.
+    """Models whose logits are products with the transposed table of target embeddings.
 
     A product with a table `(V, D)` takes up to three times as long as one with `(D, V)`. The copy
     is of the weights as they are when it is made. It is not saved with the model.

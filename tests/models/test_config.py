@@ -2,12 +2,18 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from keras_transformer.errors import InputError
-from keras_transformer.models import TransformerConfig
+from keras_transformer.models import (
+    BertConfig,
+    GptConfig,
+    TransformerConfig,
+    VisionTransformerConfig,
+)
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, PRESETS, UNKNOWN_ID
 
 
@@ -145,3 +151,25 @@ def test_only_learned_positions_may_have_an_odd_width():
     with pytest.raises(ValueError, match="even d_model, got 15"):
         TransformerConfig(11, num_heads=3, d_model=15)
     assert TransformerConfig(11, num_heads=3, d_model=15, positions="learned").d_model == 15
+
+
+@pytest.mark.parametrize(
+    ("config", "more"),
+    [
+        (TransformerConfig(9), {}),
+        (TransformerConfig(9, source_begin_id=5), {"source_begin_id": 6}),
+        (BertConfig(9), {"mask_id": 8}),
+        (GptConfig(9), {"begin_id": 7}),  # the end of a text is the beginning of the next
+    ],
+)
+def test_a_tokenizer_decides_the_ids_of_special_tokens(config, more):
+    tokenizer = SimpleNamespace(padding_id=4, begin_id=6, end_id=7, mask_id=8, unknown_id=3)
+    ids = config.special_ids(tokenizer)
+    assert ids == {"padding_id": 4, "begin_id": 6, "end_id": 7, **more}
+    assert dataclasses.replace(config, **ids).end_id == 7
+
+
+def test_the_longest_sequence_is_of_text_or_of_patches():
+    assert TransformerConfig(9, max_length=17).longest == 17
+    config = VisionTransformerConfig(image_size=8, patch_size=2, d_model=8, num_heads=2)
+    assert config.longest == 4 * 4 + 1
