@@ -22,7 +22,8 @@ import keras_transformer.models.transformer as transformer
 import keras_transformer.training.trainer as trainer
 from keras_transformer.training import CrossEntropy
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "training")]
 from test_quality import LEAST_BLEU, learn
 
 
