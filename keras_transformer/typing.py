@@ -52,6 +52,9 @@ Cache: TypeAlias = list[KeysAndValues]
 # Two float32 tensors `(1, 1, T, d_k / 2)`, or `(B, ...)`: cosines and sines that `rotate` turns by.
 Rotation: TypeAlias = tuple[Any, Any]
 
+# The size of an axis: a number, or an integer scalar tensor inside a graph.
+Size: TypeAlias = Any
+
 # Sizes of axes; None, or a tensor inside a graph, where one is not known.
 Shape: TypeAlias = tuple[Any, ...]
 

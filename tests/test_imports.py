@@ -20,6 +20,7 @@ TENSORFLOW = (LOOPS, PACKAGE / "layers" / "packing.py", PACKAGE / "models" / "tr
 ROOMS = (
     *(
         "_lazy",
+        "typing",
         "_quiet",
         "_backend",
         "_tensorflow",

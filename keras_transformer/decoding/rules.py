@@ -3,13 +3,11 @@
 Shapes: B batch, K hypotheses of a source, T the longest target allowed, V vocabulary.
 """
 
-from typing import Any
-
 import numpy as np
 from keras import ops
 
 from keras_transformer.artefacts.generation_options import GenerationOptions
-from keras_transformer.typing import Hypotheses, Ids, Logits, Tensor
+from keras_transformer.typing import Hypotheses, Ids, Logits, Size, Tensor
 
 # Added to the score of what may not be. Finite, so that nothing becomes NaN, and far below any real
 # score, yet far enough from the lowest float32 that a few of them can be added up.
@@ -118,10 +116,10 @@ class Rules:
         return ops.where(ops.reshape(forced, (-1, 1, 1)), only, allowed)
 
 
-def _known(size: Any) -> bool:
+def _known(size: Size) -> bool:
     return isinstance(size, int)
 
 
-def _first(x: Tensor, length: Any) -> Tensor:
+def _first(x: Tensor, length: Size) -> Tensor:
     """Return x[:, :, :length], by an op that LiteRT has for a length known only at run time."""
     return ops.slice(x, (0, 0, 0), (*ops.shape(x)[:2], length))

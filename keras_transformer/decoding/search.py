@@ -25,7 +25,7 @@ from keras_transformer.decoding.loops import (
 from keras_transformer.decoding.rules import Rules
 from keras_transformer.decoding.sampling import Sampler
 from keras_transformer.decoding.state import Round, Rows, SearchState
-from keras_transformer.typing import Hypotheses, Ids, Logits, Nested, Tensor
+from keras_transformer.typing import Hypotheses, Ids, Logits, Nested, Size, Tensor
 
 ROOM = 16  # positions that caches grow by
 COMPILED_ROOM = 32  # the same under XLA, where every size is compiled
@@ -86,7 +86,7 @@ class Search:
         self,
         cache: Nested,
         limits: Tensor,
-        max_length: Any,
+        max_length: Size,
         finished: Tensor | None = None,
         prefix: Ids | None = None,
         seeds: Tensor | None = None,
@@ -124,7 +124,7 @@ class Search:
         self,
         cache: Nested,
         limits: Tensor,
-        max_length: Any,
+        max_length: Size,
         finished: Tensor | None = None,
         prefix: Ids | None = None,
         seeds: Tensor | None = None,
@@ -155,7 +155,7 @@ class Search:
             "rows": self.method.start(rows, done),
         }
 
-    def grow(self, state: SearchState, positions: Any) -> SearchState:
+    def grow(self, state: SearchState, positions: Size) -> SearchState:
         """Give the caches room for more positions."""
         rows, more = state["rows"], positions * self.width
         rows = {**rows, "cache": self.make_room(rows["cache"], more)}
@@ -180,7 +180,7 @@ class Search:
         return {**state, "rows": rows, "index": index + 1}
 
     def _advance_while(
-        self, state: SearchState, until: Any, condition: Callable[[Tensor], Tensor]
+        self, state: SearchState, until: Size, condition: Callable[[Tensor], Tensor]
     ) -> SearchState:
         """Take steps while there is room and `condition` of the rows that are done holds."""
 
@@ -189,7 +189,7 @@ class Search:
 
         return while_loop(go_on, self.advance, state)
 
-    def _run_in_rounds(self, state: SearchState, max_length: Any) -> tuple[Hypotheses, Tensor]:
+    def _run_in_rounds(self, state: SearchState, max_length: Size) -> tuple[Hypotheses, Tensor]:
         """Take steps until room is short or many rows are done; mend both; and so on."""
         batch = ops.shape(state["rows"]["done"])[0]
         ids, scores = self.method.results(state["rows"])
@@ -212,7 +212,7 @@ class Search:
             smaller = 4 * self._round_up(left) <= 3 * ops.shape(done)[0]
             return ops.logical_and(left > 0, ops.logical_not(smaller))
 
-        def take_steps(search: SearchState, until: Any) -> SearchState:
+        def take_steps(search: SearchState, until: Size) -> SearchState:
             return self._advance_while(search, until, worth_it)
 
         if self.jit_compile:

@@ -30,6 +30,7 @@ from keras_transformer.typing import (
     Mask,
     Rotation,
     Shape,
+    Size,
     Tensor,
 )
 
@@ -88,7 +89,7 @@ def _softmax(scores: Tensor) -> Tensor:
     return ops.softmax(scores, axis=-1)
 
 
-def _is_one(length: Any) -> bool:
+def _is_one(length: Size) -> bool:
     return isinstance(length, int) and length == 1  # inside a graph it may be a tensor
 
 
@@ -212,7 +213,7 @@ class MultiHeadAttention(Layer):
         prefix: KeysAndValues | None = None,
         return_attention: bool = False,
         **others: Any,
-    ) -> Any:
+    ) -> Hidden | tuple[Any, ...]:
         """Attend; see the class for arguments and returns."""
         if cache is None:
             key, value = self.keys_and_values(query if source is None else source, rotation)

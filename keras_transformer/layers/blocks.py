@@ -63,7 +63,7 @@ class SublayerConnection(Layer):
             self.sublayer.build(inputs_shape)
         self.norm.build(inputs_shape)
 
-    def call(self, inputs: Hidden, **kwargs: Any) -> Any:
+    def call(self, inputs: Hidden, **kwargs: Any) -> Hidden | tuple[Any, ...]:
         """Apply the sub-layer inside Add & Norm."""
         inputs = ops.cast(inputs, self.compute_dtype)
         outputs = self.sublayer(self.norm(inputs) if self.norm_first else inputs, **kwargs)
@@ -323,7 +323,7 @@ class DecoderBlock(_Block):
         cache_index: Tensor | None = None,
         training: bool | None = None,
         **positions: Any,
-    ) -> Any:
+    ) -> Hidden | tuple[Hidden, KeysAndValues]:
         """Apply the three sub-layers, which find `training` in Keras's call context."""
         x = self.self_attention(
             inputs,

@@ -5,12 +5,10 @@ source (encoder self-attention and cross-attention), order of the target (decode
 self-attention), and, while decoding, how much of the cache has been written.
 """
 
-from typing import Any
-
 import numpy as np
 from keras import ops
 
-from keras_transformer.typing import Bias, Ids, Mask, Tensor
+from keras_transformer.typing import Bias, Ids, Mask, Size, Tensor
 
 LOWEST = float(np.finfo("float32").min)
 
@@ -28,7 +26,7 @@ def padding_mask(ids: Ids, padding_id: int = 0) -> Mask:
     return ops.not_equal(ids, padding_id)
 
 
-def causal_mask(length: Any) -> Mask:
+def causal_mask(length: Size) -> Mask:
     """Let each position attend to itself and to what came before.
 
     The diagonal is included: inputs are shifted right by one, so position t holds token t - 1 and
@@ -44,7 +42,7 @@ def causal_mask(length: Any) -> Mask:
     return ops.expand_dims(ops.expand_dims(positions, 1) >= ops.expand_dims(positions, 0), 0)
 
 
-def cache_mask(index: Tensor, length: Any) -> Mask:
+def cache_mask(index: Tensor, length: Size) -> Mask:
     """Let the query at `index` attend to the part of a cache that has been written.
 
     Args:

@@ -13,7 +13,7 @@ from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.masks import bias_of
 from keras_transformer.layers.norms import make_norm
 from keras_transformer.layers.recompute import recompute
-from keras_transformer.typing import Bias, Cache, Config, Hidden, Mask, Shape, Tensor
+from keras_transformer.typing import Bias, Cache, Config, Hidden, Mask, Shape, Size, Tensor
 
 LAYER_ARGUMENTS = ("name", "dtype", "trainable", "autocast")  # of keras.layers.Layer itself
 
@@ -156,7 +156,7 @@ class Encoder(_Stack):
         attention_mask: Mask | None = None,
         training: bool | None = None,
         return_layers: bool = False,
-    ) -> Any:
+    ) -> Hidden | tuple[Hidden, list[Hidden]]:
         """Run the blocks in order."""
         places = ops.arange(ops.shape(inputs)[1], dtype="int32")
         if not return_layers and self._packs(attention_mask, training):
@@ -252,7 +252,7 @@ class Decoder(_Stack):
         query_positions: Tensor | None = None,
         key_positions: Tensor | None = None,
         training: bool | None = None,
-    ) -> Any:
+    ) -> Hidden | tuple[Hidden, Cache]:
         """Run the blocks in order."""
         x = inputs
         new_caches = []
@@ -302,7 +302,7 @@ class Decoder(_Stack):
         """
         return [block.cross_attention.sublayer.keys_and_values(memory) for block in self.blocks]
 
-    def empty_caches(self, batch_size: Any, length: Any) -> Cache:
+    def empty_caches(self, batch_size: Size, length: Size) -> Cache:
         """Make room for the keys and values of `length` target positions.
 
         Returns:
@@ -313,7 +313,7 @@ class Decoder(_Stack):
         zeros = ops.zeros(shape, dtype=self.compute_dtype)
         return [(zeros, zeros) for _ in self.blocks]
 
-    def grow_caches(self, caches: Cache, length: Any) -> Cache:
+    def grow_caches(self, caches: Cache, length: Size) -> Cache:
         """Make room for the keys and values of `length` more positions, after those there are."""
         batch, heads, _, width = ops.shape(caches[0][0])
         new = ops.zeros((batch, heads, length, width), dtype=self.compute_dtype)

@@ -75,7 +75,7 @@ class TargetAttention(Layer):
         candidates: Hidden,
         candidate_mask: Mask | None = None,
         return_attention: bool = False,
-    ) -> Any:
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend; see the class for arguments and returns."""
         output, weights = self.attention(
             ops.expand_dims(target, 1),

@@ -10,7 +10,7 @@ from keras_transformer.layers.attention import MultiHeadAttention
 from keras_transformer.layers.linear import Linear
 from keras_transformer.layers.pairs import of_pairs
 from keras_transformer.layers.weights import weights_of
-from keras_transformer.typing import Bias, Mask, Shape, Tensor
+from keras_transformer.typing import Bias, Mask, Shape, Size, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -101,7 +101,7 @@ class TransformerXLAttention(MultiHeadAttention):
         bias = ops.cast(ops.expand_dims(bias, 1), query.dtype)  # (H, 1, d_k)
         return (query + bias) * (self.head_width**-0.5)
 
-    def _keys_of_distances(self, last: Any) -> Tensor:
+    def _keys_of_distances(self, last: Size) -> Tensor:
         """Project the encodings of the distances -last to last: `(C, H, d_k)`."""
         frequencies = 10000.0 ** (-np.arange(0, self.d_model, 2) / self.d_model)
         distances = ops.cast(ops.arange(2 * last + 1, dtype="int32") - last, "float32")

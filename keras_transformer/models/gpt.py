@@ -28,7 +28,7 @@ from keras_transformer.models.assembly import Embedder, embedding, stack_argumen
 from keras_transformer.models.config import END_ID, Positions, StackConfig
 from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.models.transformer import CausalMask, source_spec, step_spec
-from keras_transformer.typing import Bias, Cache, DType, Hidden, Ids, Logits, Mask, Tensor
+from keras_transformer.typing import Bias, Cache, DType, Hidden, Ids, Logits, Mask, Size, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,11 +166,11 @@ class Gpt(ConfiguredModel):
         object.__setattr__(self, "encoder", _prompt_graph(config, layers))
         object.__setattr__(self, "decoder_step", _step_graph(config, layers))
 
-    def empty_caches(self, batch_size: Any, length: Any) -> Cache:
+    def empty_caches(self, batch_size: Size, length: Size) -> Cache:
         """Make room for the keys and values of `length` new positions; see `Decoder`."""
         return self.get_layer("decoder").empty_caches(batch_size, length)
 
-    def grow_caches(self, caches: Cache, length: Any) -> Cache:
+    def grow_caches(self, caches: Cache, length: Size) -> Cache:
         """Make room in caches for `length` more positions."""
         return self.get_layer("decoder").grow_caches(caches, length)
 
@@ -260,7 +260,7 @@ class ReadPrompt(Layer):
         """Say the shapes; see `shapes_of`."""
         return shapes_of(self.compute_output_spec, *shapes)
 
-    def compute_output_spec(self, token_ids: Ids) -> tuple[Any, Any]:
+    def compute_output_spec(self, token_ids: Ids) -> tuple[keras.KerasTensor, Cache]:
         """Say the shapes without knowing the lengths."""
         attentions = [block.self_attention for block in self.shared["decoder"].blocks]
         return source_spec(attentions, token_ids.shape, self.compute_dtype)
@@ -360,6 +360,6 @@ class GptStep(Layer):
 
     def compute_output_spec(
         self, ids: Ids, index: Tensor, caches: Cache, *_: Any
-    ) -> tuple[Any, Any]:
+    ) -> tuple[keras.KerasTensor, Cache]:
         """Say the shapes without running the decoder."""
         return step_spec(ids, self.config.vocabulary_size, caches, self.compute_dtype)

@@ -314,7 +314,7 @@ class Pick(Layer):
         """Say the shape: a vector a place."""
         return (*places_shape, sequence_shape[-1])
 
-    def compute_output_spec(self, sequence: Hidden, places: Tensor) -> Any:
+    def compute_output_spec(self, sequence: Hidden, places: Tensor) -> keras.KerasTensor:
         """Say the shape without knowing the lengths."""
         shape = self.compute_output_shape(sequence.shape, places.shape)
         return keras.KerasTensor(shape, dtype=self.compute_dtype)

@@ -14,8 +14,10 @@ from typing import Any
 
 from keras_transformer.errors import InputError
 from keras_transformer.layers import ATTENTIONS
-from keras_transformer.models.config import StackConfig
+from keras_transformer.models.bert import BertConfig
+from keras_transformer.models.config import StackConfig, TransformerConfig
 from keras_transformer.models.electra import ElectraConfig
+from keras_transformer.models.vision_transformer import VisionTransformerConfig
 
 NORM_VECTORS = {"layer": 2, "rms": 1, "batch": 4}  # gain and offset; mean and variance of batches
 
@@ -140,7 +142,7 @@ def _text(config: StackConfig) -> Parameters:
     return Parameters(embeddings=table, head=0 if config.tie_embeddings else table)
 
 
-def _encoder_decoder(config: Any) -> Parameters:
+def _encoder_decoder(config: TransformerConfig) -> Parameters:
     count = _text(config) + 2 * _between_table_and_blocks(config)
     if not config.tie_embeddings:  # source and target have a table each
         count += Parameters(embeddings=config.vocabulary_size * config.d_model)
@@ -153,11 +155,11 @@ def _encoder_decoder(config: Any) -> Parameters:
     )
 
 
-def _decoder_only(config: Any) -> Parameters:
+def _decoder_only(config: StackConfig) -> Parameters:
     return _text(config) + _between_table_and_blocks(config) + _stack(config, config.num_layers)
 
 
-def _encoder_only(config: Any) -> Parameters:
+def _encoder_only(config: BertConfig) -> Parameters:
     width = config.embedding_width or config.d_model
     embeddings = (config.vocabulary_size + config.num_segments) * width
     if config.embedding_width:
@@ -174,7 +176,7 @@ def _encoder_only(config: Any) -> Parameters:
     )
 
 
-def _vision_transformer(config: Any) -> Parameters:
+def _vision_transformer(config: VisionTransformerConfig) -> Parameters:
     pixels = config.patch_size**2 * config.channels
     count = Parameters(embeddings=_linear(pixels, config.d_model) + config.d_model)
     if config.positions == "learned":

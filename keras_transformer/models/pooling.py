@@ -74,7 +74,7 @@ class PoolTokens(Layer):
         """Say the shape: a vector a row."""
         return sequence_shape[0], sequence_shape[-1]
 
-    def compute_output_spec(self, sequence: Hidden, mask: Mask) -> Any:
+    def compute_output_spec(self, sequence: Hidden, mask: Mask) -> keras.KerasTensor:
         """Say the shape without knowing the lengths."""
         return keras.KerasTensor(self.compute_output_shape(sequence.shape), dtype="float32")
 

@@ -35,7 +35,18 @@ from keras_transformer.layers.layer import Layer, shapes_of
 from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
 from keras_transformer.models.config import TransformerConfig
 from keras_transformer.models.model import ConfiguredModel
-from keras_transformer.typing import Bias, Cache, DType, Hidden, Ids, Logits, Mask, Shape, Tensor
+from keras_transformer.typing import (
+    Bias,
+    Cache,
+    DType,
+    Hidden,
+    Ids,
+    Logits,
+    Mask,
+    Shape,
+    Size,
+    Tensor,
+)
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -118,7 +129,7 @@ class Transformer(ConfiguredModel):
         """The copy that `transpose_output` made, or None."""
         return self.decoder_step.get_layer("step").output_kernel
 
-    def empty_caches(self, batch_size: Any, length: Any) -> Cache:
+    def empty_caches(self, batch_size: Size, length: Size) -> Cache:
         """Make room for the keys and values of `length` target positions.
 
         Args:
@@ -130,7 +141,7 @@ class Transformer(ConfiguredModel):
         """
         return self.get_layer("decoder").empty_caches(batch_size, length)
 
-    def grow_caches(self, caches: Cache, length: Any) -> Cache:
+    def grow_caches(self, caches: Cache, length: Size) -> Cache:
         """Make room in caches for `length` more positions."""
         return self.get_layer("decoder").grow_caches(caches, length)
 
@@ -155,7 +166,7 @@ class CausalMask(Layer):
         """Say the shape: a query and a key a position, for all rows alike."""
         return 1, ids_shape[1], ids_shape[1]
 
-    def compute_output_spec(self, ids: Ids) -> Any:
+    def compute_output_spec(self, ids: Ids) -> keras.KerasTensor:
         """Say the shape without knowing the length."""
         return keras.KerasTensor(self.compute_output_shape(ids.shape), dtype="bool")
 
@@ -238,7 +249,9 @@ class CacheMemory(Layer):
         """Say the shapes; see `shapes_of`."""
         return shapes_of(self.compute_output_spec, *shapes)
 
-    def compute_output_spec(self, memory: Hidden, source_mask: Mask) -> tuple[Any, Any]:
+    def compute_output_spec(
+        self, memory: Hidden, source_mask: Mask
+    ) -> tuple[keras.KerasTensor, Cache]:
         """Say the shapes without projecting anything."""
         attentions = [block.cross_attention for block in self.decoder.blocks]
         return source_spec(attentions, source_mask.shape, self.compute_dtype)
@@ -246,7 +259,7 @@ class CacheMemory(Layer):
 
 def source_spec(
     attentions: Iterable[keras.layers.Layer], shape: Shape, dtype: DType
-) -> tuple[Any, Any]:
+) -> tuple[keras.KerasTensor, Cache]:
     """Say what decoding reads at every step: the bias `(B, 1, S)`, and keys and values."""
     batch, length = shape
     caches = []
@@ -349,13 +362,15 @@ class DecoderStep(Layer):
 
     def compute_output_spec(
         self, ids: Ids, index: Tensor, caches: Cache, *_: Any
-    ) -> tuple[Any, Any]:
+    ) -> tuple[keras.KerasTensor, Cache]:
         """Say the shapes without running the decoder."""
         vocabulary_size = self.shared["embed_target"].table.vocabulary_size
         return step_spec(ids, vocabulary_size, caches, self.compute_dtype)
 
 
-def step_spec(ids: Ids, vocabulary_size: int, caches: Cache, dtype: DType) -> tuple[Any, Any]:
+def step_spec(
+    ids: Ids, vocabulary_size: int, caches: Cache, dtype: DType
+) -> tuple[keras.KerasTensor, Cache]:
     """Say what a decoding step returns: logits `(B, K, V)`, and caches like those it gets."""
     shapes = [(*ids.shape, vocabulary_size), *(cache.shape for pair in caches for cache in pair)]
     logits, *flat = (keras.KerasTensor(shape, dtype=dtype) for shape in shapes)

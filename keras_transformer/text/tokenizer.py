@@ -36,7 +36,7 @@ class Tokenizer:
     end_id: Any
     mask_id: Any
 
-    def __init_subclass__(cls, **kwargs: Any):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "kind" in vars(cls):
             Tokenizer.kinds[cls.kind] = cls

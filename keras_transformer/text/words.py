@@ -1,6 +1,8 @@
 """Words as pieces: texts stay short, but a word that was not learned is lost."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer._tensorflow import tf
@@ -17,6 +19,7 @@ from keras_transformer.text.wordpiece import (
     special_tokens,
     split_at_white_space,
 )
+from keras_transformer.typing import Ids, Ragged, Strings
 
 with quiet_stderr():
     import tensorflow_text as tf_text
@@ -49,7 +52,7 @@ class WordTokenizer(Tokenizer):
     }
     padding_id, unknown_id, begin_id, end_id = range(len(SPECIAL_TOKENS))
 
-    def __init__(self, vocabulary: Sequence[str]):
+    def __init__(self, vocabulary: Sequence[str]) -> None:
         self.vocabulary = list(vocabulary)
         check_pieces(self.vocabulary)
         check_words(self.vocabulary)
@@ -71,11 +74,13 @@ class WordTokenizer(Tokenizer):
         self._joiner = Joiner(pieces, [False] * len(pieces), self.unknown_id, special)
 
     @classmethod
-    def _learn(cls, lines, size, *, with_mask=False, **options):
+    def _learn(
+        cls, lines: Iterable[str], size: int, *, with_mask: bool = False, **options: Any
+    ) -> Self:
         return cls(learn_words(lines, size, special_tokens=special_tokens(with_mask), **options))
 
     @takes_texts
-    def tokenize(self, text):
+    def tokenize(self, text: Strings) -> Ragged:
         """Cut text into words.
 
         Args:
@@ -90,7 +95,7 @@ class WordTokenizer(Tokenizer):
         return tf.RaggedTensor.from_row_splits(ids.values, rows, validate=False)
 
     @takes_ids
-    def detokenize(self, ids):
+    def detokenize(self, ids: Ids) -> Strings:
         """Join words to text, with spaces between them.
 
         Args:
@@ -103,7 +108,7 @@ class WordTokenizer(Tokenizer):
         return self._joiner.join(ids)
 
     @classmethod
-    def load(cls, path) -> "WordTokenizer":
+    def load(cls, path: Path | str) -> "WordTokenizer":
         """Read a vocabulary that `save` wrote.
 
         Raises:
