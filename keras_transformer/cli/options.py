@@ -35,9 +35,9 @@ def with_options(**groups: type | tuple[type, Sequence[str]]) -> Callable[[Calla
         group: options_of(*(of if isinstance(of, tuple) else (of,))) for group, of in groups.items()
     }
 
-    def decorate(command):
+    def decorate(command: Callable) -> Callable:
         @functools.wraps(command)
-        def wrapped(**arguments):
+        def wrapped(**arguments: Any) -> Any:
             for group, options in asked.items():
                 values = {field: arguments.pop(one.name) for field, one in options.items()}
                 arguments[group] = {
@@ -68,7 +68,7 @@ def with_generation_options(command: Callable) -> Callable:
     """
 
     @functools.wraps(command)
-    def wrapped(*, options, **arguments):
+    def wrapped(*, options: dict[str, Any], **arguments: Any) -> Any:
         return command(**arguments, options=GenerationOptions(**options) if options else None)
 
     return with_options(options=GenerationOptions)(wrapped)

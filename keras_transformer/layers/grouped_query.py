@@ -58,9 +58,8 @@ class GroupedQueryAttention(MultiHeadAttention):
         """Attend by groups, whose queries read the same keys and values."""
         group = self.num_heads // self.num_kv_heads
 
-        def in_groups(
-            x: Tensor,
-        ) -> Tensor:  # (B, H, ...) -> (B, G, H / G, ...); an axis of length 1 stays one
+        # (B, H, ...) -> (B, G, H / G, ...); an axis of length 1 stays one.
+        def in_groups(x: Tensor) -> Tensor:
             heads = x.shape[1]
             split = (heads, 1) if heads == 1 else (self.num_kv_heads, group)
             _, _, *rest = ops.shape(x)
