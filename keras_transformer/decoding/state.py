@@ -9,7 +9,7 @@ length, T the longest target allowed.
 
 from typing import NotRequired, TypedDict
 
-from keras_transformer.typing import Bias, Cache, Hypotheses, Ids, Mask, Nested, Tensor
+from keras_transformer.typing import Bias, Cache, Hypotheses, Ids, Mask, Nested, Size, Tensor
 
 
 class ModelCache(TypedDict):
@@ -42,11 +42,11 @@ class Beginning(TypedDict):
 
     cache: ModelCache
     limits: Tensor
-    max_length: Tensor
-    finished: Tensor
-    first: Tensor
-    prefix: Ids
-    seeds: Tensor
+    max_length: Size
+    finished: Tensor | None
+    first: Tensor | None
+    prefix: Ids | None
+    seeds: Tensor | None
 
 
 class Rows(TypedDict):
