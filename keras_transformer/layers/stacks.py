@@ -84,7 +84,7 @@ class _Stack(Layer):
         return recompute(block) if self.recompute and training else block
 
     def _arguments(
-        self, attention_bias: Bias, query_positions: Tensor, key_positions: Tensor
+        self, attention_bias: Bias | None, query_positions: Tensor, key_positions: Tensor
     ) -> dict[str, Any]:
         """Return what self-attention gets of relative positions, and of a bias from outside."""
         arguments = {}
@@ -181,7 +181,7 @@ class Encoder(_Stack):
         layers = [self._like(inputs) for _ in range(self.num_layers + 1)]
         return (x, layers) if return_layers else x
 
-    def _packs(self, mask: Mask, training: bool | None) -> bool:
+    def _packs(self, mask: Mask | None, training: bool | None) -> bool:
         """Say whether tokens are packed: where it is wanted, and padding alone is hidden."""
         three_axes = self.block_arguments.get("norm") == "batch"  # which are all that it takes
         padding = mask is not None and mask.shape[1] == 1

@@ -56,7 +56,7 @@ def _of_both(model: ConfiguredModel, source_ids: Ids, target_ids: Ids) -> dict[s
 def _run(
     stack: keras.layers.Layer,
     x: Hidden,
-    mask: Mask,
+    mask: Mask | None,
     cross: list[Tensor] | None = None,
     **memory: Any,
 ) -> tuple[Hidden, list[Tensor]]:
