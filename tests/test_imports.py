@@ -24,6 +24,7 @@ TENSORFLOW = (LOOPS, PACKAGE / "layers" / "packing.py", PACKAGE / "models" / "tr
 ROOMS = (
     *(
         "_lazy",
+        "typing",
         "_quiet",
         "_backend",
         "_tensorflow",
@@ -118,7 +119,7 @@ def test_tensorflow_has_a_loop_of_its_own_that_is_loaded_where_it_is_the_backend
 
 
 LIGHT = [
-    *("files", "locks", "artefacts", "artefacts.generation_options", "artefacts.bulk"),
+    *("typing", "files", "locks", "artefacts", "artefacts.generation_options", "artefacts.bulk"),
     *("text.learner", "serving.client", "cli.app", "cli.train", "cli.translate"),
     *("training.config", "training.data.corpora", "export.folder"),
 ]

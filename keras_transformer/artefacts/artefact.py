@@ -5,7 +5,7 @@ TensorFlow.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Artefact:
         """The pieces that ids stand for."""
         raise NotImplementedError
 
-    def call(self, signature: str, **inputs) -> dict[str, np.ndarray]:
+    def call(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
         """Call a signature.
 
         Args:
@@ -145,7 +145,7 @@ def specs_of(tensors: Mapping) -> dict[str, Spec]:
     }
 
 
-def decode(texts) -> list:
+def decode(texts: Any) -> list:
     """Turn the bytes of a string array into Python strings, nested as the array is."""
     if isinstance(texts, bytes):
         return texts.decode("utf-8", errors="replace")  # type: ignore[return-value]
@@ -174,7 +174,7 @@ def _without_padding(answer: Any) -> Any:
     return [_without_padding(one) for one in answer if one and any(one)]
 
 
-def _as_array(value):
+def _as_array(value: Any) -> np.ndarray:
     if isinstance(value, (np.ndarray, np.generic)):
         return np.asarray(value)
     if isinstance(value, (str, bytes)):
@@ -187,7 +187,7 @@ def _as_array(value):
     return np.array(rows, dtype=object if not rows or isinstance(rows[0], bytes) else None)
 
 
-def _as_bytes(value):
+def _as_bytes(value: Any) -> Any:
     # A half of a surrogate pair, which JSON can hold, becomes bytes that make its word unknown.
     return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
 
@@ -224,7 +224,7 @@ def check_arrays(arrays: Mapping[str, np.ndarray], specs: Mapping[str, Spec]) ->
     return counts.pop() if counts else 1
 
 
-def _check_array(name, array, spec):
+def _check_array(name: str, array: np.ndarray, spec: Spec) -> None:
     fits = array.ndim == len(spec.shape) and all(
         wanted in (None, size) for wanted, size in zip(spec.shape, array.shape, strict=True)
     )
@@ -240,7 +240,7 @@ def _check_array(name, array, spec):
         raise InputError(f"Input {name!r} needs {spec.dtype}, got {array.dtype.name}.")
 
 
-def names_of(some) -> str:
+def names_of(some: Iterable[str]) -> str:
     """Return names for a message, in quotes and in order."""
     return ", ".join(repr(name) for name in sorted(some)) or "nothing"
 

@@ -195,7 +195,7 @@ def read_columns(
         long for the model and were cut.
     """
 
-    def take(rows):
+    def take(rows: Iterable[int]) -> dict[str, list[str]]:
         return {name: [texts[i] for i in rows] for name, texts in columns.items()}
 
     total = len(next(iter(columns.values())))
@@ -216,13 +216,13 @@ def read_columns(
     return {name: _join(values)[place] for name, values in parts.items()}, cut
 
 
-def _count(row):
+def _count(row: np.ndarray) -> int:
     """Count the tokens of a padded row: its length without what is the same to its end."""
     different = np.flatnonzero(row != row[-1:])
     return int(different[-1]) + 2 if different.size else 1
 
 
-def _join(parts):
+def _join(parts: list[np.ndarray]) -> np.ndarray:
     """Put arrays together along the first axis, padded in the others."""
     shape = np.max([values.shape[1:] for values in parts], axis=0, initial=0).astype(int)
     fill = b"" if parts[0].dtype == object else 0

@@ -53,7 +53,7 @@ class GenerationOptions:
         "No sequence of this many tokens occurs twice; 0 for any.", 0, GENERATION
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -104,7 +104,7 @@ class GenerationOptions:
                 f"can't exceed beam_size={self.beam_size}; raise beam_size",
             )
 
-    def _check(self, name, holds, rule):
+    def _check(self, name: str, holds: bool, rule: str) -> None:
         if not holds:
             raise InputError(f"{name} {rule}, got {getattr(self, name)!r}.")
 

@@ -95,7 +95,7 @@ class TextToText(Artefact):
         """Yield what greedy search would give, where the options ask for more hypotheses."""
         return self._write("draft", text)
 
-    def _write(self, kind, text):
+    def _write(self, kind: str, text: str) -> Iterator[str]:
         state = self.call(f"{kind}_start", text=[text])
         characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
         seen = 0  # bytes of the text so far
@@ -119,7 +119,9 @@ class Alignment:
     weights: np.ndarray  # (T, S), or (L, H, T, S); each row sums to 1
 
     @classmethod
-    def of_batch(cls, source_ids, target_ids, weights) -> list["Alignment"]:
+    def of_batch(
+        cls, source_ids: np.ndarray, target_ids: np.ndarray, weights: np.ndarray
+    ) -> list["Alignment"]:
         """Take a batch apart: ids `(B, S)`, ids `(B, T)` and weights `(B, ..., T, S)`."""
         sizes = [np.count_nonzero(ids != NO_ID, axis=1) for ids in (source_ids, target_ids)]
         return [

@@ -134,7 +134,7 @@ def main() -> None:
         _fail(problem)
 
 
-def _fail(message) -> None:
+def _fail(message: str | InputError) -> None:
     make_console().print(f"error: {message}", style="red", markup=False, highlight=False)
     try:
         sys.stdout.flush()

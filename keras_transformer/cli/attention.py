@@ -1,6 +1,7 @@
 """The command that shows who attends to whom: attention."""
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -79,7 +80,7 @@ def attention(
     make_console().print(f"{output}: {what}", markup=False)
 
 
-def _of_pair(translator, text, target):
+def _of_pair(translator: Any, text: str, target: str) -> tuple[Any, ...]:
     """Return maps of every kind, each of blocks `(H, T, S)`, and the pieces of both sides."""
     for name, given in (("text", text), ("target", target)):
         _warn_if_cut(translator, name, given)
@@ -90,7 +91,7 @@ def _of_pair(translator, text, target):
     return maps, *(_pieces(translator, ids) for ids in (source_ids, target_ids))
 
 
-def _of_text(servable, text):
+def _of_text(servable: Any, text: str) -> tuple[dict[str, list], list[str]]:
     """Return the maps of an encoder or a decoder alone, and the pieces of the text."""
     import numpy as np
 
@@ -107,7 +108,7 @@ def _of_text(servable, text):
     return _maps(servable.model, inputs), _pieces(servable, ids)
 
 
-def _maps(model, inputs):
+def _maps(model: Any, inputs: Mapping[str, Any]) -> dict[str, list]:
     import numpy as np
 
     from keras_transformer.models import attention_maps
@@ -116,11 +117,13 @@ def _maps(model, inputs):
     return {name: [np.array(weights)[0] for weights in some] for name, some in maps.items()}
 
 
-def _pieces(servable, ids):
+def _pieces(servable: Any, ids: Iterable[int]) -> list[str]:
     return [servable.tokenizer.vocabulary[i] for i in ids]
 
 
-def _warn_if_cut(servable, name, text, outputs=None):
+def _warn_if_cut(
+    servable: Any, name: str, text: str, outputs: dict[str, Any] | None = None
+) -> None:
     outputs = outputs or servable.call("tokenize", text=[text])
     if outputs["truncated"][0]:
         make_console().print(

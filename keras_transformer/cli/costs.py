@@ -1,7 +1,8 @@
 """The commands that compute what a model costs, by formula: memory, flops, params."""
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -122,7 +123,7 @@ def flops(
     )
 
 
-def _flops_table(title, columns):
+def _flops_table(title: str, columns: Mapping[str, Any]) -> Table:
     table = Table(title, *columns, box=None, pad_edge=False, header_style="")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -132,7 +133,7 @@ def _flops_table(title, columns):
     return table
 
 
-def _cell(flops, total):
+def _cell(flops: float, total: float) -> str:
     return f"{in_words(flops)} {flops / total:7.1%}"
 
 
@@ -181,12 +182,12 @@ def params(
     console.print(_about_heads(config))
 
 
-def _layers(config):
+def _layers(config: Any) -> str:
     decoder = getattr(config, "decoder_layers", None)
     return f"{config.num_layers}+{decoder} layers" if decoder else f"{config.num_layers} layers"
 
 
-def _about_heads(config):
+def _about_heads(config: Any) -> str:
     """Explain what the number of heads changes: nothing, where heads share the width (C10)."""
     from keras_transformer.models.parameters import count_parameters
 
@@ -212,7 +213,7 @@ def _about_heads(config):
     return f"The number of heads changes {' and '.join(changing)} alone: {_why(config)}.\n{rows}"
 
 
-def _why(config):
+def _why(config: Any) -> str:
     reasons = {
         "the width of a head is given": config.head_width is not None,
         "the number of heads of keys and values is given": config.num_kv_heads is not None,
@@ -222,7 +223,7 @@ def _why(config):
     return " and ".join(reason for reason, holds in reasons.items() if holds)
 
 
-def _configuration(preset, vocab_size, settings):
+def _configuration(preset: str, vocab_size: int | None, settings: Sequence[str]) -> Any:
     from keras_transformer.models.families import config_of_preset
     from keras_transformer.options import parse_fields
 

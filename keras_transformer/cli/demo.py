@@ -8,8 +8,9 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -17,6 +18,10 @@ from rich.table import Table
 
 from keras_transformer.cli.terminal import make_printer
 from keras_transformer.errors import InputError
+
+if TYPE_CHECKING:
+    from keras_transformer.training.data.corpora import ParallelFiles
+    from keras_transformer.training.run.run_directory import RunDirectory
 
 SIZES = {"train": 100_000, "validation": 500, "test": 500}
 # Two layers and no regularisation: every sentence has one right answer, and the text is plentiful.
@@ -93,7 +98,7 @@ def run_demo(output: Path, overwrite: bool, console: Console) -> None:
     )
 
 
-def _write_text(folder, console):
+def _write_text(folder: Path, console: Console) -> dict[str, "ParallelFiles"]:
     """Generate the text, and show some of it."""
     from keras_transformer.training.data import spoken_english
     from keras_transformer.training.data.corpora import ParallelFiles
@@ -113,7 +118,7 @@ def _write_text(folder, console):
     return files
 
 
-def _train(folder, files, console):
+def _train(folder: Path, files: Mapping[str, "ParallelFiles"], console: Console) -> "RunDirectory":
     """Set up the run and train it."""
     from keras_transformer.training.new_run import new_run
     from keras_transformer.training.trainer import train
@@ -139,7 +144,7 @@ def _train(folder, files, console):
     return run
 
 
-def _compare(run, paths, files):
+def _compare(run: "RunDirectory", paths: Mapping[str, Path], files: "ParallelFiles") -> Table:
     """Translate the test set by the run and by each artefact, and return a table."""
     from keras_transformer.artefacts.bulk import translate
     from keras_transformer.export.runtime import load
@@ -173,12 +178,12 @@ def _compare(run, paths, files):
     return table
 
 
-def _command(name):
+def _command(name: str) -> str:
     """Write a command as it can be typed: with its folder if the shell would not find it."""
     return name if shutil.which(name) else os.path.relpath(Path(sys.executable).with_name(name))
 
 
-def _first_lines(files, count):
+def _first_lines(files: "ParallelFiles", count: int) -> list[list[str]]:
     from itertools import islice
 
     from keras_transformer.files import read_lines

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterator
 
 import typer
 from rich.console import Console
@@ -51,7 +52,8 @@ def report(console: Console) -> int:
         0 if everything that is needed is there and works, else 1.
     """
 
-    def say(line):  # never wrapped, so that a command can be copied from wherever it lands
+    # Never wrapped, so that a command can be copied from wherever it lands.
+    def say(line: str) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
     say(f"Python {platform.python_version()} on {platform.platform()}")
@@ -81,7 +83,7 @@ def report(console: Console) -> int:
     return 0
 
 
-def _try_everything():
+def _try_everything() -> Iterator[str]:
     from keras_transformer import _backend  # noqa: F401  (first: it keeps the start-up quiet)
 
     import tensorflow as tf  # isort: skip

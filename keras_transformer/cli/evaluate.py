@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.cli.checks import check_files_exist, check_model_exists
 from keras_transformer.cli.columns import as_cell
 from keras_transformer.cli.options import (
@@ -18,6 +21,11 @@ from keras_transformer.cli.options import (
 from keras_transformer.cli.recipe_option import Config, Recipe
 from keras_transformer.cli.terminal import make_console, progress
 from keras_transformer.errors import InputError, no_such
+
+if TYPE_CHECKING:
+    from keras_transformer.artefacts.artefact import Artefact
+    from keras_transformer.artefacts.text_to_text import TextToText
+    from keras_transformer.training.data.corpora import ParallelFiles
 
 
 @with_generation_options
@@ -39,7 +47,7 @@ def evaluate(
     batch: Annotated[int, typer.Option(help="Number of examples at once.", min=1)] = 32,
     batch_tokens: BatchTokens = 1024,
     jit_compile: JitCompile = False,
-    options=None,
+    options: GenerationOptions | None = None,
 ) -> None:
     """Compare a model's answers with what is right.
 
@@ -98,7 +106,7 @@ def is_language_model(model: Path) -> bool:
     return RunDirectory.open(model).task_settings().task in ("causal-lm", "masked-lm")
 
 
-def _evaluate_run(model, data):
+def _evaluate_run(model: Path, data: Path | None) -> dict[str, Any]:
     """Compute the metrics of validation."""
     from keras_transformer.training.evaluation.of_examples import evaluate_run
     from keras_transformer.training.run.run_directory import RunDirectory
@@ -109,7 +117,9 @@ def _evaluate_run(model, data):
         return evaluate_run(RunDirectory.open(model), data)
 
 
-def _evaluate_examples(model, artefact, gives, data, batch):
+def _evaluate_examples(
+    model: Path, artefact: "Artefact", gives: Collection[str], data: Path | None, batch: int
+) -> dict[str, Any]:
     """Compare labels or answers."""
     from keras_transformer.training.evaluation import of_examples as evaluation
 
@@ -132,8 +142,16 @@ def _evaluate_examples(model, artefact, gives, data, batch):
 
 
 def _evaluate_text(
-    model, runtime, source, target, data, as_json, lowercase, tokenize, batch_tokens
-):
+    model: Path,
+    runtime: "TextToText",
+    source: Path | None,
+    target: Path | None,
+    data: Path | None,
+    as_json: bool,
+    lowercase: bool,
+    tokenize: str,
+    batch_tokens: int,
+) -> None:
     """Compare what is written with references."""
     from keras_transformer.artefacts.bulk import translate as translate_texts
     from keras_transformer.files import read_lines
@@ -179,7 +197,7 @@ def _evaluate_text(
     )
 
 
-def _pairs(model, data):
+def _pairs(model: Path, data: Path) -> tuple[list[str], list[str]]:
     """Read sources and references from a file of records."""
     from keras_transformer.training.data.records import Records
     from keras_transformer.training.run.run_directory import RunDirectory
@@ -198,7 +216,9 @@ def _pairs(model, data):
     return list(sources), list(references)
 
 
-def _perplexity(model: Path, runtime, files, console) -> float | None:
+def _perplexity(
+    model: Path, runtime: Any, files: "ParallelFiles | None", console: Console
+) -> float | None:
     """Compute the perplexity of the references if the model is a run that was trained here."""
     from keras_transformer.training.run.run_directory import RunDirectory
 

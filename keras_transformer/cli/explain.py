@@ -1,12 +1,15 @@
 """The command `explain`: a claim of the textbooks, measured while you wait."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 from rich.table import Table
 
 from keras_transformer.cli.terminal import make_printer
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Topic = Literal[
     "score-variance", "attention-vs-dense", "shared-queries-and-keys", "positions", "norms"
@@ -44,11 +47,11 @@ def explain(
     console.print(f"\n{found.sentence}")
 
 
-def _normal(rng, *shape):
+def _normal(rng: "np.random.Generator", *shape: int) -> "np.ndarray":
     return rng.normal(size=shape).astype("float32")
 
 
-def _gradient(weights):
+def _gradient(weights: "np.ndarray") -> "np.floating":
     """Return the median norm of the derivative of the softmax by its scores, over all rows."""
     import numpy as np
 
@@ -56,7 +59,7 @@ def _gradient(weights):
     return np.median([np.linalg.norm(np.diag(row) - np.outer(row, row)) for row in rows])
 
 
-def _score_variance(rng) -> Finding:
+def _score_variance(rng: "np.random.Generator") -> Finding:
     import numpy as np
     from keras import ops
 
@@ -101,7 +104,7 @@ def _score_variance(rng) -> Finding:
     )
 
 
-def _attention_vs_dense(rng) -> Finding:
+def _attention_vs_dense(rng: "np.random.Generator") -> Finding:
     import keras
     import numpy as np
 
@@ -128,7 +131,7 @@ def _attention_vs_dense(rng) -> Finding:
         one, other = map(weights_of, sentences)
         changes.append(f"{np.max(np.abs(one - other)):.2f}")
 
-    def try_longer(layer):
+    def try_longer(layer: Any) -> str:
         try:
             layer(_normal(rng, 1, 50, width))
         except ValueError:
@@ -148,7 +151,7 @@ def _attention_vs_dense(rng) -> Finding:
     )
 
 
-def _shared_queries_and_keys(rng) -> Finding:
+def _shared_queries_and_keys(rng: "np.random.Generator") -> Finding:
     import numpy as np
 
     from keras_transformer.layers import SharedProjectionAttention
@@ -208,7 +211,7 @@ def _shared_queries_and_keys(rng) -> Finding:
     )
 
 
-def _positions(rng) -> Finding:
+def _positions(rng: "np.random.Generator") -> Finding:
     import numpy as np
 
     from keras_transformer.layers import Encoder, SinusoidalPositions, sinusoidal_table
@@ -251,7 +254,7 @@ def _positions(rng) -> Finding:
     )
 
 
-def _norms(rng) -> Finding:
+def _norms(rng: "np.random.Generator") -> Finding:
     import numpy as np
 
     from keras_transformer.layers import EncoderBlock

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.cli.options import with_generation_options
 from keras_transformer.cli.recipe_option import Config, Recipe
 from keras_transformer.cli.terminal import make_console
@@ -38,7 +39,7 @@ def export(
     jit_compile: Annotated[
         bool, typer.Option("--jit-compile", help="Let XLA compile the SavedModel where it runs.")
     ] = False,
-    options=None,
+    options: GenerationOptions | None = None,
 ) -> None:
     """Export a run to TensorFlow Serving and to phones.
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.cli.checks import check_file_free, check_files_exist, check_model_exists
 from keras_transformer.cli.options import (
     BatchTokens,
@@ -31,7 +32,7 @@ def generate(
     stream: Stream = False,
     batch_tokens: BatchTokens = 1024,
     jit_compile: JitCompile = False,
-    options=None,
+    options: GenerationOptions | None = None,
 ) -> None:
     """Continue prompts with a language model.
 

@@ -4,6 +4,7 @@ It is the same on a terminal, in a pipe and in a test, and needs no library that
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
@@ -13,7 +14,9 @@ from keras_transformer.errors import suggestion
 from keras_transformer.training.config import PANELS
 
 
-def _write_groups(formatter, rows, order=()):
+def _write_groups(
+    formatter: Any, rows: Iterable[tuple[str, Any]], order: Sequence[str] = ()
+) -> None:
     """Write rows, each below the name of its group."""
     groups: dict[str, list] = {group: [] for group in order}
     for group, row in rows:

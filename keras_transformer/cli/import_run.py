@@ -34,7 +34,7 @@ def import_(
 
     console = make_console()
 
-    def tell(note):
+    def tell(note: str) -> None:
         console.print(note, markup=False)
 
     run = import_checkpoint(folder, output, head, overwrite, prompt, tell)

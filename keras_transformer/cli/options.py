@@ -37,12 +37,12 @@ def with_options(**groups: type | tuple[type, Sequence[str]]) -> Callable[[Calla
         group: options_of(*(of if isinstance(of, tuple) else (of,))) for group, of in groups.items()
     }
 
-    def decorate(command):
+    def decorate(command: Callable) -> Callable:
         own = inspect.signature(command).parameters.values()
         needs_context = any(p.name == CONTEXT for p in own)
 
         @functools.wraps(command)
-        def wrapped(**arguments):
+        def wrapped(**arguments: Any) -> Any:
             context = arguments[CONTEXT]
             if not needs_context:
                 del arguments[CONTEXT]
@@ -84,7 +84,7 @@ def with_generation_options(command: Callable) -> Callable:
     """
 
     @functools.wraps(command)
-    def wrapped(*, options, **arguments):
+    def wrapped(*, options: dict[str, Any], **arguments: Any) -> Any:
         return command(**arguments, options=GenerationOptions(**options) if options else None)
 
     return with_options(options=GenerationOptions)(wrapped)

@@ -1,10 +1,10 @@
 """The commands that read texts or pictures: embed, classify, tag, answer, fill-mask."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,10 @@ from keras_transformer.cli.columns import as_cell
 from keras_transformer.cli.options import Batch, Input, Model, Output
 from keras_transformer.cli.terminal import make_console, output_file, progress, warn_of_cut
 from keras_transformer.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
 
 MASKS = ("[MASK]", "<mask>")  # as they are usually written
 # Of `classify` alone, as only there pictures may be meant.
@@ -29,7 +33,7 @@ def embed(
 ) -> None:
     """Write the vector of each line, as a JSON array."""
 
-    def lines(outputs, done):
+    def lines(outputs: dict[str, "np.ndarray"], done: int) -> Iterator[str]:
         for vector in outputs["embedding"].tolist():
             yield json.dumps([round(x, 7) for x in vector]) + "\n"
 
@@ -48,7 +52,7 @@ def classify(
     GIF), of which each line names one.
     """
 
-    def lines(outputs, done):
+    def lines(outputs: dict[str, "np.ndarray"], done: int) -> Iterator[str]:
         pairs = zip(outputs["label"].tolist(), outputs["probability"].tolist(), strict=True)
         for label, probability in pairs:
             yield f"{as_cell(label.decode('utf-8'))}\t{probability:.6f}\n"
@@ -68,7 +72,7 @@ def tag(
     space. One that the model did not see, because the line is too long for it, has an empty label.
     """
 
-    def lines(outputs, done):
+    def lines(outputs: dict[str, "np.ndarray"], done: int) -> Iterator[str]:
         columns = [outputs[name].tolist() for name in ("words", "labels", "probabilities")]
         for row in zip(*columns, strict=True):
             words = [
@@ -105,8 +109,8 @@ def answer(
     if one == (input is not None) or (question is None) != (passage is None):
         raise InputError("Give --question and --passage, or pairs of them by --input.")
 
-    def row_of(line, number):
-        parts = line.split("\t") if input is not None else [question, passage]
+    def row_of(line: str, number: int) -> dict[str, str]:
+        parts: list[Any] = line.split("\t") if input is not None else [question, passage]
         if len(parts) != 2:
             raise InputError(
                 f"{input}, line {number:,}: a line is a question, a tab and a passage; this one "
@@ -114,7 +118,7 @@ def answer(
             )
         return dict(zip(("question", "passage"), parts, strict=True))
 
-    def lines(outputs, done):
+    def lines(outputs: dict[str, "np.ndarray"], done: int) -> Iterator[str]:
         pairs = zip(outputs["answer"].tolist(), outputs["score"].tolist(), strict=True)
         for text, score in pairs:
             yield f"{as_cell(text.decode('utf-8', 'replace'))}\t{score:.6f}\n"
@@ -142,7 +146,7 @@ def fill_mask(
     if bool(text) == (input is not None):
         raise InputError("Give texts, or a file of them by --input.")
 
-    def lines(outputs, done):
+    def lines(outputs: dict[str, "np.ndarray"], done: int) -> Iterator[str]:
         tokens, probabilities = outputs["tokens"].tolist(), outputs["probabilities"].tolist()
         for number, masks in enumerate(tokens, done + 1):
             if not masks[0][0]:
@@ -204,7 +208,7 @@ def read_all(
     with output_file(output) as file, progress(title, console) as show:
         task = show.add_task("", total=count if given is None else len(given))
 
-        def advance(number):
+        def advance(number: int) -> None:
             show.update(task, advance=number)
 
         answers = (
@@ -221,7 +225,9 @@ def read_all(
     warn_of_cut(console, truncated, done)
 
 
-def _see(artefact, names, batch, advance):
+def _see(
+    artefact: Any, names: Iterable[str], batch: int, advance: Callable[[int], None]
+) -> Iterator[tuple[dict[str, "np.ndarray"], list[int]]]:
     """Answer pictures by the names of their files; they are decoded here, as LiteRT can't."""
     from keras_transformer.pipelines.images import read_pictures
 

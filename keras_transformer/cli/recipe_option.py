@@ -23,7 +23,7 @@ def _take_defaults(context: typer.Context, parameter: typer.CallbackParam, name:
     return name
 
 
-def _check(name, tables, context) -> dict[str, Any]:
+def _check(name: str, tables: dict[str, Any], context: typer.Context) -> dict[str, Any]:
     """Refuse names that are none of a command or of an option; return this command's values."""
     group = context.parent.command if context.parent else None
     commands = dict(getattr(group, "commands", {context.command.name: context.command}))

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.cli.checks import check_model_exists
 from keras_transformer.cli.options import JitCompile, Model, with_generation_options
 from keras_transformer.errors import InputError
@@ -46,7 +47,7 @@ def serve(
     ] = 4,
     seconds: Annotated[float, typer.Option(help="Seconds until a request is given up.")] = 30.0,
     jit_compile: JitCompile = False,
-    options=None,
+    options: GenerationOptions | None = None,
 ) -> None:
     """Serve a model by REST and gRPC, with a page to try it.
 
@@ -76,7 +77,7 @@ def serve(
     run(served, Address(host, rest_port, grpc_port), limits, poll_seconds)
 
 
-def _label(text) -> tuple[str, int]:
+def _label(text: str) -> tuple[str, int]:
     name, _, version = text.partition("=")
     if not name or not version.isdecimal():
         raise InputError(f"--label {text!r} has to be like stable=3, a name and a version.")

@@ -2,9 +2,14 @@
 
 import contextlib
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, Task
 
 
 def make_console() -> Console:
@@ -18,7 +23,7 @@ def make_printer() -> Console:
 
 
 @contextlib.contextmanager
-def output_file(name):
+def output_file(name: str) -> Iterator[TextIO]:
     """Open a file that gets its name when all of it is written, or standard output for -."""
     if name == "-":
         yield sys.stdout
@@ -29,7 +34,7 @@ def output_file(name):
         yield file
 
 
-def progress(title, console):
+def progress(title: str, console: Console) -> "Progress":
     """Return a bar that shows lines done, lines a second and the time left."""
     from rich.progress import (
         BarColumn,
@@ -41,7 +46,7 @@ def progress(title, console):
     from rich.text import Text
 
     class LineRate(ProgressColumn):
-        def render(self, task) -> Text:
+        def render(self, task: "Task") -> Text:
             return Text(f"{task.completed / (task.elapsed or 1):,.1f}/s")
 
     return Progress(
@@ -56,7 +61,7 @@ def progress(title, console):
     )
 
 
-def warn_of_cut(console, truncated, done):
+def warn_of_cut(console: Console, truncated: Sequence[int], done: int) -> None:
     """Name the lines that were longer than the model takes."""
     if truncated:
         some = ", ".join(map(str, truncated[:10])) + (", ..." if len(truncated) > 10 else "")

@@ -4,10 +4,12 @@ import contextlib
 import glob
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.console import Console
 
 from keras_transformer.cli.checks import check_files_exist
 from keras_transformer.cli.options import with_options
@@ -17,6 +19,9 @@ from keras_transformer.errors import InputError
 from keras_transformer.options import options_of
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.plan import Call, ModelOptions, Plan, check_task
+
+if TYPE_CHECKING:
+    from keras_transformer.training.run.run_directory import RunDirectory
 
 RESTARTS = "KERAS_TRANSFORMER_RESTARTS"
 MOST_RESTARTS = 20  # without progress
@@ -57,7 +62,7 @@ def train(
     strategy = call.get("strategy", Call.strategy)
     devices = make_strategy(strategy)
 
-    def set_up():
+    def set_up() -> None:
         if resume is None:
             _set_up(folder, steps, plan, training, model, call.get("settings", ()), console)
         else:
@@ -77,7 +82,13 @@ def train(
     console.print(f"{folder}: trained to step {result.step:,}")
 
 
-def _train(folder, set_up, console, devices, steps_recorded):
+def _train(
+    folder: Path,
+    set_up: Callable[[], None],
+    console: Console,
+    devices: Any,
+    steps_recorded: tuple[int, int] | None,
+) -> Any:
     """Set a run up, by the first worker while the others wait, and train it."""
     from keras_transformer.training.distribution import all_agree, worker_index
     from keras_transformer.training.run.run_directory import RunDirectory
@@ -96,7 +107,7 @@ def _train(folder, set_up, console, devices, steps_recorded):
         return train_run(run, console, devices, steps_recorded)
 
 
-def _check_new(given):
+def _check_new(given: dict[str, Any]) -> None:
     """Refuse a new run without text, or with too much."""
     given = {name: value for name, value in given.items() if value != ""}
     check_task(given.get("task", Plan.task))
@@ -119,7 +130,7 @@ def _check_new(given):
         raise InputError(f"{_options(missing)} is missing (or --resume a run).")
 
 
-def _check_resume(given, recipe):
+def _check_resume(given: dict[str, Any], recipe: Any) -> None:
     """Refuse what a run that is there has decided."""
     if any(name in given for name in (*PARALLEL, *EXAMPLES, "output", "init_from")):
         raise InputError("--resume takes its files and folder from the run; give --steps at most.")
@@ -135,7 +146,7 @@ def _check_resume(given, recipe):
         )
 
 
-def _options(fields):
+def _options(fields: Iterable[str]) -> str:
     """Write the options of fields."""
     known: dict[str, Any] = {}
     for of in (Call, Plan, TrainingConfig, ModelOptions):
@@ -143,7 +154,7 @@ def _options(fields):
     return ", ".join(known[field].written.split("/")[0] for field in fields)
 
 
-def _check_files(plan, training):
+def _check_files(plan: dict[str, Any], training: dict[str, Any]) -> None:
     """Refuse names that no file has, before TensorFlow is loaded."""
     for pattern in [
         *training.get("source", ()),
@@ -157,7 +168,7 @@ def _check_files(plan, training):
     check_files_exist(*(given[name] for name in names if given.get(name)))
 
 
-def _extend(folder, steps):
+def _extend(folder: Path, steps: int | None) -> None:
     from keras_transformer.training.run.run_directory import RunDirectory
 
     run = RunDirectory.open(folder)
@@ -165,7 +176,15 @@ def _extend(folder, steps):
         run.extend(steps)
 
 
-def _set_up(folder, steps, plan, training, model, settings, console):
+def _set_up(
+    folder: Path,
+    steps: int | None,
+    plan: dict[str, Any],
+    training: dict[str, Any],
+    model: dict[str, Any],
+    settings: Sequence[str],
+    console: Console,
+) -> None:
     """Write the run."""
     from keras_transformer.models.families import config_of_preset
     from keras_transformer.options import parse_fields
@@ -207,7 +226,7 @@ def _set_up(folder, steps, plan, training, model, settings, console):
 
 
 @contextlib.contextmanager
-def _saying_how_to_go_on(run):
+def _saying_how_to_go_on(run: "RunDirectory") -> Iterator[None]:
     """Explain where a run stands that could not be written any further."""
     from keras_transformer.files import storage_problem
 
@@ -224,7 +243,7 @@ def _saying_how_to_go_on(run):
         ) from error
 
 
-def _start_again(folder, strategy, error, console) -> None:
+def _start_again(folder: Path, strategy: str, error: Exception, console: Console) -> None:
     """Put a new process in the place of this one, to join the others at the last checkpoint."""
     from keras_transformer.training.run.run_directory import RunDirectory
 
@@ -244,7 +263,7 @@ def _start_again(folder, strategy, error, console) -> None:
     os.execv(sys.executable, [*command, "--strategy", strategy])
 
 
-def _parse_profile(text):
+def _parse_profile(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     begin, colon, end = text.partition(":")

@@ -3,11 +3,13 @@
 import contextlib
 import json
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.cli.checks import check_file_free, check_files_exist, check_model_exists
 from keras_transformer.cli.columns import as_cell, as_line
 from keras_transformer.cli.options import (
@@ -21,6 +23,10 @@ from keras_transformer.cli.options import (
 )
 from keras_transformer.cli.terminal import make_console, output_file, progress, warn_of_cut
 from keras_transformer.errors import InputError
+
+if TYPE_CHECKING:
+    from keras_transformer.artefacts.bulk import Translations
+    from keras_transformer.artefacts.text_to_text import TextToText
 
 
 @with_generation_options
@@ -41,7 +47,7 @@ def translate(
     ] = False,
     stream: Stream = False,
     jit_compile: JitCompile = False,
-    options=None,
+    options: GenerationOptions | None = None,
 ) -> None:
     """Translate text line by line.
 
@@ -98,7 +104,14 @@ def translate(
     warn_of_cut(console, truncated, done)
 
 
-def _check_texts(input, output, prefix, show_alignment, stream, options):
+def _check_texts(
+    input: str,
+    output: str,
+    prefix: Path | None,
+    show_alignment: bool,
+    stream: bool,
+    options: GenerationOptions | None,
+) -> None:
     """Refuse files that are not there, and options that contradict each other."""
     if input != "-":
         check_files_exist(Path(input))
@@ -112,21 +125,23 @@ def _check_texts(input, output, prefix, show_alignment, stream, options):
         check_file_free(Path(output), overwrite=True)
 
 
-def _keep(lines, kept):
+def _keep(lines: Iterable[str], kept: list[str]) -> Iterator[str]:
     """Pass lines on, and keep them until somebody clears the list."""
     for line in lines:
         kept.append(line)
         yield line
 
 
-def _stream(runtime, lines):
+def _stream(runtime: "TextToText", lines: Iterable[str]) -> None:
     for line in lines:
         for piece in runtime.stream(line):
             print(piece, end="", flush=True)
         print(flush=True)
 
 
-def _alignments(runtime, lines, result):
+def _alignments(
+    runtime: "TextToText", lines: Sequence[str], result: "Translations"
+) -> Iterator[str]:
     """Yield a line of JSON for each translation."""
     pieces = runtime.vocabulary
     for start in range(0, len(lines), 32):

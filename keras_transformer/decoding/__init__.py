@@ -14,11 +14,14 @@ from keras_transformer.decoding.generate import (
 )
 from keras_transformer.decoding.sampling import filtered_distribution
 from keras_transformer.decoding.search import Search
+from keras_transformer.decoding.state import Rows, SearchState
 
 __all__ = [
     "BeamSearch",
     "GenerationOptions",
+    "Rows",
     "Search",
+    "SearchState",
     "align",
     "cross_attention",
     "filtered_distribution",

@@ -6,11 +6,14 @@ allowed, V vocabulary.
 
 from keras import ops
 
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.decoding.rules import DEAD
+from keras_transformer.decoding.state import Rows
 from keras_transformer.decoding.tensors import append, gather_hypotheses, top_k
+from keras_transformer.typing import Hypotheses, Logits, Mask, Tensor
 
 
-def length_penalty(length, exponent):
+def length_penalty(length: Tensor, exponent: float) -> Tensor:
     """Compute ((5 + n) / 6)^a, which scores are divided by, so that length alone costs less.
 
     Args:
@@ -46,14 +49,14 @@ class BeamSearch:
         padding_id: Token that fills up what has ended.
     """
 
-    def __init__(self, options, end_id, padding_id):
+    def __init__(self, options: GenerationOptions, end_id: int, padding_id: int) -> None:
         self.width = options.beam_size
         self.wanted = options.num_hypotheses
         self.exponent = options.length_penalty
         self.end_id = end_id
         self.padding_id = padding_id
 
-    def start(self, state, done):
+    def start(self, state: Rows, done: Tensor) -> Rows:
         """Add what this search remembers to the state."""
         batch, _, length = ops.shape(state["ids"])
         alone = [0.0] + [DEAD] * (self.width - 1)  # K equal beginnings would stay equal
@@ -75,12 +78,12 @@ class BeamSearch:
             "visible": ops.zeros((batch, self.width, 0), dtype="bool"),
         }
 
-    def visible(self, state, index, slots):
+    def visible(self, state: Rows, index: Tensor, slots: Tensor) -> Mask:
         """Say what each hypothesis may attend to: its own past, boolean `(B, K, slots)`."""
         own = ops.expand_dims(ops.arange(self.width, dtype="int32") + index * self.width, 1)
         return ops.logical_or(state["visible"], slots == own)
 
-    def advance(self, state, allowed, normaliser, index):
+    def advance(self, state: Rows, allowed: Logits, normaliser: Tensor, index: Tensor) -> Rows:
         """End or continue every hypothesis, and keep the best of both kinds."""
         scores, ids, limits = state["scores"], state["ids"], state["limits"]
         length = index + 1
@@ -140,7 +143,7 @@ class BeamSearch:
             "done": ops.logical_or(state["done"], finished),
         }
 
-    def results(self, state):
+    def results(self, state: Rows) -> tuple[Hypotheses, Tensor]:
         """Return the ids `(B, N, T)` and scores `(B, N)`, best first.
 
         Where a source has fewer than N targets, the rest are empty and score `DEAD`.
@@ -150,7 +153,7 @@ class BeamSearch:
         ids = ops.where(ops.expand_dims(real, 2), state["ended_ids"], self.padding_id)
         return ids, ops.where(real, scores, DEAD)
 
-    def final_scores(self, scores):
+    def final_scores(self, scores: Tensor) -> Tensor:
         """Turn the scores of targets that are not there into minus infinity.
 
         Their product is too low for float32. LiteRT's converter makes a finite number of a constant
@@ -159,6 +162,6 @@ class BeamSearch:
         return scores * ops.where(scores > DEAD / 2, 1.0, -DEAD)
 
 
-def _penalise(scores, penalty):
+def _penalise(scores: Tensor, penalty: Tensor) -> Tensor:
     """Divide real scores by the penalty; dead ones stay dead."""
     return ops.where(scores <= DEAD / 2, DEAD, scores / penalty)

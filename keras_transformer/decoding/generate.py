@@ -4,22 +4,34 @@ An encoder-decoder writes a target for a source. A language model goes on with a
 the place of the source: it is read once, and every hypothesis of it shares what was read.
 """
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
-from keras_transformer.artefacts.generation_options import GREEDY
+from keras_transformer.artefacts.generation_options import GREEDY, GenerationOptions
 from keras_transformer.decoding.loops import compiled
 from keras_transformer.decoding.sampling import row_seeds
 from keras_transformer.decoding.search import Search, power_of_two
+from keras_transformer.decoding.state import Beginning, ModelCache
 from keras_transformer.errors import InputError
 from keras_transformer.layers import padding_mask
 from keras_transformer.models.attention_maps import attention_maps
+from keras_transformer.models.model import ConfiguredModel
+from keras_transformer.typing import Ids, Logits, Mask, Tensor, Tensors
 
 # The paper's bound: an output is at most this much longer than its source (section 6.1).
 EXTRA_LENGTH = 50
 
 
-def generate(model, source_ids, options=GREEDY, prefix_ids=None, seeds=None, jit_compile=False):
+def generate(
+    model: ConfiguredModel,
+    source_ids: Ids,
+    options: GenerationOptions = GREEDY,
+    prefix_ids: Ids | None = None,
+    seeds: Tensor | None = None,
+    jit_compile: bool = False,
+) -> tuple[Tensor, Tensor]:
     """Generate targets by greedy search, beam search or sampling.
 
     The source is encoded once, and the keys and values of cross-attention are computed once a
@@ -63,16 +75,20 @@ def generate(model, source_ids, options=GREEDY, prefix_ids=None, seeds=None, jit
     return ids, scores
 
 
-def make_search(model, options=GREEDY, jit_compile=False):
+def make_search(
+    model: ConfiguredModel, options: GenerationOptions = GREEDY, jit_compile: bool = False
+) -> Search:
     """Make the `Search` over a model's decoder; arguments as for `generate`."""
 
-    def step(ids, cache, index, visible):
+    def step(
+        ids: Tensor, cache: ModelCache, index: Tensor, visible: Mask
+    ) -> tuple[Logits, ModelCache]:
         logits, caches = model.decoder_step(
             (ids, index, cache["target"], visible, cache["memory_bias"], cache["memory"])
         )
         return logits, {**cache, "target": caches}
 
-    def make_room(cache, slots):
+    def make_room(cache: ModelCache, slots: Tensor) -> ModelCache:
         return {**cache, "target": model.grow_caches(cache["target"], slots)}
 
     config = model.config
@@ -81,7 +97,14 @@ def make_search(model, options=GREEDY, jit_compile=False):
     )
 
 
-def encode(model, source_ids, options=GREEDY, prefix_ids=None, seeds=None, jit_compile=False):
+def encode(
+    model: ConfiguredModel,
+    source_ids: Ids,
+    options: GenerationOptions = GREEDY,
+    prefix_ids: Ids | None = None,
+    seeds: Tensor | None = None,
+    jit_compile: bool = False,
+) -> Beginning:
     """Encode sources; arguments as for `generate`.
 
     Returns:
@@ -129,7 +152,7 @@ def encode(model, source_ids, options=GREEDY, prefix_ids=None, seeds=None, jit_c
     }
 
 
-def check_padding(ids, padding_id, name) -> None:
+def check_padding(ids: Any, padding_id: int, name: str) -> None:
     """Make sure that rows which a decoder reads are padded at their ends alone.
 
     Every token sees all before it, so that one behind padding would attend to that too. It is
@@ -155,12 +178,12 @@ def check_padding(ids, padding_id, name) -> None:
         )
 
 
-def _continues(model):
+def _continues(model: ConfiguredModel) -> bool:
     """Say whether what a model writes goes on from what it read."""
     return getattr(model, "continues", False)
 
 
-def next_token_probabilities(model, source_ids, target_ids):
+def next_token_probabilities(model: ConfiguredModel, source_ids: Ids, target_ids: Ids) -> Tensor:
     """Compute the distribution of the token that follows each target prefix.
 
     Args:
@@ -190,7 +213,7 @@ def next_token_probabilities(model, source_ids, target_ids):
     return ops.softmax(ops.cast(logits, "float32"), axis=-1)
 
 
-def score(model, source_ids, target_ids):
+def score(model: ConfiguredModel, source_ids: Ids, target_ids: Ids) -> Tensor:
     """Compute the log-probabilities of given targets, in one teacher-forced pass.
 
     Args:
@@ -212,7 +235,7 @@ def score(model, source_ids, target_ids):
     return ops.where(padding_mask(target_ids, model.config.padding_id), chosen, 0.0)
 
 
-def logits_of(model, source_ids, target_ids):
+def logits_of(model: ConfiguredModel, source_ids: Ids, target_ids: Ids) -> Logits:
     """Compute the logits of given targets, `(B, T, V)`; arguments as for `score`."""
     check_padding(target_ids, model.config.padding_id, "target_ids")
     if _continues(model):
@@ -222,7 +245,7 @@ def logits_of(model, source_ids, target_ids):
     return model(_teacher_forced(model, source_ids, target_ids), training=False)
 
 
-def align(model, source_ids, target_ids):
+def align(model: ConfiguredModel, source_ids: Ids, target_ids: Ids) -> Tensor:
     """Say which source tokens each target token attends to, the mean of all heads of all blocks.
 
     Args:
@@ -241,7 +264,7 @@ def align(model, source_ids, target_ids):
     return ops.mean(weights, axis=(1, 2))
 
 
-def cross_attention(model, source_ids, target_ids):
+def cross_attention(model: ConfiguredModel, source_ids: Ids, target_ids: Ids) -> Tensor:
     """Say which source tokens each target token attends to, in every head of every block.
 
     Args:
@@ -256,7 +279,7 @@ def cross_attention(model, source_ids, target_ids):
     return ops.stack(maps, axis=1)
 
 
-def _teacher_forced(model, source_ids, target_ids):
+def _teacher_forced(model: ConfiguredModel, source_ids: Ids, target_ids: Ids) -> Tensors:
     """Return the model's inputs: the target is shifted right behind the begin token."""
     # Both as tensors: a model refuses a mixture of tensors and arrays.
     source_ids, target_ids = ops.cast(source_ids, "int32"), ops.cast(target_ids, "int32")
@@ -265,7 +288,7 @@ def _teacher_forced(model, source_ids, target_ids):
     return {"source_ids": source_ids, "target_ids": shifted}
 
 
-def _logits_of_continuation(model, prompt_ids, target_ids):
+def _logits_of_continuation(model: ConfiguredModel, prompt_ids: Ids, target_ids: Ids) -> Logits:
     """Score the tokens that follow each prompt: `(B, S)` and `(B, T)` -> logits `(B, T, V)`."""
     padding_id = model.config.padding_id
     joined = _in_context(model, join_rows(prompt_ids, target_ids, padding_id))
@@ -280,7 +303,7 @@ def _logits_of_continuation(model, prompt_ids, target_ids):
     return ops.reshape(picked, (-1, ops.shape(target_ids)[1], logits.shape[-1]))
 
 
-def _in_context(model, ids):
+def _in_context(model: ConfiguredModel, ids: Ids) -> Ids:
     """Cut rows to what the model can read: longer ones are padding, or do not fit."""
     rows, width = ops.shape(ids)
     longest = model.config.max_length
@@ -288,7 +311,7 @@ def _in_context(model, ids):
     return ops.slice(ids, (0, 0), (rows, width))
 
 
-def join_rows(first, second, padding_id):
+def join_rows(first: Ids, second: Ids, padding_id: int) -> Ids:
     """Join padded rows without a gap: `(B, S)` and `(B, T)` -> `(B, S + T)`, padded at the end."""
     lengths = ops.sum(ops.cast(padding_mask(first, padding_id), "int32"), axis=1, keepdims=True)
     rows, width = ops.shape(first)[0], ops.shape(first)[1]

@@ -3,13 +3,17 @@
 Shapes: B batch, K hypotheses of a source, T the longest target allowed, V vocabulary.
 """
 
+from collections.abc import Callable
+
 from keras import ops
 
 from keras_transformer.decoding.rules import DEAD
+from keras_transformer.decoding.state import Rows
 from keras_transformer.decoding.tensors import append, gather_hypotheses, likeliest
+from keras_transformer.typing import Hypotheses, Logits, Mask, Tensor
 
 
-def take_likeliest(logits, seeds, index):
+def take_likeliest(logits: Logits, seeds: Tensor, index: Tensor) -> Tensor:
     """Choose the token with the highest logit; of equal ones the lower id.
 
     Args:
@@ -34,13 +38,19 @@ class Independent:
         padding_id: Token that fills up what has ended.
     """
 
-    def __init__(self, width, choose, end_id, padding_id):
+    def __init__(
+        self,
+        width: int,
+        choose: Callable[[Logits, Tensor, Tensor], Tensor],
+        end_id: int,
+        padding_id: int,
+    ) -> None:
         self.width = width
         self.choose = choose
         self.end_id = end_id
         self.padding_id = padding_id
 
-    def start(self, state, done):
+    def start(self, state: Rows, done: Tensor) -> Rows:
         """Add what this search remembers to the state."""
         batch = ops.shape(done)[0]
         return {
@@ -51,7 +61,7 @@ class Independent:
             ),
         }
 
-    def visible(self, state, index, slots):
+    def visible(self, state: Rows, index: Tensor, slots: Tensor) -> Mask:
         """Say what each hypothesis may attend to: its own tokens, boolean `(1, K, slots)`."""
         written = slots < (index + 1) * self.width
         if self.width > 1:
@@ -59,7 +69,7 @@ class Independent:
             written = ops.logical_and(own, written)  # (K, slots)
         return ops.reshape(written, (1, self.width, -1))
 
-    def advance(self, state, allowed, normaliser, index):
+    def advance(self, state: Rows, allowed: Logits, normaliser: Tensor, index: Tensor) -> Rows:
         """Append one token to every hypothesis that has not ended."""
         ended = state["ended"]
         tokens = self.choose(allowed, state["seeds"], index)
@@ -76,19 +86,19 @@ class Independent:
             "done": ops.all(ended_now, axis=1),
         }
 
-    def results(self, state):
+    def results(self, state: Rows) -> tuple[Hypotheses, Tensor]:
         """Return the ids `(B, K, T)` and scores `(B, K)`, best first."""
         if self.width == 1:
             return state["ids"], state["scores"]
         scores, order = ops.top_k(state["scores"], self.width)
         return gather_hypotheses(state["ids"], order), scores
 
-    def final_scores(self, scores):
+    def final_scores(self, scores: Tensor) -> Tensor:
         """Return the scores: every target is there."""
         return scores
 
 
-def _pick(logits, tokens):
+def _pick(logits: Logits, tokens: Tensor) -> Tensor:
     """Return the logit of one token a hypothesis: `(B, K, V)`, `(B, K)` -> `(B, K)`."""
     vocabulary = logits.shape[-1]
     places = ops.arange(ops.size(tokens), dtype="int32") * vocabulary + ops.reshape(tokens, (-1,))

@@ -1,15 +1,19 @@
 """While loops whose tensors may change shape from one turn to the next, where the backend can."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_transformer.layers.caches import writing_slices
+from keras_transformer.typing import Nested, Tensor
 
 # JAX compiles a loop for shapes that stay the same.
 SHAPES_MAY_CHANGE = keras.backend.backend() == "tensorflow"
 
 
-def while_loop(condition, body, state):
+def while_loop(condition: Callable, body: Callable, state: Nested) -> Any:
     """Repeat `state = body(state)` while `condition(state)`.
 
     Args:
@@ -26,7 +30,7 @@ def while_loop(condition, body, state):
         return ops.while_loop(condition, lambda state: (body(state),), (state,))[0]
     import tensorflow as tf
 
-    def invariant(tensor):
+    def invariant(tensor: Tensor) -> Any:
         dimensions = tensor.shape.as_list()
         return tf.TensorShape([None if i in (0, 2) else d for i, d in enumerate(dimensions)])
 
@@ -39,11 +43,11 @@ def while_loop(condition, body, state):
     )[0]
 
 
-def compiled(function):
+def compiled(function: Callable) -> Callable:
     """Return a function that XLA compiles, once for each combination of shapes."""
     import tensorflow as tf
 
-    def traced(*args):
+    def traced(*args: Any) -> Any:
         with writing_slices():
             return function(*args)
 

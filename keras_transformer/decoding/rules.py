@@ -6,6 +6,9 @@ Shapes: B batch, K hypotheses of a source, T the longest target allowed, V vocab
 import numpy as np
 from keras import ops
 
+from keras_transformer.artefacts.generation_options import GenerationOptions
+from keras_transformer.typing import Hypotheses, Ids, Logits, Size, Tensor
+
 # Added to the score of what may not be. Finite, so that nothing becomes NaN, and far below any real
 # score, yet far enough from the lowest float32 that a few of them can be added up.
 DEAD = np.float32(-1e30)  # a float32 whatever Keras's default is
@@ -21,14 +24,23 @@ class Rules:
         padding_id: Token that fills up short rows. It is never produced, unless it is the end.
     """
 
-    def __init__(self, options, begin_id, end_id, padding_id):
+    def __init__(
+        self, options: GenerationOptions, begin_id: int, end_id: int, padding_id: int
+    ) -> None:
         self.options = options
         self.begin_id = begin_id
         self.end_id = end_id
         self.padding_id = padding_id
         self.never = {begin_id, padding_id} - {end_id}
 
-    def apply(self, logits, normaliser, ids, index, prefix=None):
+    def apply(
+        self,
+        logits: Logits,
+        normaliser: Tensor,
+        ids: Hypotheses,
+        index: Tensor,
+        prefix: Ids | None = None,
+    ) -> Logits:
         """Return the logits with those of forbidden tokens lowered by about 1e30.
 
         Args:
@@ -59,13 +71,13 @@ class Rules:
             allowed = self._force(allowed, logits, prefix, index)
         return allowed
 
-    def _ban(self, logits, *tokens):
+    def _ban(self, logits: Logits, *tokens: int) -> Tensor:
         """Return a constant `(V,)` that takes tokens out of the choice when it is added."""
         ban = np.zeros(logits.shape[-1], dtype="float32")
         ban[list(tokens)] = DEAD
         return ops.convert_to_tensor(ban)
 
-    def _mark(self, ids, logits):
+    def _mark(self, ids: Hypotheses, logits: Logits) -> Tensor:
         """Say which tokens occur in `ids` `(B, K, M)`: boolean `(B, K, V)`; padding does not."""
         hypotheses, vocabulary = logits.shape[1], logits.shape[2]
         rows = ops.arange(ops.shape(ids)[0] * hypotheses, dtype="int32")
@@ -76,7 +88,7 @@ class Rules:
         counts = ops.scatter(places, real, ops.stack([size]) if not _known(size) else (size,))
         return ops.reshape(counts, (-1, hypotheses, vocabulary)) > 0
 
-    def _would_repeat(self, ids, index):
+    def _would_repeat(self, ids: Hypotheses, index: Tensor) -> Hypotheses:
         """Return the tokens that would complete an n-gram again: `(B, K, T)`, padded."""
         n = self.options.no_repeat_ngram
         length = ops.shape(ids)[2]
@@ -90,7 +102,7 @@ class Rules:
         match = ops.logical_and(match, index >= n - 1)
         return ops.where(match, ids, self.padding_id)
 
-    def _force(self, allowed, logits, prefix, index):
+    def _force(self, allowed: Logits, logits: Logits, prefix: Ids, index: Tensor) -> Logits:
         """Leave only the prefix's token where there is one for this position."""
         length = ops.shape(prefix)[1]
         prefix = ops.pad(
@@ -104,10 +116,10 @@ class Rules:
         return ops.where(ops.reshape(forced, (-1, 1, 1)), only, allowed)
 
 
-def _known(size):
+def _known(size: Size) -> bool:
     return isinstance(size, int)
 
 
-def _first(x, length):
+def _first(x: Tensor, length: Size) -> Tensor:
     """Return x[:, :, :length], by an op that LiteRT has for a length known only at run time."""
     return ops.slice(x, (0, 0, 0), (*ops.shape(x)[:2], length))

@@ -9,10 +9,14 @@ Shapes: B batch, K hypotheses of a source, S source length, V vocabulary.
 import numpy as np
 from keras import ops
 
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.decoding.tensors import top_k
+from keras_transformer.typing import Ids, Logits, Tensor
 
 
-def filtered_distribution(logits, options):
+def filtered_distribution(
+    logits: Tensor, options: GenerationOptions
+) -> tuple[Tensor, Tensor | None]:
     """Compute the distribution that is sampled from.
 
     Temperature comes first, then top-k, then top-p over what is left, then min-p.
@@ -49,10 +53,10 @@ class Sampler:
         options: `GenerationOptions` with a temperature above 0.
     """
 
-    def __init__(self, options):
+    def __init__(self, options: GenerationOptions) -> None:
         self.options = options
 
-    def __call__(self, logits, seeds, index):
+    def __call__(self, logits: Logits, seeds: Tensor, index: Tensor) -> Tensor:
         """Draw: logits `(B, K, V)`, seeds `(B,)` and the position -> tokens `(B, K)`."""
         probabilities, tokens = filtered_distribution(logits, self.options)
         shares = ops.cumsum(probabilities, axis=-1)  # (B, K, C)
@@ -69,7 +73,7 @@ class Sampler:
         return ops.sum(ops.where(chosen, ops.cast(tokens, "int32"), 0), axis=-1)
 
 
-def uniform(numbers):
+def uniform(numbers: Tensor) -> Tensor:
     """Turn integers into numbers that look random.
 
     Args:
@@ -83,7 +87,7 @@ def uniform(numbers):
     return ops.cast(bits, "float32") * 2.0**-23
 
 
-def row_seeds(seed, ids):
+def row_seeds(seed: Tensor, ids: Ids) -> Tensor:
     """Make a seed for each row from its tokens, whatever padding follows them.
 
     Args:
@@ -99,7 +103,7 @@ def row_seeds(seed, ids):
     return mix(ops.sum(numbers, axis=1) + seed)
 
 
-def mix(x):
+def mix(x: Tensor) -> Tensor:
     """Spread every bit of int32 numbers over all bits (the finaliser of MurmurHash3)."""
     x = ops.bitwise_xor(x, _shift(x, 16))
     x = x * _FIRST
@@ -108,13 +112,13 @@ def mix(x):
     return ops.bitwise_xor(x, _shift(x, 16))
 
 
-def _shift(x, bits):
+def _shift(x: Tensor, bits: int) -> Tensor:
     """Shift right, filling with zeros: int32 shifts fill with the sign, and LiteRT has no AND."""
     fill = ops.cast(ops.where(x < 0, 2 ** (32 - bits), 0), "int32")
     return ops.bitwise_right_shift(x, np.int32(bits)) + fill
 
 
-def _int32(number):
+def _int32(number: int) -> int:
     return int(np.array(number, dtype="uint32").astype("int32"))
 
 

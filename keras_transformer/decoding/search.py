@@ -9,9 +9,12 @@ Shapes: B batch, K hypotheses of a source, N targets of a source, T the longest 
 V vocabulary.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from keras import ops, tree
 
-from keras_transformer.artefacts.generation_options import GREEDY
+from keras_transformer.artefacts.generation_options import GREEDY, GenerationOptions
 from keras_transformer.decoding.beam import BeamSearch
 from keras_transformer.decoding.independent import Independent, take_likeliest
 from keras_transformer.decoding.loops import (
@@ -21,6 +24,8 @@ from keras_transformer.decoding.loops import (
 )
 from keras_transformer.decoding.rules import Rules
 from keras_transformer.decoding.sampling import Sampler
+from keras_transformer.decoding.state import Round, Rows, SearchState
+from keras_transformer.typing import Hypotheses, Ids, Logits, Nested, Size, Tensor
 
 ROOM = 16  # positions that caches grow by
 COMPILED_ROOM = 32  # the same under XLA, where every size is compiled
@@ -55,14 +60,14 @@ class Search:
 
     def __init__(
         self,
-        step,
-        begin_id,
-        end_id,
-        padding_id=0,
-        options=GREEDY,
-        make_room=lambda cache, slots: cache,
-        jit_compile=False,
-    ):
+        step: Callable[..., tuple[Logits, Nested]],
+        begin_id: int,
+        end_id: int,
+        padding_id: int = 0,
+        options: GenerationOptions = GREEDY,
+        make_room: Callable[[Any, Any], Nested] = lambda cache, slots: cache,
+        jit_compile: bool = False,
+    ) -> None:
         self.step = step
         self.begin_id = begin_id
         self.padding_id = padding_id
@@ -77,7 +82,16 @@ class Search:
         self.width = options.width
         self.jit_compile = jit_compile
 
-    def run(self, cache, limits, max_length, finished=None, prefix=None, seeds=None, first=None):
+    def run(
+        self,
+        cache: Nested,
+        limits: Tensor,
+        max_length: Size,
+        finished: Tensor | None = None,
+        prefix: Ids | None = None,
+        seeds: Tensor | None = None,
+        first: Tensor | None = None,
+    ) -> tuple[Hypotheses, Tensor]:
         """Generate until every row has finished.
 
         Args:
@@ -106,7 +120,16 @@ class Search:
             ids, scores = self._run_in_rounds(state, max_length)
         return ids, self.method.final_scores(scores)
 
-    def start(self, cache, limits, max_length, finished=None, prefix=None, seeds=None, first=None):
+    def start(
+        self,
+        cache: Nested,
+        limits: Tensor,
+        max_length: Size,
+        finished: Tensor | None = None,
+        prefix: Ids | None = None,
+        seeds: Tensor | None = None,
+        first: Tensor | None = None,
+    ) -> SearchState:
         """Return the state before the first step: `index`, `slots` and what belongs to rows."""
         limits = ops.cast(limits, "int32")
         batch = ops.shape(limits)[0]
@@ -116,7 +139,7 @@ class Search:
         last = ops.full((batch, self.width), self.begin_id, dtype="int32")
         if first is not None:
             last = ops.zeros_like(last) + ops.expand_dims(ops.cast(first, "int32"), 1)
-        rows = {
+        rows: Rows = {
             "cache": cache,
             "limits": limits,
             "seeds": ops.zeros_like(limits) if seeds is None else seeds,
@@ -132,7 +155,7 @@ class Search:
             "rows": self.method.start(rows, done),
         }
 
-    def grow(self, state, positions):
+    def grow(self, state: SearchState, positions: Size) -> SearchState:
         """Give the caches room for more positions."""
         rows, more = state["rows"], positions * self.width
         rows = {**rows, "cache": self.make_room(rows["cache"], more)}
@@ -142,7 +165,7 @@ class Search:
         slots = ops.arange(ops.shape(state["slots"])[0] + more, dtype="int32")
         return {**state, "rows": rows, "slots": slots}
 
-    def advance(self, state):
+    def advance(self, state: SearchState) -> SearchState:
         """Run one step, and take its tokens."""
         rows, index = state["rows"], state["index"]
         visible = self.method.visible(rows, index, state["slots"])
@@ -156,44 +179,46 @@ class Search:
         rows = self.method.advance(rows, allowed, normaliser, index)
         return {**state, "rows": rows, "index": index + 1}
 
-    def _advance_while(self, state, until, condition):
+    def _advance_while(
+        self, state: SearchState, until: Size, condition: Callable[[Tensor], Tensor]
+    ) -> SearchState:
         """Take steps while there is room and `condition` of the rows that are done holds."""
 
-        def go_on(state):
+        def go_on(state: SearchState) -> Tensor:
             return ops.logical_and(state["index"] < until, condition(state["rows"]["done"]))
 
         return while_loop(go_on, self.advance, state)
 
-    def _run_in_rounds(self, state, max_length):
+    def _run_in_rounds(self, state: SearchState, max_length: Size) -> tuple[Hypotheses, Tensor]:
         """Take steps until room is short or many rows are done; mend both; and so on."""
         batch = ops.shape(state["rows"]["done"])[0]
         ids, scores = self.method.results(state["rows"])
-        start = {
+        start: Round = {
             "search": state,
             "places": ops.arange(batch, dtype="int32"),  # of the rows in the batch as it was
             "ids": ids,
             "scores": scores,
         }
 
-        def unfinished(state):
+        def unfinished(state: Round) -> Tensor:
             some = ops.any(ops.logical_not(state["search"]["rows"]["done"]))
             return ops.logical_and(some, state["search"]["index"] < max_length)
 
         growth = COMPILED_ROOM if self.jit_compile else ROOM
 
-        def worth_it(done):
+        def worth_it(done: Tensor) -> Tensor:
             # A round ends when letting go of rows makes the batch smaller by a quarter.
             left = ops.sum(ops.cast(ops.logical_not(done), "int32"))
             smaller = 4 * self._round_up(left) <= 3 * ops.shape(done)[0]
             return ops.logical_and(left > 0, ops.logical_not(smaller))
 
-        def take_steps(search, until):
+        def take_steps(search: SearchState, until: Size) -> SearchState:
             return self._advance_while(search, until, worth_it)
 
         if self.jit_compile:
             take_steps = compiled(take_steps)
 
-        def go_round(state):
+        def go_round(state: Round) -> Round:
             search = state["search"]
             left = self._rows_left(search["rows"]["done"])
             rows = tree.map_structure(lambda x: ops.take(x, left, axis=0), search["rows"])
@@ -211,10 +236,10 @@ class Search:
                 "scores": ops.scatter_update(state["scores"], there, scores),
             }
 
-        state = while_loop(unfinished, go_round, start)
-        return state["ids"], state["scores"]
+        end = while_loop(unfinished, go_round, start)
+        return end["ids"], end["scores"]
 
-    def _rows_left(self, done):
+    def _rows_left(self, done: Tensor) -> Tensor:
         """Return the numbers of the rows that stay in the batch."""
         done = ops.cast(done, "int32")
         rows = ops.shape(done)[0]
@@ -222,19 +247,19 @@ class Search:
         # Those that are not done come first, in their order; some that are done may fill up.
         return ops.slice(ops.cast(ops.argsort(done), "int32"), (0,), ops.reshape(count, (1,)))
 
-    def _round_up(self, rows):
+    def _round_up(self, rows: Tensor) -> Tensor:
         """Return one of a few numbers of rows: for each, kernels are generated or compiled."""
         powers = power_of_two(rows)
         return powers if self.jit_compile else ops.where(rows > 8, (rows + 7) // 8 * 8, powers)
 
 
-def power_of_two(number):
+def power_of_two(number: Tensor) -> Tensor:
     """Return the least power of two that is not below an integer tensor."""
     powers = ops.convert_to_tensor([2**i for i in range(31)], dtype="int32")
     return ops.min(ops.where(powers >= number, powers, powers[-1]))
 
 
-def _log_sum_exp(logits):
+def _log_sum_exp(logits: Logits) -> Tensor:
     """Compute the logarithm of the sum of exponentials over the last axis, which is kept."""
     largest = ops.max(logits, axis=-1, keepdims=True)
     return largest + ops.log(ops.sum(ops.exp(logits - largest), axis=-1, keepdims=True))

@@ -6,9 +6,10 @@ from keras import ops
 
 from keras_transformer.layers.caches import write
 from keras_transformer.layers.masks import LOWEST
+from keras_transformer.typing import Hypotheses, Tensor
 
 
-def gather_hypotheses(x, chosen):
+def gather_hypotheses(x: Tensor, chosen: Tensor) -> Tensor:
     """Take hypotheses of each source: `x[b, chosen[b, m]]`.
 
     Args:
@@ -24,12 +25,12 @@ def gather_hypotheses(x, chosen):
     return ops.take(ops.reshape(x, (-1, *rest)), places, axis=0)
 
 
-def append(ids, tokens, index):
+def append(ids: Hypotheses, tokens: Tensor, index: Tensor) -> Hypotheses:
     """Write one token a hypothesis at position `index`: `(B, K, T)`, `(B, K)` -> `(B, K, T)`."""
     return write(ids, ops.expand_dims(tokens, 2), index)
 
 
-def likeliest(logits):
+def likeliest(logits: Tensor) -> Tensor:
     """Return the token with the highest logit, of equal ones the lower id: `(..., V)` -> `(...)`.
 
     Keras builds argmax from ops that LiteRT lacks, and top_k is slower.
@@ -39,7 +40,7 @@ def likeliest(logits):
     return ops.min(ops.where(logits == highest, tokens, logits.shape[-1] - 1), axis=-1)
 
 
-def top_k(x, k):
+def top_k(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Find the k largest numbers of each row, of equal ones that with the lower index.
 
     Only the k blocks with the largest maxima can hold them. Finding the maximum of every block

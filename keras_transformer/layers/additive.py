@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_transformer.layers.attention import MultiHeadAttention
 from keras_transformer.layers.weights import weights_of
+from keras_transformer.typing import Bias, Mask, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -36,7 +37,7 @@ class AdditiveAttention(MultiHeadAttention):
         """Return the size of the hidden layer, before and after tanh."""
         return 2 * head_width
 
-    def build(self, query_shape):
+    def build(self, query_shape: Shape) -> None:
         """Create the projections, and the vectors v `(H, d_k)`."""
         super().build(query_shape)
         self.score_vectors = self.add_weight(
@@ -45,7 +46,14 @@ class AdditiveAttention(MultiHeadAttention):
             name="score_vectors",
         )
 
-    def attend(self, query, key, value, attention_mask=None, attention_bias=None):
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Mask | None = None,
+        attention_bias: Bias | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Score by the network, and mix values by the softmax of that."""
         hidden = ops.tanh(ops.expand_dims(query, 3) + ops.expand_dims(key, 2))  # (B, H, T, S, d_k)
         vectors = ops.cast(self.score_vectors, hidden.dtype)

@@ -9,6 +9,9 @@ scores otherwise than by products overrides `MultiHeadAttention.attend`, in a fi
 Reference: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -19,11 +22,27 @@ from keras_transformer.layers.linear import Linear
 from keras_transformer.layers.masks import LOWEST
 from keras_transformer.layers.packing import current
 from keras_transformer.layers.rotary import rotate
+from keras_transformer.typing import (
+    Bias,
+    Config,
+    Hidden,
+    KeysAndValues,
+    Mask,
+    Rotation,
+    Shape,
+    Size,
+    Tensor,
+)
 
 
 def scaled_dot_product_attention(
-    query, key, value, attention_mask=None, attention_bias=None, dropout=None
-):
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Mask | None = None,
+    attention_bias: Bias | None = None,
+    dropout: Callable | None = None,
+) -> tuple[Tensor, Tensor]:
     """Mix values by how well their keys match each query: softmax(QK^T / sqrt(d_k)) V.
 
     The scores are divided by sqrt(d_k) because the product of two random vectors of width d_k has
@@ -61,7 +80,7 @@ def scaled_dot_product_attention(
     return ops.matmul(mixing, value), weights
 
 
-def _softmax(scores):
+def _softmax(scores: Tensor) -> Tensor:
     if _is_one(scores.shape[-1]) or _is_one(scores.shape[-2]):
         # One key, of which ops.softmax would warn; or one query, as in decoding, for which
         # TensorFlow's kernel takes longer to start than these take to run.
@@ -70,7 +89,7 @@ def _softmax(scores):
     return ops.softmax(scores, axis=-1)
 
 
-def _is_one(length):
+def _is_one(length: Size) -> bool:
     return isinstance(length, int) and length == 1  # inside a graph it may be a tensor
 
 
@@ -133,7 +152,15 @@ class MultiHeadAttention(Layer):
     settings: tuple[str, ...] = ()
     needs_distance = False
 
-    def __init__(self, num_heads, d_model, dropout=0.0, use_bias=True, head_width=None, **kwargs):
+    def __init__(
+        self,
+        num_heads: int,
+        d_model: int,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        head_width: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.autocast = False  # the projections cast; a bias on the scores has to stay in float32
         if num_heads < 1 or (head_width is None and d_model % num_heads):
@@ -153,7 +180,7 @@ class MultiHeadAttention(Layer):
         self.output_projection = self._projection("output", 1.0, d_model)
         self.attention_dropout = Dropout(dropout, dtype=self.dtype_policy)
 
-    def _projection(self, name, scale, width):
+    def _projection(self, name: str, scale: float, width: int) -> Linear:
         return Linear(
             width,
             use_bias=self.use_bias,
@@ -162,7 +189,7 @@ class MultiHeadAttention(Layer):
             name=name,
         )
 
-    def build(self, query_shape):
+    def build(self, query_shape: Shape) -> None:
         """Create the four projections for inputs of width D."""
         if query_shape[-1] != self.d_model:
             raise ValueError(
@@ -176,17 +203,17 @@ class MultiHeadAttention(Layer):
 
     def call(
         self,
-        query,
-        source=None,
-        attention_mask=None,
-        attention_bias=None,
-        rotation=None,
-        cache=None,
-        cache_index=None,
-        prefix=None,
-        return_attention=False,
-        **others,
-    ):
+        query: Hidden,
+        source: Hidden | None = None,
+        attention_mask: Mask | None = None,
+        attention_bias: Bias | None = None,
+        rotation: Rotation | None = None,
+        cache: KeysAndValues | None = None,
+        cache_index: Tensor | None = None,
+        prefix: KeysAndValues | None = None,
+        return_attention: bool = False,
+        **others: Any,
+    ) -> Hidden | tuple[Any, ...]:
         """Attend; see the class for arguments and returns."""
         if cache is None:
             key, value = self.keys_and_values(query if source is None else source, rotation)
@@ -211,7 +238,14 @@ class MultiHeadAttention(Layer):
             outputs.append(weights)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def attend(self, query, key, value, attention_mask=None, attention_bias=None):
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Mask | None = None,
+        attention_bias: Bias | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Mix values by how well their keys match each query; subclasses score in their own way.
 
         Args:
@@ -248,18 +282,18 @@ class MultiHeadAttention(Layer):
         return 0
 
     @property
-    def cache_shape(self):
+    def cache_shape(self) -> tuple[int, int]:
         """The heads and the width of keys and values as a cache holds them: (H, d_k)."""
         return self.num_heads, self.head_width
 
-    def keys_and_values(self, source, rotation=None):
+    def keys_and_values(self, source: Hidden, rotation: Rotation | None = None) -> KeysAndValues:
         """Project `source` `(B, S, D)` to keys and values, each `(B, H, S, d_k)`."""
         heads, _ = self.cache_shape
         key = self._split_heads(self.key_projection(source), heads)
         value = self._split_heads(self.value_projection(source), heads)
         return key if rotation is None else rotate(key, rotation), value
 
-    def _split_heads(self, x, heads):
+    def _split_heads(self, x: Tensor, heads: int) -> Tensor:
         if (packing := current()) is not None:
             return packing.split_heads(x, heads)
         length = ops.shape(x)[1]
@@ -270,7 +304,7 @@ class MultiHeadAttention(Layer):
         x = ops.reshape(x, (-1, length, heads, self.head_width))
         return ops.transpose(x, (0, 2, 1, 3))  # (B, H, T, d_k)
 
-    def _join_heads(self, x):
+    def _join_heads(self, x: Tensor) -> Tensor:
         if (packing := current()) is not None:
             return packing.join_heads(x)
         length = ops.shape(x)[2]
@@ -278,7 +312,7 @@ class MultiHeadAttention(Layer):
             x = ops.transpose(x, (0, 2, 1, 3))
         return ops.reshape(x, (-1, length, self.num_heads * self.head_width))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {
             **super().get_config(),

@@ -1,5 +1,7 @@
 """Encoder and decoder blocks: attention and feed-forward, each inside Add & Norm."""
 
+from typing import Any, Self
+
 import keras
 from keras import ops
 
@@ -9,6 +11,7 @@ from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.feed_forward import FeedForward
 from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.norms import make_norm
+from keras_transformer.typing import Bias, Config, Hidden, KeysAndValues, Mask, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -36,8 +39,14 @@ class SublayerConnection(Layer):
     """
 
     def __init__(
-        self, sublayer, dropout=0.0, norm_first=False, epsilon=1e-6, norm="layer", **kwargs
-    ):
+        self,
+        sublayer: keras.layers.Layer,
+        dropout: float = 0.0,
+        norm_first: bool = False,
+        epsilon: float = 1e-6,
+        norm: str = "layer",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.autocast = False  # a bias or a rotation on its way to attention stays in float32
         self.sublayer = sublayer
@@ -48,13 +57,13 @@ class SublayerConnection(Layer):
         self.norm = make_norm(norm, epsilon, self.dtype_policy, "norm")
         self.output_dropout = Dropout(dropout, dtype=self.dtype_policy)
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         """Build the sub-layer and its norm."""
         if not self.sublayer.built:  # one that was loaded is
             self.sublayer.build(inputs_shape)
         self.norm.build(inputs_shape)
 
-    def call(self, inputs, **kwargs):
+    def call(self, inputs: Hidden, **kwargs: Any) -> Hidden | tuple[Any, ...]:
         """Apply the sub-layer inside Add & Norm."""
         inputs = ops.cast(inputs, self.compute_dtype)
         outputs = self.sublayer(self.norm(inputs) if self.norm_first else inputs, **kwargs)
@@ -64,7 +73,7 @@ class SublayerConnection(Layer):
             y = self.norm(y)
         return (y, *others) if others else y
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {
             **super().get_config(),
@@ -76,7 +85,7 @@ class SublayerConnection(Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """Rebuild the wrapper and the layer inside."""
         sublayer = keras.saving.deserialize_keras_object(config["sublayer"])
         return cls(**{**config, "sublayer": sublayer})
@@ -87,22 +96,22 @@ class _Block(Layer):
 
     def __init__(
         self,
-        num_heads,
-        d_model,
-        d_ff,
-        activation="relu",
-        dropout=0.0,
-        attention_dropout=0.0,
-        ffn_dropout=0.0,
-        norm_first=False,
-        epsilon=1e-6,
-        norm="layer",
-        use_bias=True,
-        gated=False,
-        head_width=None,
-        attention=None,
-        **kwargs,
-    ):
+        num_heads: int,
+        d_model: int,
+        d_ff: int,
+        activation: Any = "relu",
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        ffn_dropout: float = 0.0,
+        norm_first: bool = False,
+        epsilon: float = 1e-6,
+        norm: str = "layer",
+        use_bias: bool = True,
+        gated: bool = False,
+        head_width: int | None = None,
+        attention: keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.autocast = False  # as in `SublayerConnection`
         self.num_heads = num_heads
@@ -120,7 +129,7 @@ class _Block(Layer):
         self.head_width = head_width
         self.attention = attention
 
-    def _attention(self, name, like=None):
+    def _attention(self, name: str, like: keras.layers.Layer | None = None) -> SublayerConnection:
         own = {"dtype": self.dtype_policy, "name": "attention"}
         if like is not None:
             attention = type(like).from_config({**like.get_config(), **own})
@@ -135,7 +144,7 @@ class _Block(Layer):
             )
         return self._connect(attention, name)
 
-    def _feed_forward(self):
+    def _feed_forward(self) -> SublayerConnection:
         feed_forward = FeedForward(
             self.d_ff,
             self.d_model,
@@ -148,7 +157,7 @@ class _Block(Layer):
         )
         return self._connect(feed_forward, "feed_forward")
 
-    def _connect(self, sublayer, name):
+    def _connect(self, sublayer: keras.layers.Layer, name: str) -> SublayerConnection:
         return SublayerConnection(
             sublayer,
             dropout=self.dropout,
@@ -159,7 +168,7 @@ class _Block(Layer):
             name=name,
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {
             **super().get_config(),
@@ -180,7 +189,7 @@ class _Block(Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """Rebuild the block, and the attention that it was given."""
         attention = keras.saving.deserialize_keras_object(config.get("attention"))
         return cls(**{**config, "attention": attention})
@@ -221,17 +230,23 @@ class EncoderBlock(_Block):
     Reference: Vaswani et al. 2017, section 3.1.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.self_attention = self._attention("self_attention", self.attention)
         self.feed_forward = self._feed_forward()
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         """Build the two sub-layers."""
         self.self_attention.build(inputs_shape)
         self.feed_forward.build(inputs_shape)
 
-    def call(self, inputs, attention_mask=None, training=None, **positions):
+    def call(
+        self,
+        inputs: Hidden,
+        attention_mask: Mask | None = None,
+        training: bool | None = None,
+        **positions: Any,
+    ) -> Hidden:
         """Apply both sub-layers, which find `training` in Keras's call context."""
         x = self.self_attention(inputs, attention_mask=attention_mask, **positions)
         return self.feed_forward(x)
@@ -282,13 +297,13 @@ class DecoderBlock(_Block):
     Reference: Vaswani et al. 2017, section 3.1.
     """
 
-    def __init__(self, *args, cross_attention=True, **kwargs):
+    def __init__(self, *args: Any, cross_attention: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.self_attention = self._attention("self_attention", self.attention)
         self.cross_attention = self._attention("cross_attention") if cross_attention else None
         self.feed_forward = self._feed_forward()
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         """Build the three sub-layers."""
         self.self_attention.build(inputs_shape)
         if self.cross_attention is not None:
@@ -297,18 +312,18 @@ class DecoderBlock(_Block):
 
     def call(
         self,
-        inputs,
-        memory=None,
-        attention_mask=None,
-        memory_mask=None,
-        attention_bias=None,
-        memory_bias=None,
-        memory_cache=None,
-        cache=None,
-        cache_index=None,
-        training=None,
-        **positions,
-    ):
+        inputs: Hidden,
+        memory: Hidden | None = None,
+        attention_mask: Mask | None = None,
+        memory_mask: Mask | None = None,
+        attention_bias: Bias | None = None,
+        memory_bias: Bias | None = None,
+        memory_cache: KeysAndValues | None = None,
+        cache: KeysAndValues | None = None,
+        cache_index: Tensor | None = None,
+        training: bool | None = None,
+        **positions: Any,
+    ) -> Hidden | tuple[Hidden, KeysAndValues]:
         """Apply the three sub-layers, which find `training` in Keras's call context."""
         x = self.self_attention(
             inputs,
@@ -331,6 +346,6 @@ class DecoderBlock(_Block):
         x = self.feed_forward(x)
         return x if cache_index is None else (x, cache)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "cross_attention": self.cross_attention is not None}

@@ -7,15 +7,18 @@ where they are better: inside of what XLA compiles, and in LiteRT, which writes 
 
 import contextlib
 import contextvars
+from collections.abc import Iterator
 
 import keras
 from keras import ops
+
+from keras_transformer.typing import Tensor
 
 _by_slices = contextvars.ContextVar("by_slices", default=keras.backend.backend() != "tensorflow")
 
 
 @contextlib.contextmanager
-def writing_slices():
+def writing_slices() -> Iterator[None]:
     """Write by `slice_update` in graphs that are traced inside the block."""
     token = _by_slices.set(True)
     try:
@@ -24,7 +27,7 @@ def writing_slices():
         _by_slices.reset(token)
 
 
-def write(x, new, index):
+def write(x: Tensor, new: Tensor, index: Tensor) -> Tensor:
     """Replace a part of a tensor along axis 2.
 
     Args:

@@ -1,12 +1,14 @@
 """Complex embeddings: a word is a function of its position, not a vector with one added."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_transformer.layers.layer import Layer
+from keras_transformer.typing import Config, DType, Hidden, Ids, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -42,18 +44,18 @@ class ComplexEmbedding(Layer):
     Reference: Wang et al. 2020, "Encoding Word Order in Complex Embeddings".
     """
 
-    def __init__(self, vocabulary_size, d_model, **kwargs):
+    def __init__(self, vocabulary_size: int, d_model: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if d_model % 2:
             raise ValueError(f"Complex embeddings need an even d_model, got {d_model}.")
         self.vocabulary_size = vocabulary_size
         self.d_model = d_model
 
-    def build(self, inputs_shape=None):
+    def build(self, inputs_shape: Shape | None = None) -> None:
         """Create the tables of amplitudes, frequencies and phases, each `(V, D / 2)`."""
         initial = 10000.0 ** (-np.arange(0, self.d_model, 2) / self.d_model)
 
-        def sinusoidal(shape, dtype):
+        def sinusoidal(shape: Shape, dtype: DType) -> Tensor:
             return ops.cast(np.tile(initial, (shape[0], 1)), dtype)
 
         initializers = {
@@ -71,7 +73,7 @@ class ComplexEmbedding(Layer):
             for name, initializer in initializers.items()
         )
 
-    def call(self, inputs, start=0):
+    def call(self, inputs: Ids, start: Tensor = 0) -> Hidden:
         """Look up the waves of each id, and go along them to its position."""
         length = ops.shape(inputs)[1]
         flat = ops.reshape(inputs, (-1,))
@@ -84,11 +86,11 @@ class ComplexEmbedding(Layer):
         parts = [amplitude * ops.cos(angle), amplitude * ops.sin(angle)]
         return ops.cast(ops.concatenate(parts, axis=-1), self.compute_dtype)
 
-    def compute_output_shape(self, inputs_shape, **_):
+    def compute_output_shape(self, inputs_shape: Shape, **_: Any) -> Shape:
         """Say the shape: an axis of width D for ids."""
         return (*inputs_shape, self.d_model)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {
             **super().get_config(),

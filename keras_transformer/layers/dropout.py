@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_transformer.typing import Tensor
+
 
 @keras.saving.register_keras_serializable("keras_transformer")
 class Dropout(keras.layers.Dropout):
@@ -26,7 +28,7 @@ class Dropout(keras.layers.Dropout):
     Reference: Srivastava et al. 2014, "Dropout"; the inverted form, nothing is done at inference.
     """
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool | None = False) -> Tensor:
         """Drop out, if training."""
         dropped = round(self.rate * 2**16)  # of 2^16 values
         if not training or self.noise_shape is not None or not 0 < dropped < 2**16:
@@ -35,7 +37,7 @@ class Dropout(keras.layers.Dropout):
         scaled = inputs * ops.cast(2**16 / (2**16 - dropped), inputs.dtype)
         return ops.where(kept, scaled, ops.zeros((), inputs.dtype))
 
-    def _bits(self, inputs):
+    def _bits(self, inputs: Tensor) -> Tensor:
         """Draw 16 random bits for each number, two numbers from each random integer."""
         *rows, width = ops.shape(inputs)
         pairs = (width + 1) // 2

@@ -1,9 +1,12 @@
 """Token embeddings, and the same table turned round to give logits."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_transformer.layers.layer import Layer
+from keras_transformer.typing import Config, Logits, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -33,13 +36,15 @@ class TokenEmbedding(Layer):
     Reference: Vaswani et al. 2017, section 3.4; Press & Wolf 2017 for the tied table.
     """
 
-    def __init__(self, vocabulary_size, d_model, scale=True, **kwargs):
+    def __init__(
+        self, vocabulary_size: int, d_model: int, scale: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size = vocabulary_size
         self.d_model = d_model
         self.scale = scale
 
-    def build(self, inputs_shape=None):
+    def build(self, inputs_shape: Shape | None = None) -> None:
         """Create the table `(V, D)`."""
         self.table = self.add_weight(
             shape=(self.vocabulary_size, self.d_model),
@@ -47,7 +52,7 @@ class TokenEmbedding(Layer):
             name="table",
         )
 
-    def call(self, inputs, reverse=False):
+    def call(self, inputs: Tensor, reverse: bool = False) -> Tensor:
         """Embed ids, or turn vectors into logits."""
         if reverse:
             flat = ops.reshape(inputs, (-1, self.d_model))
@@ -59,12 +64,12 @@ class TokenEmbedding(Layer):
         vectors = ops.cast(vectors, self.compute_dtype)
         return vectors * self.d_model**0.5 if self.scale else vectors
 
-    def compute_output_shape(self, inputs_shape, reverse=False):
+    def compute_output_shape(self, inputs_shape: Shape, reverse: bool = False) -> Shape:
         """Say the shape: an axis of width D for ids; in reverse, V in the place of D."""
         *outer, last = inputs_shape
         return (*outer, self.vocabulary_size) if reverse else (*outer, last, self.d_model)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {
             **super().get_config(),
@@ -85,10 +90,10 @@ class OutputBias(Layer):
         Float tensor `(B, T, V)`.
     """
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         """Create the bias `(V,)`."""
         self.bias = self.add_weight(shape=(inputs_shape[-1],), initializer="zeros", name="bias")
 
-    def call(self, inputs):
+    def call(self, inputs: Logits) -> Logits:
         """Add it."""
         return inputs + ops.cast(self.bias, inputs.dtype)

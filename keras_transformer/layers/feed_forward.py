@@ -1,11 +1,14 @@
 """The position-wise feed-forward network."""
 
+from typing import Any
+
 import keras
 
 from keras_transformer.layers.activations import get_activation
 from keras_transformer.layers.dropout import Dropout
 from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.linear import Linear
+from keras_transformer.typing import Config, Hidden, Shape
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -37,14 +40,14 @@ class FeedForward(Layer):
 
     def __init__(
         self,
-        d_ff,
-        d_model,
-        activation="relu",
-        dropout=0.0,
-        use_bias=True,
-        gated=False,
-        **kwargs,
-    ):
+        d_ff: int,
+        d_model: int,
+        activation: Any = "relu",
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        gated: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.d_ff = d_ff
         self.d_model = d_model
@@ -58,21 +61,21 @@ class FeedForward(Layer):
         self.gate = Linear(d_ff, name="gate", **shared) if gated else None
         self.hidden_dropout = Dropout(dropout, dtype=self.dtype_policy)
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         """Create the maps."""
         self.expand.build(inputs_shape)
         if self.gate is not None:
             self.gate.build(inputs_shape)
         self.contract.build((*inputs_shape[:-1], self.d_ff))
 
-    def call(self, inputs):
+    def call(self, inputs: Hidden) -> Hidden:
         """Apply expand, activation, gate, dropout and contract."""
         hidden = self.expand(inputs)
         if self.gate is not None:
             hidden = hidden * self.gate(inputs)
         return self.contract(self.hidden_dropout(hidden))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {
             **super().get_config(),

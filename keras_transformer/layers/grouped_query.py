@@ -1,9 +1,12 @@
 """Grouped-query and multi-query attention: several query heads share a head of keys and values."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_transformer.layers.attention import MultiHeadAttention, scaled_dot_product_attention
+from keras_transformer.typing import Bias, Config, Mask, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -30,7 +33,7 @@ class GroupedQueryAttention(MultiHeadAttention):
 
     settings = ("num_kv_heads",)
 
-    def __init__(self, num_heads, d_model, num_kv_heads=1, **kwargs):
+    def __init__(self, num_heads: int, d_model: int, num_kv_heads: int = 1, **kwargs: Any) -> None:
         if num_kv_heads < 1 or num_heads % num_kv_heads:
             raise ValueError(
                 f"num_heads must be a multiple of num_kv_heads, got num_heads={num_heads} and "
@@ -40,15 +43,23 @@ class GroupedQueryAttention(MultiHeadAttention):
         super().__init__(num_heads, d_model, **kwargs)
 
     @property
-    def cache_shape(self):
+    def cache_shape(self) -> tuple[int, int]:
         """The heads and the width of keys and values as a cache holds them: (G, d_k)."""
         return self.num_kv_heads, self.head_width
 
-    def attend(self, query, key, value, attention_mask=None, attention_bias=None):
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Mask | None = None,
+        attention_bias: Bias | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Attend by groups, whose queries read the same keys and values."""
         group = self.num_heads // self.num_kv_heads
 
-        def in_groups(x):  # (B, H, ...) -> (B, G, H / G, ...); an axis of length 1 stays one
+        # (B, H, ...) -> (B, G, H / G, ...); an axis of length 1 stays one.
+        def in_groups(x: Tensor) -> Tensor:
             heads = x.shape[1]
             split = (heads, 1) if heads == 1 else (self.num_kv_heads, group)
             _, _, *rest = ops.shape(x)
@@ -67,6 +78,6 @@ class GroupedQueryAttention(MultiHeadAttention):
         _, _, _, *rest = ops.shape(mixed)
         return ops.reshape(mixed, (-1, self.num_heads, *rest)), weights
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "num_kv_heads": self.num_kv_heads}

@@ -1,6 +1,11 @@
 """The base of this package's layers: they say the shape of their output without being run."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
+
+from keras_transformer.typing import Nested, Shape
 
 
 class Layer(keras.layers.Layer):
@@ -11,11 +16,11 @@ class Layer(keras.layers.Layer):
     what options such as `return_attention` add is in `compute_output_spec`.
     """
 
-    def compute_output_shape(self, inputs_shape, *_, **__):
+    def compute_output_shape(self, inputs_shape: Shape, *_: Any, **__: Any) -> Any:
         """Say the shape of the output: that of the first input."""
         return tuple(inputs_shape)
 
-    def compute_output_spec(self, *args, **kwargs):
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Find shapes and dtypes by running the layer once on nothing.
 
         Keras would otherwise take the shape from `compute_output_shape` and make all outputs floats
@@ -24,7 +29,7 @@ class Layer(keras.layers.Layer):
         return keras.Operation.compute_output_spec(self, *args, **kwargs)
 
 
-def shapes_of(compute_output_spec, *shapes):
+def shapes_of(compute_output_spec: Callable, *shapes: Nested) -> Any:
     """Say the shapes of outputs of which a function says shapes and dtypes.
 
     Args:

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_transformer.typing import Tensor
+
 
 @keras.saving.register_keras_serializable("keras_transformer")
 class Linear(keras.layers.Dense):
@@ -23,7 +25,7 @@ class Linear(keras.layers.Dense):
         Float tensor `(..., F)`.
     """
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Apply `activation(inputs @ kernel + bias)` to the last axis."""
         _, *leading = ops.shape(inputs)[:-1]
         if not leading:

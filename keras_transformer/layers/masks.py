@@ -8,10 +8,12 @@ self-attention), and, while decoding, how much of the cache has been written.
 import numpy as np
 from keras import ops
 
+from keras_transformer.typing import Bias, Ids, Mask, Size, Tensor
+
 LOWEST = float(np.finfo("float32").min)
 
 
-def padding_mask(ids, padding_id=0):
+def padding_mask(ids: Ids, padding_id: int = 0) -> Mask:
     """Say which positions hold a real token.
 
     Args:
@@ -24,7 +26,7 @@ def padding_mask(ids, padding_id=0):
     return ops.not_equal(ids, padding_id)
 
 
-def causal_mask(length):
+def causal_mask(length: Size) -> Mask:
     """Let each position attend to itself and to what came before.
 
     The diagonal is included: inputs are shifted right by one, so position t holds token t - 1 and
@@ -40,7 +42,7 @@ def causal_mask(length):
     return ops.expand_dims(ops.expand_dims(positions, 1) >= ops.expand_dims(positions, 0), 0)
 
 
-def cache_mask(index, length):
+def cache_mask(index: Tensor, length: Size) -> Mask:
     """Let the query at `index` attend to the part of a cache that has been written.
 
     Args:
@@ -53,12 +55,12 @@ def cache_mask(index, length):
     return ops.reshape(ops.arange(length, dtype="int32") <= index, (1, 1, -1))
 
 
-def attend_to(mask):
+def attend_to(mask: Mask) -> Mask:
     """Turn a padding mask `(B, S)` into an attention mask `(B, 1, S)`, the same for all queries."""
     return ops.expand_dims(mask, 1)
 
 
-def bias_of(mask):
+def bias_of(mask: Mask) -> Bias:
     """Turn an attention mask into an attention bias: 0 where True, the lowest float32 elsewhere.
 
     Adding it hides as well as the mask does, and takes one op. A query that may attend to nothing

@@ -2,10 +2,12 @@
 
 import keras
 
+from keras_transformer.typing import DType
+
 NORMS = ("layer", "rms", "batch")
 
 
-def make_norm(kind, epsilon, dtype, name):
+def make_norm(kind: str, epsilon: float, dtype: DType, name: str) -> keras.layers.Layer:
     """Make a layer that normalises `(B, T, D)`.
 
     Args:

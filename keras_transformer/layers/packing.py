@@ -10,6 +10,9 @@ It pays where a graph runs on any shape and nothing is learned: in what is expor
 
 import contextlib
 import contextvars
+from collections.abc import Iterator
+
+from keras_transformer.typing import Mask, Tensor
 
 _wanted = contextvars.ContextVar("wanted", default=False)
 _current: contextvars.ContextVar["Packing | None"] = contextvars.ContextVar("current", default=None)
@@ -17,7 +20,7 @@ FEW = 64  # up to so many tokens their number is kept; beyond, it is a multiple 
 
 
 @contextlib.contextmanager
-def packing_tokens():
+def packing_tokens() -> Iterator[None]:
     """Pack in encoders that are traced inside the block, to TensorFlow graphs for inference."""
     token = _wanted.set(True)
     try:
@@ -48,7 +51,7 @@ class Packing:
             y = packing.unpack(block(packing.pack(x), attention_bias=bias))
     """
 
-    def __init__(self, mask):
+    def __init__(self, mask: Mask) -> None:
         import tensorflow as tf  # not Keras's `take`, which looks for negative indices each time
 
         self._tf = tf
@@ -62,11 +65,11 @@ class Packing:
         # A place without a token gets the token before it, which a mask has to hide.
         before = tf.cumsum(tf.cast(flat, tf.int32)) - 1
         self._places = tf.reshape(tf.maximum(before, 0), self._shape)  # (B, S), of what is packed
-        self._splits = {}
-        self._joins = {}
+        self._splits: dict[int, Tensor] = {}
+        self._joins: dict[int, Tensor] = {}
 
     @contextlib.contextmanager
-    def used(self):
+    def used(self) -> Iterator[None]:
         """Let layers that are called inside the block know."""
         token = _current.set(self)
         try:
@@ -74,15 +77,15 @@ class Packing:
         finally:
             _current.reset(token)
 
-    def pack(self, x):
+    def pack(self, x: Tensor) -> Tensor:
         """Leave out the padding: `(B, S, D)` -> `(N, D)`; N is at least the number of tokens."""
         return self._tf.gather(self._tf.reshape(x, [-1, x.shape[-1]]), self._rows)
 
-    def unpack(self, x):
+    def unpack(self, x: Tensor) -> Tensor:
         """Put tokens back where they were: `(N, D)` -> `(B, S, D)`; padding becomes anything."""
         return self._tf.gather(x, self._places)
 
-    def split_heads(self, x, heads):
+    def split_heads(self, x: Tensor, heads: int) -> Tensor:
         """Put tokens back and split the heads: `(N, H * d_k)` -> `(B, H, S, d_k)`."""
         tf = self._tf
         if heads not in self._splits:
@@ -90,7 +93,7 @@ class Packing:
             self._splits[heads] = tf.expand_dims(self._places, 1) * heads + own  # (B, H, S)
         return tf.gather(tf.reshape(x, [-1, x.shape[-1] // heads]), self._splits[heads])
 
-    def join_heads(self, x):
+    def join_heads(self, x: Tensor) -> Tensor:
         """Join the heads and pack: `(B, H, S, d_k)` -> `(N, H * d_k)`."""
         tf = self._tf
         heads, width = x.shape[1], x.shape[3]

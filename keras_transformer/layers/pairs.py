@@ -6,8 +6,10 @@ line of all rows and heads together, and no index is as large as the scores.
 
 from keras import ops
 
+from keras_transformer.typing import Size, Tensor
 
-def of_pairs(x, index):
+
+def of_pairs(x: Tensor, index: Tensor) -> Tensor:
     """Take for each query and key the column that their distance has.
 
     Args:
@@ -27,7 +29,7 @@ def of_pairs(x, index):
     return ops.reshape(ops.transpose(taken, (0, 3, 1, 2)), (-1, heads, queries, keys))
 
 
-def by_distance(weights, index, columns):
+def by_distance(weights: Tensor, index: Tensor, columns: Size) -> Tensor:
     """Sum up weights of the same query and the same distance: `of_pairs` in reverse.
 
     Args:
@@ -48,7 +50,7 @@ def by_distance(weights, index, columns):
     return ops.reshape(ops.transpose(sums, (0, 3, 1, 2)), (-1, heads, queries, columns))
 
 
-def _lines_of(index, queries, columns):
+def _lines_of(index: Tensor, queries: Size, columns: Size) -> Tensor:
     """Number the pairs' lines in `(B, T, C)` flattened: one after another for each query."""
     batch = ops.shape(index)[0]
     first = ops.reshape(ops.arange(batch * queries, dtype="int32") * columns, (batch, queries, 1))

@@ -1,10 +1,13 @@
 """Images as sequences: patches are the tokens."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.linear import Linear
+from keras_transformer.typing import Config, Hidden, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -29,13 +32,13 @@ class PatchEmbedding(Layer):
     Reference: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words".
     """
 
-    def __init__(self, patch_size, d_model, **kwargs):
+    def __init__(self, patch_size: int, d_model: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.patch_size = patch_size
         self.d_model = d_model
         self.projection = Linear(d_model, dtype=self.dtype_policy, name="projection")
 
-    def build(self, images_shape):
+    def build(self, images_shape: Shape) -> None:
         """Create the projection for the size of the images."""
         _, height, width, channels = images_shape
         size = self.patch_size
@@ -46,7 +49,7 @@ class PatchEmbedding(Layer):
         self.grid = height // size, width // size
         self.projection.build((None, None, size * size * channels))
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Hidden:
         """Cut and project."""
         rows, columns = self.grid
         size, channels = self.patch_size, images.shape[-1]
@@ -54,12 +57,12 @@ class PatchEmbedding(Layer):
         x = ops.transpose(x, (0, 1, 3, 2, 4))
         return self.projection(ops.reshape(x, (-1, rows * columns, size * size * channels)))
 
-    def compute_output_shape(self, images_shape):
+    def compute_output_shape(self, images_shape: Shape) -> Shape:
         """Say the shape: a vector a patch."""
         batch, height, width, _ = images_shape
         return batch, (height // self.patch_size) * (width // self.patch_size), self.d_model
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "patch_size": self.patch_size, "d_model": self.d_model}
 
@@ -75,7 +78,7 @@ class ClassToken(Layer):
         Float tensor `(B, T + 1, D)`.
     """
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         """Create the vector."""
         self.vector = self.add_weight(
             shape=(1, 1, inputs_shape[-1]),
@@ -83,13 +86,13 @@ class ClassToken(Layer):
             name="vector",
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Hidden) -> Hidden:
         """Put it in front."""
         vector = ops.cast(self.vector, inputs.dtype)
         first = ops.zeros_like(inputs[:, :1]) + vector
         return ops.concatenate([first, inputs], axis=1)
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         """Say the shape: one token more."""
         batch, length, width = inputs_shape
         return batch, None if length is None else length + 1, width

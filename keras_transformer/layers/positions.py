@@ -1,13 +1,16 @@
 """Absolute positions, added to the token embeddings."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_transformer.layers.layer import Layer
+from keras_transformer.typing import Config, Hidden, Shape, Tensor
 
 
-def sinusoidal_table(length, d_model):
+def sinusoidal_table(length: int, d_model: int) -> np.ndarray:
     """Compute the sinusoidal encoding of Vaswani et al. 2017, section 3.5.
 
     Even columns hold sin(p / 10000^(2k/D)) and odd columns cos of the same angle, interleaved.
@@ -34,11 +37,11 @@ def sinusoidal_table(length, d_model):
 class _AbsolutePositions(Layer):
     """What both kinds of absolute positions share: a table `(max_length, D)` added row by row."""
 
-    def __init__(self, max_length, **kwargs):
+    def __init__(self, max_length: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.max_length = max_length
 
-    def call(self, inputs, start=0):
+    def call(self, inputs: Hidden, start: Tensor = 0) -> Hidden:
         """Add the encodings of positions `start`, `start + 1`, ... to `inputs`."""
         length = inputs.shape[1]
         known = isinstance(start, int) and isinstance(length, int)  # neither is inside some graphs
@@ -56,7 +59,7 @@ class _AbsolutePositions(Layer):
         table = ops.cast(ops.convert_to_tensor(self.table), inputs.dtype)
         return inputs + ops.take(table, positions, axis=0)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "max_length": self.max_length}
 
@@ -81,7 +84,7 @@ class SinusoidalPositions(_AbsolutePositions):
     Reference: Vaswani et al. 2017, section 3.5.
     """
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         """Compute the table for width D."""
         self.table = sinusoidal_table(self.max_length, inputs_shape[-1])
 
@@ -104,7 +107,7 @@ class LearnedPositions(_AbsolutePositions):
         ValueError: If the sequence is known to be longer than `max_length`.
     """
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         """Create the table for width D."""
         self.table = self.add_weight(
             shape=(self.max_length, inputs_shape[-1]),

@@ -1,10 +1,15 @@
 """Activation recomputation: trade a second forward pass for memory."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_transformer.typing import Tensor
 
-def recompute(layer):
+
+def recompute(layer: keras.layers.Layer) -> Callable:
     """Wrap a layer so that its activations are computed again for the gradient, not kept.
 
     Only the layer's inputs stay in memory until the backward pass, which first runs the layer once
@@ -21,14 +26,14 @@ def recompute(layer):
     Reference: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost".
     """
 
-    def call(*args, **kwargs):
+    def call(*args: Any, **kwargs: Any) -> Tensor:
         arguments = keras.tree.flatten((args, kwargs))
         is_input = [ops.is_tensor(x) and keras.backend.is_float_dtype(x.dtype) for x in arguments]
         states = layer.non_trainable_variables
         before = [ops.copy(state) for state in states]
 
         @keras.remat
-        def run(*inputs):
+        def run(*inputs: Tensor) -> Tensor:
             remaining = iter(inputs)
             mixed = [
                 next(remaining) if given else x

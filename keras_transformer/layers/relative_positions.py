@@ -5,15 +5,18 @@ keys and returns arguments of self-attention; `rotary.py` has one that turns que
 instead, and `shaw.py` and `transformer_xl.py` have those that also look at what the query holds.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_transformer.errors import InputError
 from keras_transformer.layers.layer import Layer
+from keras_transformer.typing import Config, Shape, Tensor, Tensors
 
 
-def distances(query_positions, key_positions):
+def distances(query_positions: Tensor, key_positions: Tensor) -> Tensor:
     """Say how far each key is behind its query.
 
     Args:
@@ -30,20 +33,20 @@ def distances(query_positions, key_positions):
     return ops.expand_dims(query_positions, 2) - ops.expand_dims(key_positions, 1)
 
 
-def pairs_shape(query_positions, key_positions):
+def pairs_shape(query_positions: Shape, key_positions: Shape) -> Shape:
     """Say the shape of `distances` of positions of two shapes: `(1, T, S)` or `(B, T, S)`."""
     batches = [shape[0] for shape in (query_positions, key_positions) if len(shape) == 2]
     batch = next((size for size in batches if size != 1), 1)
     return batch, query_positions[-1], key_positions[-1]
 
 
-def bias_shape(num_heads, query_positions, key_positions):
+def bias_shape(num_heads: int, query_positions: Shape, key_positions: Shape) -> dict[str, Shape]:
     """Say the shape of biases, by the name of their argument: `(1, H, T, S)` or `(B, H, T, S)`."""
     batch, queries, keys = pairs_shape(query_positions, key_positions)
     return {"attention_bias": (batch, num_heads, queries, keys)}
 
 
-def check_buckets(num_buckets, max_distance, bidirectional) -> None:
+def check_buckets(num_buckets: int, max_distance: int, bidirectional: bool) -> None:
     """Make sure that distances have buckets that widen; see `BucketedBias`.
 
     Raises:
@@ -88,7 +91,14 @@ class BucketedBias(Layer):
     Reference: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 2.1.
     """
 
-    def __init__(self, num_heads, num_buckets=32, max_distance=128, bidirectional=True, **kwargs):
+    def __init__(
+        self,
+        num_heads: int,
+        num_buckets: int = 32,
+        max_distance: int = 128,
+        bidirectional: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_buckets(num_buckets, max_distance, bidirectional)
         self.num_heads = num_heads
@@ -96,7 +106,9 @@ class BucketedBias(Layer):
         self.max_distance = max_distance
         self.bidirectional = bidirectional
 
-    def build(self, query_positions_shape=None, key_positions_shape=None):
+    def build(
+        self, query_positions_shape: Shape | None = None, key_positions_shape: Shape | None = None
+    ) -> None:
         """Create the table `(buckets, H)`."""
         self.table = self.add_weight(
             shape=(self.num_buckets, self.num_heads),
@@ -104,7 +116,7 @@ class BucketedBias(Layer):
             name="biases",
         )
 
-    def call(self, query_positions, key_positions):
+    def call(self, query_positions: Tensor, key_positions: Tensor) -> Tensors:
         """Look up the biases of all pairs."""
         buckets = self.buckets(distances(query_positions, key_positions))  # (B, T, S)
         biases = ops.take(self.table, ops.reshape(buckets, (-1,)), axis=0)
@@ -112,7 +124,7 @@ class BucketedBias(Layer):
         biases = ops.reshape(biases, (batch, queries, keys, self.num_heads))
         return {"attention_bias": ops.cast(ops.transpose(biases, (0, 3, 1, 2)), "float32")}
 
-    def buckets(self, distance):
+    def buckets(self, distance: Tensor) -> Tensor:
         """Return the bucket of each distance, query less key, as int32."""
         count = self.num_buckets
         first = 0
@@ -131,11 +143,13 @@ class BucketedBias(Layer):
             distance < exact, ops.cast(distance, "int32"), wide
         )
 
-    def compute_output_shape(self, query_positions_shape, key_positions_shape):
+    def compute_output_shape(
+        self, query_positions_shape: Shape, key_positions_shape: Shape
+    ) -> dict[str, Shape]:
         """Say the shape: a bias a head and a pair."""
         return bias_shape(self.num_heads, query_positions_shape, key_positions_shape)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {
             **super().get_config(),
@@ -165,30 +179,34 @@ class LinearBias(Layer):
     Reference: Press et al. 2022, "Train Short, Test Long".
     """
 
-    def __init__(self, num_heads, **kwargs):
+    def __init__(self, num_heads: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_heads = num_heads
 
-    def build(self, query_positions_shape=None, key_positions_shape=None):
+    def build(
+        self, query_positions_shape: Shape | None = None, key_positions_shape: Shape | None = None
+    ) -> None:
         """Nothing has to be made."""
 
-    def call(self, query_positions, key_positions):
+    def call(self, query_positions: Tensor, key_positions: Tensor) -> Tensors:
         """Multiply distances by slopes."""
         distance = ops.abs(distances(query_positions, key_positions))
         distance = ops.cast(ops.expand_dims(distance, 1), "float32")
         slopes = np.array(slopes_of(self.num_heads), "float32").reshape(1, -1, 1, 1)
         return {"attention_bias": -distance * ops.convert_to_tensor(slopes)}
 
-    def compute_output_shape(self, query_positions_shape, key_positions_shape):
+    def compute_output_shape(
+        self, query_positions_shape: Shape, key_positions_shape: Shape
+    ) -> dict[str, Shape]:
         """Say the shape: a bias a head and a pair."""
         return bias_shape(self.num_heads, query_positions_shape, key_positions_shape)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "num_heads": self.num_heads}
 
 
-def slopes_of(num_heads):
+def slopes_of(num_heads: int) -> list[float]:
     """Return ALiBi's slopes, one a head."""
     below = 2 ** int(np.log2(num_heads))
     slopes = [2 ** (-8 * (i + 1) / below) for i in range(below)]
@@ -208,13 +226,17 @@ class Distances(Layer):
         Dict with `distance`, integers `(1, T, S)` or `(B, T, S)`: query less key.
     """
 
-    def build(self, query_positions_shape=None, key_positions_shape=None):
+    def build(
+        self, query_positions_shape: Shape | None = None, key_positions_shape: Shape | None = None
+    ) -> None:
         """Nothing has to be made."""
 
-    def call(self, query_positions, key_positions):
+    def call(self, query_positions: Tensor, key_positions: Tensor) -> Tensors:
         """Subtract."""
         return {"distance": distances(query_positions, key_positions)}
 
-    def compute_output_shape(self, query_positions_shape, key_positions_shape):
+    def compute_output_shape(
+        self, query_positions_shape: Shape, key_positions_shape: Shape
+    ) -> dict[str, Shape]:
         """Say the shape: a distance a pair."""
         return {"distance": pairs_shape(query_positions_shape, key_positions_shape)}

@@ -4,14 +4,17 @@ A query turned by m and a key turned by n have a product that depends on m - n a
 know how far apart two tokens are, and nothing is added to them.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_transformer.layers.layer import Layer
+from keras_transformer.typing import Config, Rotation, Shape, Tensor
 
 
-def rotate(x, rotation):
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn each pair of coordinates of queries or keys.
 
     Coordinate i is paired with i + d_k / 2, as in GPT-NeoX and Llama.
@@ -51,17 +54,21 @@ class RotaryPositions(Layer):
     Reference: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding".
     """
 
-    def __init__(self, head_width, base=10000.0, **kwargs):
+    def __init__(self, head_width: int, base: float = 10000.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if head_width % 2:
             raise ValueError(f"Rotary positions need an even head_width, got {head_width}.")
         self.head_width = head_width
         self.base = base
 
-    def build(self, query_positions_shape=None, key_positions_shape=None):
+    def build(
+        self, query_positions_shape: Shape | None = None, key_positions_shape: Shape | None = None
+    ) -> None:
         """Nothing has to be made."""
 
-    def call(self, query_positions, key_positions=None):
+    def call(
+        self, query_positions: Tensor, key_positions: Tensor | None = None
+    ) -> dict[str, Rotation]:
         """Compute the angles of the queries' positions."""
         frequencies = self.base ** (-np.arange(0, self.head_width, 2) / self.head_width)
         if len(query_positions.shape) == 1:
@@ -70,12 +77,14 @@ class RotaryPositions(Layer):
         angles = angles * ops.convert_to_tensor(frequencies.astype("float32"))
         return {"rotation": (ops.cos(angles), ops.sin(angles))}
 
-    def compute_output_shape(self, query_positions_shape, key_positions_shape=None):
+    def compute_output_shape(
+        self, query_positions_shape: Shape, key_positions_shape: Shape | None = None
+    ) -> dict[str, tuple[Shape, Shape]]:
         """Say the shape of cosines and sines."""
         batch = query_positions_shape[0] if len(query_positions_shape) == 2 else 1
         shape = (batch, 1, query_positions_shape[-1], self.head_width // 2)
         return {"rotation": (shape, shape)}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "head_width": self.head_width, "base": self.base}

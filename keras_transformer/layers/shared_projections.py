@@ -1,9 +1,12 @@
 """Attention whose queries, keys or values share a projection: for experiments."""
 
+from typing import Any
+
 import keras
 
 from keras_transformer.layers.attention import MultiHeadAttention
 from keras_transformer.layers.rotary import rotate
+from keras_transformer.typing import Config, Hidden, KeysAndValues, Rotation
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -27,7 +30,14 @@ class SharedProjectionAttention(MultiHeadAttention):
     Reference: Kitaev et al. 2020, "Reformer", section 2, for shared queries and keys.
     """
 
-    def __init__(self, num_heads, d_model, share_qk=False, share_kv=False, **kwargs):
+    def __init__(
+        self,
+        num_heads: int,
+        d_model: int,
+        share_qk: bool = False,
+        share_kv: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_heads, d_model, **kwargs)
         self.share_qk = share_qk
         self.share_kv = share_kv
@@ -36,13 +46,13 @@ class SharedProjectionAttention(MultiHeadAttention):
         if share_kv:
             self.value_projection = self.key_projection
 
-    def keys_and_values(self, source, rotation=None):
+    def keys_and_values(self, source: Hidden, rotation: Rotation | None = None) -> KeysAndValues:
         """Project `source` `(B, S, D)` to keys and values, each `(B, H, S, d_k)`."""
         if not self.share_kv:
             return super().keys_and_values(source, rotation)
         shared = self._split_heads(self.key_projection(source), self.num_heads)
         return shared if rotation is None else rotate(shared, rotation), shared
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "share_qk": self.share_qk, "share_kv": self.share_kv}

@@ -1,11 +1,14 @@
 """Relative positions as learned vectors, in the scores and in what is mixed."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_transformer.layers.attention import MultiHeadAttention
 from keras_transformer.layers.pairs import by_distance, of_pairs
 from keras_transformer.layers.weights import weights_of
+from keras_transformer.typing import Bias, Config, Mask, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -41,13 +44,13 @@ class ShawAttention(MultiHeadAttention):
     settings = ("max_distance",)
     needs_distance = True
 
-    def __init__(self, num_heads, d_model, max_distance=16, **kwargs):
+    def __init__(self, num_heads: int, d_model: int, max_distance: int = 16, **kwargs: Any) -> None:
         super().__init__(num_heads, d_model, **kwargs)
         if max_distance < 0:
             raise ValueError(f"max_distance must not be negative, got {max_distance}.")
         self.max_distance = max_distance
 
-    def build(self, query_shape):
+    def build(self, query_shape: Shape) -> None:
         """Create the projections, and the vectors of distances, two times `(2 k + 1, d_k)`."""
         super().build(query_shape)
         self.key_vectors, self.value_vectors = (
@@ -59,7 +62,15 @@ class ShawAttention(MultiHeadAttention):
             for name in ("key_vectors", "value_vectors")
         )
 
-    def attend(self, query, key, value, attention_mask=None, attention_bias=None, distance=None):
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Mask | None = None,
+        attention_bias: Bias | None = None,
+        distance: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Score keys and distances, and mix values and the vectors of distances."""
         if distance is None:
             raise ValueError(
@@ -84,6 +95,6 @@ class ShawAttention(MultiHeadAttention):
         )
         return ops.matmul(mixing, value) + vectors, weights
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "max_distance": self.max_distance}

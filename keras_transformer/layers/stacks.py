@@ -1,6 +1,8 @@
 """Stacks of blocks: the encoder and the decoder."""
 
 import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -11,6 +13,7 @@ from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.masks import bias_of
 from keras_transformer.layers.norms import make_norm
 from keras_transformer.layers.recompute import recompute
+from keras_transformer.typing import Bias, Cache, Config, Hidden, Mask, Shape, Size, Tensor
 
 LAYER_ARGUMENTS = ("name", "dtype", "trainable", "autocast")  # of keras.layers.Layer itself
 
@@ -22,13 +25,13 @@ class _Stack(Layer):
 
     def __init__(
         self,
-        num_layers,
-        recompute=False,
-        devices=(),
-        positions=None,
-        share_layers=False,
-        **kwargs,
-    ):
+        num_layers: int,
+        recompute: bool = False,
+        devices: Sequence[str] = (),
+        positions: keras.layers.Layer | None = None,
+        share_layers: bool = False,
+        **kwargs: Any,
+    ) -> None:
         block_arguments = {k: kwargs.pop(k) for k in list(kwargs) if k not in LAYER_ARGUMENTS}
         super().__init__(**kwargs)
         self.autocast = False  # a bias on the scores stays in float32; blocks cast their inputs
@@ -52,7 +55,7 @@ class _Stack(Layer):
                 "final_norm",
             )
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         """Build every block."""
         for i, block in enumerate(self.blocks):
             with self._device(i):
@@ -66,21 +69,23 @@ class _Stack(Layer):
     # Keras finds out what a layer returns by running it once for nothing. A stack knows, so that a
     # model is made in a fraction of the time.
 
-    def _like(self, inputs):
+    def _like(self, inputs: Tensor) -> keras.KerasTensor:
         """Say what a tensor becomes here: one of its shape."""
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
 
-    def _device(self, i):
+    def _device(self, i: int) -> contextlib.AbstractContextManager:
         """Return a scope in which block i lives and computes."""
         if not self.devices:
             return contextlib.nullcontext()
         return keras.device(self.devices[i * len(self.devices) // self.num_layers])
 
-    def _caller(self, block, training):
+    def _caller(self, block: keras.layers.Layer, training: bool | None) -> Callable:
         """Return the block, or in training what forgets its activations if that is asked for."""
         return recompute(block) if self.recompute and training else block
 
-    def _arguments(self, attention_bias, query_positions, key_positions):
+    def _arguments(
+        self, attention_bias: Bias | None, query_positions: Tensor, key_positions: Tensor
+    ) -> dict[str, Any]:
         """Return what self-attention gets of relative positions, and of a bias from outside."""
         arguments = {}
         if self.positions is not None:
@@ -91,10 +96,10 @@ class _Stack(Layer):
             arguments = {**arguments, "attention_bias": attention_bias}
         return arguments
 
-    def _finish(self, x):
+    def _finish(self, x: Hidden) -> Hidden:
         return x if self.final_norm is None else self.final_norm(x)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {
             **super().get_config(),
@@ -107,7 +112,7 @@ class _Stack(Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """Rebuild the stack, and the layers that it was given."""
         given = {
             name: keras.saving.deserialize_keras_object(config.get(name))
@@ -145,11 +150,17 @@ class Encoder(_Stack):
 
     block_class = EncoderBlock
 
-    def call(self, inputs, attention_mask=None, training=None, return_layers=False):
+    def call(
+        self,
+        inputs: Hidden,
+        attention_mask: Mask | None = None,
+        training: bool | None = None,
+        return_layers: bool = False,
+    ) -> Hidden | tuple[Hidden, list[Hidden]]:
         """Run the blocks in order."""
         places = ops.arange(ops.shape(inputs)[1], dtype="int32")
         if not return_layers and self._packs(attention_mask, training):
-            packed = packing.Packing(attention_mask[:, 0])
+            packed = packing.Packing(attention_mask[:, 0])  # type: ignore[index]
             # A token sees at least itself, so that a bias hides as well as a mask.
             bias = ops.expand_dims(bias_of(attention_mask), 1)
             arguments = self._arguments(bias, places, places)
@@ -162,19 +173,21 @@ class Encoder(_Stack):
         x = self._finish(layers[-1])
         return (x, layers) if return_layers else x
 
-    def compute_output_spec(self, inputs, *_, return_layers=False, **__):
+    def compute_output_spec(
+        self, inputs: Hidden, *_: Any, return_layers: bool = False, **__: Any
+    ) -> Any:
         """Say the shapes without running the blocks."""
         x = self._like(inputs)
         layers = [self._like(inputs) for _ in range(self.num_layers + 1)]
         return (x, layers) if return_layers else x
 
-    def _packs(self, mask, training):
+    def _packs(self, mask: Mask | None, training: bool | None) -> bool:
         """Say whether tokens are packed: where it is wanted, and padding alone is hidden."""
         three_axes = self.block_arguments.get("norm") == "batch"  # which are all that it takes
         padding = mask is not None and mask.shape[1] == 1
         return packing.wanted() and padding and not training and not three_axes
 
-    def _run(self, x, training, arguments):
+    def _run(self, x: Hidden, training: bool | None, arguments: dict[str, Any]) -> list[Hidden]:
         """Return the input and the output of each block."""
         layers = [ops.cast(x, self.compute_dtype)]
         for i, block in enumerate(self.blocks):
@@ -226,20 +239,20 @@ class Decoder(_Stack):
 
     def call(
         self,
-        inputs,
-        memory=None,
-        attention_mask=None,
-        memory_mask=None,
-        attention_bias=None,
-        memory_bias=None,
-        memory_caches=None,
-        caches=None,
-        cache_index=None,
-        prefixes=None,
-        query_positions=None,
-        key_positions=None,
-        training=None,
-    ):
+        inputs: Hidden,
+        memory: Hidden | None = None,
+        attention_mask: Mask | None = None,
+        memory_mask: Mask | None = None,
+        attention_bias: Bias | None = None,
+        memory_bias: Bias | None = None,
+        memory_caches: Cache | None = None,
+        caches: Cache | None = None,
+        cache_index: Tensor | None = None,
+        prefixes: Cache | None = None,
+        query_positions: Tensor | None = None,
+        key_positions: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Hidden | tuple[Hidden, Cache]:
         """Run the blocks in order."""
         x = inputs
         new_caches = []
@@ -266,14 +279,21 @@ class Decoder(_Stack):
         x = self._finish(x)
         return x if cache_index is None else (x, new_caches)
 
-    def compute_output_spec(self, inputs, *_, caches=None, cache_index=None, **__):
+    def compute_output_spec(
+        self,
+        inputs: Hidden,
+        *_: Any,
+        caches: Cache | None = None,
+        cache_index: Tensor | None = None,
+        **__: Any,
+    ) -> Any:
         """Say the shapes without running the blocks."""
         x = self._like(inputs)
         if cache_index is None:
             return x
         return x, keras.tree.map_structure(self._like, caches)
 
-    def cache_memory(self, memory):
+    def cache_memory(self, memory: Hidden) -> Cache:
         """Project the memory `(B, S, D)` to the keys and values of every cross-attention.
 
         Returns:
@@ -282,7 +302,7 @@ class Decoder(_Stack):
         """
         return [block.cross_attention.sublayer.keys_and_values(memory) for block in self.blocks]
 
-    def empty_caches(self, batch_size, length):
+    def empty_caches(self, batch_size: Size, length: Size) -> Cache:
         """Make room for the keys and values of `length` target positions.
 
         Returns:
@@ -293,7 +313,7 @@ class Decoder(_Stack):
         zeros = ops.zeros(shape, dtype=self.compute_dtype)
         return [(zeros, zeros) for _ in self.blocks]
 
-    def grow_caches(self, caches, length):
+    def grow_caches(self, caches: Cache, length: Size) -> Cache:
         """Make room for the keys and values of `length` more positions, after those there are."""
         batch, heads, _, width = ops.shape(caches[0][0])
         new = ops.zeros((batch, heads, length, width), dtype=self.compute_dtype)

@@ -1,11 +1,14 @@
 """Attention of one target over a set of candidates, as recommenders use it."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_transformer.layers.attention import MultiHeadAttention
 from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.masks import attend_to
+from keras_transformer.typing import Config, Hidden, Mask, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -40,7 +43,14 @@ class TargetAttention(Layer):
     normalised; Vaswani et al. 2017 for the attention.
     """
 
-    def __init__(self, d_model, num_heads=1, dropout=0.0, use_bias=True, **kwargs):
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int = 1,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.d_model = d_model
         self.num_heads = num_heads
@@ -55,11 +65,17 @@ class TargetAttention(Layer):
             name="attention",
         )
 
-    def build(self, target_shape):
+    def build(self, target_shape: Shape) -> None:
         """Create the projections for inputs of width D."""
         self.attention.build((target_shape[0], 1, target_shape[-1]))
 
-    def call(self, target, candidates, candidate_mask=None, return_attention=False):
+    def call(
+        self,
+        target: Tensor,
+        candidates: Hidden,
+        candidate_mask: Mask | None = None,
+        return_attention: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend; see the class for arguments and returns."""
         output, weights = self.attention(
             ops.expand_dims(target, 1),
@@ -70,7 +86,7 @@ class TargetAttention(Layer):
         output = ops.squeeze(output, 1)
         return (output, ops.squeeze(weights, 2)) if return_attention else output
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {
             **super().get_config(),

@@ -1,5 +1,7 @@
 """Relative positions as in Transformer-XL: sinusoids of the distance, matched by the query."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -8,6 +10,7 @@ from keras_transformer.layers.attention import MultiHeadAttention
 from keras_transformer.layers.linear import Linear
 from keras_transformer.layers.pairs import of_pairs
 from keras_transformer.layers.weights import weights_of
+from keras_transformer.typing import Bias, Mask, Shape, Size, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -43,7 +46,7 @@ class TransformerXLAttention(MultiHeadAttention):
 
     needs_distance = True
 
-    def __init__(self, num_heads, d_model, **kwargs):
+    def __init__(self, num_heads: int, d_model: int, **kwargs: Any) -> None:
         super().__init__(num_heads, d_model, **kwargs)
         if d_model % 2:
             raise ValueError(f"Sinusoidal positions need an even d_model, got {d_model}.")
@@ -51,7 +54,7 @@ class TransformerXLAttention(MultiHeadAttention):
             num_heads * self.head_width, use_bias=False, dtype=self.dtype_policy, name="distance"
         )
 
-    def build(self, query_shape):
+    def build(self, query_shape: Shape) -> None:
         """Create the projections, and the biases u and v, each `(H, d_k)`."""
         super().build(query_shape)
         self.distance_projection.build((None, self.d_model))
@@ -64,7 +67,15 @@ class TransformerXLAttention(MultiHeadAttention):
             for name in ("content_bias", "position_bias")
         )
 
-    def attend(self, query, key, value, attention_mask=None, attention_bias=None, distance=None):
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Mask | None = None,
+        attention_bias: Bias | None = None,
+        distance: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Score content and distance, and mix values by the softmax of that."""
         if distance is None:
             raise ValueError(
@@ -85,12 +96,12 @@ class TransformerXLAttention(MultiHeadAttention):
         mixing = self.attention_dropout(ops.cast(weights, value.dtype))
         return ops.matmul(mixing, value), weights
 
-    def _biased(self, query, bias):
+    def _biased(self, query: Tensor, bias: Tensor) -> Tensor:
         """Add u or v to the queries, and scale them."""
         bias = ops.cast(ops.expand_dims(bias, 1), query.dtype)  # (H, 1, d_k)
         return (query + bias) * (self.head_width**-0.5)
 
-    def _keys_of_distances(self, last):
+    def _keys_of_distances(self, last: Size) -> Tensor:
         """Project the encodings of the distances -last to last: `(C, H, d_k)`."""
         frequencies = 10000.0 ** (-np.arange(0, self.d_model, 2) / self.d_model)
         distances = ops.cast(ops.arange(2 * last + 1, dtype="int32") - last, "float32")

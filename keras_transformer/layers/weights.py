@@ -3,9 +3,12 @@
 from keras import ops
 
 from keras_transformer.layers.masks import LOWEST
+from keras_transformer.typing import Bias, Mask, Tensor
 
 
-def weights_of(scores, attention_mask=None, attention_bias=None):
+def weights_of(
+    scores: Tensor, attention_mask: Mask | None = None, attention_bias: Bias | None = None
+) -> Tensor:
     """Turn scores into weights: a softmax over the keys that each query may attend to.
 
     Args:

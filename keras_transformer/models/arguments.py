@@ -49,7 +49,7 @@ def _classes(wanted: type[StackConfig]) -> Iterator[type[StackConfig]]:
         yield from _classes(cls)
 
 
-def _class_of(family, takes, wanted):
+def _class_of(family: Any, takes: str, wanted: type[StackConfig]) -> type[StackConfig]:
     if family is None:
         return wanted
     for cls in _classes(wanted):
@@ -58,7 +58,7 @@ def _class_of(family, takes, wanted):
     raise InputError(f"{takes}, but the family of this configuration is {family!r}.")
 
 
-def _preset(name, takes, wanted):
+def _preset(name: str, takes: str, wanted: type[StackConfig]) -> StackConfig | None:
     """Return a preset as it is, if it is one and needs nothing more; None for any other text."""
     for cls in _classes(wanted):
         if name in cls.presets:
@@ -74,7 +74,7 @@ def _preset(name, takes, wanted):
     return None
 
 
-def _of_text(given, takes, wanted):
+def _of_text(given: Any, takes: str, wanted: type[StackConfig]) -> str:
     if isinstance(given, str) and not os.path.exists(given) and not set(given) & {"/", "\\", "."}:
         names = (name for cls in _classes(wanted) for name in cls.presets)
         return f"{takes}. {no_such('preset', given, names)}"
@@ -86,7 +86,7 @@ def _of_text(given, takes, wanted):
     )
 
 
-def _of_model(model, owner, takes, wanted):
+def _of_model(model: Any, owner: str, takes: str, wanted: type[StackConfig]) -> str:
     config, kind = getattr(model, "config", None), type(model).__name__
     if isinstance(config, wanted):
         return (

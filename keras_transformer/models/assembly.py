@@ -1,6 +1,8 @@
 """From a configuration to the layers that every family is assembled from."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -21,12 +23,15 @@ from keras_transformer.layers import (
 )
 from keras_transformer.layers.norms import make_norm
 from keras_transformer.models.config import StackConfig
+from keras_transformer.typing import DType, Hidden, Ids, Tensor
 
 # Relative positions that are a kind of attention.
 ATTENTION_OF_POSITIONS = {"shaw": ShawAttention, "transformer-xl": TransformerXLAttention}
 
 
-def stack_arguments(config: StackConfig, causal: bool, dtype=None, devices=()) -> dict:
+def stack_arguments(
+    config: StackConfig, causal: bool, dtype: DType = None, devices: Sequence[str] = ()
+) -> dict:
     """Return what `Encoder` and `Decoder` take for a configuration.
 
     Args:
@@ -66,9 +71,9 @@ def attention_class(config: StackConfig) -> type[MultiHeadAttention]:
     return ATTENTION_OF_POSITIONS.get(config.positions) or ATTENTIONS[config.attention]
 
 
-def _attention(config):
+def _attention(config: StackConfig) -> MultiHeadAttention | None:
     """Return the layer that self-attention becomes a copy of, or None for the usual one."""
-    arguments = {
+    arguments: dict[str, Any] = {
         "num_heads": config.num_heads,
         "d_model": config.d_model,
         "dropout": config.attention_dropout,
@@ -81,7 +86,9 @@ def _attention(config):
     return cls(**{name: getattr(config, name) for name in cls.settings}, **arguments)
 
 
-def _relative_positions(config, causal, dtype):
+def _relative_positions(
+    config: StackConfig, causal: bool, dtype: DType
+) -> keras.layers.Layer | None:
     """Return the layer of relative positions of one stack, or None."""
     kind, own = config.positions, {"dtype": dtype, "name": "relative_positions"}
     if kind == "rotary":
@@ -97,7 +104,9 @@ def _relative_positions(config, causal, dtype):
     return None
 
 
-def embedding(config: StackConfig, name: str, dtype=None, width: int | None = None):
+def embedding(
+    config: StackConfig, name: str, dtype: DType = None, width: int | None = None
+) -> TokenEmbedding:
     """Make a table of tokens; `width` is D if not given."""
     return TokenEmbedding(
         config.vocabulary_size,
@@ -125,7 +134,14 @@ class Embedder:
     dropout: keras.layers.Layer
 
     @classmethod
-    def of(cls, config: StackConfig, table, name: str, dropout=None, dtype=None) -> "Embedder":
+    def of(
+        cls,
+        config: StackConfig,
+        table: keras.layers.Layer,
+        name: str,
+        dropout: keras.layers.Layer | None = None,
+        dtype: DType = None,
+    ) -> "Embedder":
         """Make the layers around a table.
 
         Args:
@@ -147,7 +163,7 @@ class Embedder:
             dropout = Dropout(config.embedding_dropout, dtype=dtype, name="embedding_dropout")
         return cls(table, positions, norm, dropout)
 
-    def __call__(self, ids, start=0, more=None):
+    def __call__(self, ids: Ids, start: Tensor = 0, more: Tensor | None = None) -> Hidden:
         """Embed ids: `(B, T)` -> `(B, T, D)`.
 
         Args:

@@ -1,12 +1,16 @@
 """Looking into a Transformer: who attends to whom."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_transformer.layers import attend_to, causal_mask, padding_mask
+from keras_transformer.models.model import ConfiguredModel
+from keras_transformer.typing import Hidden, Ids, Mask, Tensor, Tensors
 
 
-def attention_maps(model, inputs):
+def attention_maps(model: ConfiguredModel, inputs: Tensors) -> dict[str, list[Tensor]]:
     """Compute the attention weights of every head.
 
     The layers are the model's own, run one by one, because training has no use for the weights.
@@ -32,7 +36,7 @@ def attention_maps(model, inputs):
     return {name: _run(stack, x, mask[0] if mask else None)[1]}
 
 
-def _of_both(model, source_ids, target_ids):
+def _of_both(model: ConfiguredModel, source_ids: Ids, target_ids: Ids) -> dict[str, list[Tensor]]:
     source_mask = attend_to(padding_mask(source_ids, model.config.padding_id))
     encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
     x, weights = _run(encoder, model.embed_source(source_ids), source_mask)
@@ -49,7 +53,13 @@ def _of_both(model, source_ids, target_ids):
     return {"encoder": weights, "decoder": own, "cross": cross}
 
 
-def _run(stack, x, mask, cross=None, **memory):
+def _run(
+    stack: keras.layers.Layer,
+    x: Hidden,
+    mask: Mask | None,
+    cross: list[Tensor] | None = None,
+    **memory: Any,
+) -> tuple[Hidden, list[Tensor]]:
     """Run the blocks of a stack; return its states and the weights of self-attention.
 
     The weights of cross-attention are put into `cross`.

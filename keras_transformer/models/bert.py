@@ -16,6 +16,7 @@ from keras_transformer.layers.activations import get_activation
 from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
 from keras_transformer.models.config import Positions, StackConfig
 from keras_transformer.models.model import ConfiguredModel
+from keras_transformer.typing import DType
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,13 @@ class EncoderGraph:
         with_layers: Whether `layers` is to hold the input and the output of each block.
     """
 
-    def __init__(self, config, dtype=None, prefix="", with_layers=False):
+    def __init__(
+        self,
+        config: BertConfig,
+        dtype: DType = None,
+        prefix: str = "",
+        with_layers: bool = False,
+    ) -> None:
         self.config = config
         width = config.embedding_width
         self.table = embedding(config, f"{prefix}embedding", dtype, width)
@@ -138,7 +145,7 @@ class EncoderGraph:
         if self.pooler is not None:
             self.outputs["pooled"] = self.pooler(self.outputs["sequence"][:, 0])
 
-    def make_encoder(self, dtype, name: str) -> keras.layers.Layer:
+    def make_encoder(self, dtype: DType, name: str) -> keras.layers.Layer:
         """Return the layer between embeddings and outputs; another family may have another one.
 
         It is called with embeddings `(B, S, D)` and `attention_mask`, boolean `(B, 1, S)`, True for
@@ -152,7 +159,7 @@ class EncoderGraph:
         config = self.config
         return Encoder(config.num_layers, name=name, **stack_arguments(config, False, dtype))
 
-    def begin_with(self, model):
+    def begin_with(self, model: ConfiguredModel) -> None:
         """Copy the weights of a model's encoder, layer by layer, found by their names.
 
         Args:
@@ -196,7 +203,7 @@ class Bert(ConfiguredModel):
     config_class = BertConfig
     graph_class = EncoderGraph
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: Any, **kwargs: Any) -> None:
         config = self.make_config(config)
         graph = self.graph_class(config, kwargs.pop("dtype", None))
         super().__init__(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_transformer.errors import InputError
@@ -74,7 +75,7 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
     raise InputError(f"There is no file {folder / WEIGHTS}.")
 
 
-def _read_shards(folder):
+def _read_shards(folder: Path) -> dict[str, np.ndarray]:
     index = folder / INDEX
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(x, str) for x in places.values()):
@@ -122,13 +123,13 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} can't be read, it is damaged or cut off: {error}.") from None
 
 
-def _once(pairs):
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
         raise ValueError("a name is there twice")
     return dict(pairs)
 
 
-def _tensors(header, data) -> Iterator[tuple[str, np.ndarray]]:
+def _tensors(header: dict[str, Any], data: Any) -> Iterator[tuple[str, np.ndarray]]:
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
     ranges = []
@@ -160,7 +161,7 @@ def _tensors(header, data) -> Iterator[tuple[str, np.ndarray]]:
         raise ValueError(f"{len(data) - place:,} bytes at its end belong to no tensor")
 
 
-def _are_sizes(values):
+def _are_sizes(values: Any) -> bool:
     return isinstance(values, list) and all(type(x) is int and x >= 0 for x in values)
 
 
@@ -244,7 +245,7 @@ def columns(part: int, parts: int, factor: float = 1.0) -> Callable[[np.ndarray]
     return lambda x: np.split(x, parts, axis=-1)[part] * np.float32(factor)
 
 
-def norm(layer, gain: str, offset: str) -> Iterator[Weight]:
+def norm(layer: keras.layers.Layer, gain: str, offset: str) -> Iterator[Weight]:
     """Pair a norm's weights with two tensors; RMS norm has no offset."""
     yield Weight(layer.gamma if hasattr(layer, "gamma") else layer.scale, gain)
     if getattr(layer, "beta", None) is not None:

@@ -80,7 +80,7 @@ class StackConfig:
     begin_id: int = BEGIN_ID  # what generation starts from; [CLS] in BERT
     end_id: int = END_ID  # [SEP] in BERT
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse values that can't make a model."""
         self._check_kinds()
         for name in ("num_layers", "num_heads", "d_model", "d_ff", "num_buckets", "max_distance"):
@@ -137,7 +137,7 @@ class StackConfig:
         if len(special_attentions) > 1:
             raise InputError(f"{' and '.join(special_attentions)} exclude each other.")
 
-    def _check_kinds(self):
+    def _check_kinds(self) -> None:
         """Refuse values that are of another kind than their fields' annotations say."""
         for field in dataclasses.fields(self):
             several = isinstance(field.type, UnionType)
@@ -150,7 +150,7 @@ class StackConfig:
                     if not fits:
                         raise KindError(f"{field.name} must be {words}, got {value!r}.")
 
-    def _check(self, name, holds, rule, more=""):
+    def _check(self, name: str, holds: bool, rule: str, more: str = "") -> None:
         if not holds:
             raise InputError(f"{name} {rule}, got {getattr(self, name)!r}.{more}")
 

@@ -63,7 +63,7 @@ class Electra(ConfiguredModel):
     config_class = ElectraConfig
     graph_class = EncoderGraph
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: Any, **kwargs: Any) -> None:
         config = self.make_config(config)
         dtype = kwargs.pop("dtype", None)
         graph = EncoderGraph(config, dtype)

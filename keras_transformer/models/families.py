@@ -17,6 +17,7 @@ from keras_transformer.models.roberta import Roberta
 from keras_transformer.models.t5 import T5
 from keras_transformer.models.transformer import Transformer
 from keras_transformer.models.vision_transformer import VisionTransformer
+from keras_transformer.typing import DType
 
 FAMILIES: Table[type[ConfiguredModel]] = Table(
     "keras_transformer.families",
@@ -46,7 +47,7 @@ def config_from_dict(fields: dict[str, Any]) -> StackConfig:
     return FAMILIES[family].config_class.from_dict(fields)
 
 
-def make_encoder_graph(config: StackConfig, dtype=None, **kwargs: Any) -> EncoderGraph:
+def make_encoder_graph(config: StackConfig, dtype: DType = None, **kwargs: Any) -> EncoderGraph:
     """Return the graph of a family's encoder, which heads are put on.
 
     Args:

@@ -29,6 +29,7 @@ from keras_transformer.models.config import END_ID, Positions, StackConfig
 from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.models.output_table import TransposesOutput
 from keras_transformer.models.transformer import CausalMask, source_spec, step_spec
+from keras_transformer.typing import Bias, Cache, DType, Hidden, Ids, Logits, Mask, Size, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Gpt(TransposesOutput, ConfiguredModel):
     target_embedding = "embed"
     continues = True  # what it writes goes on from what it read
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: Any, **kwargs: Any) -> None:
         config = self.make_config(config)
         layers = _make_layers(config, kwargs.pop("dtype", None))
         token_ids = keras.Input((None,), dtype="int32", name="token_ids")
@@ -172,16 +173,16 @@ class Gpt(TransposesOutput, ConfiguredModel):
         object.__setattr__(self, "encoder", _prompt_graph(config, layers))
         object.__setattr__(self, "decoder_step", _step_graph(config, layers))
 
-    def empty_caches(self, batch_size, length):
+    def empty_caches(self, batch_size: Size, length: Size) -> Cache:
         """Make room for the keys and values of `length` new positions; see `Decoder`."""
         return self.get_layer("decoder").empty_caches(batch_size, length)
 
-    def grow_caches(self, caches, length):
+    def grow_caches(self, caches: Cache, length: Size) -> Cache:
         """Make room in caches for `length` more positions."""
         return self.get_layer("decoder").grow_caches(caches, length)
 
 
-def _make_layers(config, dtype):
+def _make_layers(config: GptConfig, dtype: DType) -> dict[str, Any]:
     layers = {
         "embed": Embedder.of(config, embedding(config, "embedding", dtype), "", dtype=dtype),
         "decoder": Decoder(
@@ -198,7 +199,7 @@ def _make_layers(config, dtype):
     return layers
 
 
-def _logits(layers, states, kernel=None):
+def _logits(layers: dict[str, Any], states: Hidden, kernel: Tensor | None = None) -> Logits:
     """Score the vocabulary: (B, T, D) -> (B, T, V)."""
     if kernel is not None:  # the table, transposed
         flat = ops.reshape(states, (-1, states.shape[-1]))
@@ -209,7 +210,7 @@ def _logits(layers, states, kernel=None):
     return layers["embed"].table(states, reverse=True)
 
 
-def _prompt_graph(config, layers):
+def _prompt_graph(config: GptConfig, layers: dict[str, Any]) -> keras.Model:
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
     policy = layers["decoder"].dtype_policy
     outputs = ReadPrompt(config, layers, dtype=policy, name="read_prompt")(token_ids)
@@ -227,12 +228,12 @@ class ReadPrompt(Layer):
         the first step takes; and a list of N tuples of keys and values, each `(B, H, S, d_k)`.
     """
 
-    def __init__(self, config, layers, **kwargs):
+    def __init__(self, config: GptConfig, layers: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
         self.shared = layers
 
-    def call(self, token_ids):
+    def call(self, token_ids: Ids) -> tuple[Bias, Cache]:
         """Run the decoder on the prompt."""
         decoder = self.shared["decoder"]
         batch, length = ops.shape(token_ids)
@@ -250,20 +251,20 @@ class ReadPrompt(Layer):
         )
         return bias_of(ops.expand_dims(before, 1)), caches
 
-    def compute_output_shape(self, *shapes):
+    def compute_output_shape(self, *shapes: Any) -> Any:
         """Say the shapes; see `shapes_of`."""
         return shapes_of(self.compute_output_spec, *shapes)
 
-    def compute_output_spec(self, token_ids):
+    def compute_output_spec(self, token_ids: Ids) -> tuple[keras.KerasTensor, Cache]:
         """Say the shapes without knowing the lengths."""
         attentions = [block.self_attention for block in self.shared["decoder"].blocks]
         return source_spec(attentions, token_ids.shape, self.compute_dtype)
 
 
-def _step_graph(config, layers):
+def _step_graph(config: GptConfig, layers: dict[str, Any]) -> keras.Model:
     policy = layers["decoder"].dtype_policy
 
-    def cache_inputs(name):
+    def cache_inputs(name: str) -> Cache:
         shapes = [block.self_attention.sublayer.cache_shape for block in layers["decoder"].blocks]
         return [
             tuple(
@@ -306,14 +307,22 @@ class GptStep(Layer):
         `index` written.
     """
 
-    def __init__(self, config, layers, **kwargs):
+    def __init__(self, config: GptConfig, layers: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.autocast = False  # the biases have to stay in float32
         self.config = config
         self.shared = layers
         self.output_kernel = None  # see `TransposesOutput`
 
-    def call(self, ids, index, caches, visible, memory_bias, memory_caches):
+    def call(
+        self,
+        ids: Ids,
+        index: Tensor,
+        caches: Cache,
+        visible: Mask,
+        memory_bias: Bias,
+        memory_caches: Cache,
+    ) -> tuple[Logits, Cache]:
         """Run the decoder on one position."""
         batch, width = ops.shape(ids)
         lengths = ops.sum(ops.cast(memory_bias[:, 0] >= 0, "int32"), axis=1)  # of the prompts
@@ -340,10 +349,12 @@ class GptStep(Layer):
         )
         return _logits(self.shared, states, self.output_kernel), caches
 
-    def compute_output_shape(self, *shapes):
+    def compute_output_shape(self, *shapes: Any) -> Any:
         """Say the shapes; see `shapes_of`."""
         return shapes_of(self.compute_output_spec, *shapes)
 
-    def compute_output_spec(self, ids, index, caches, *_):
+    def compute_output_spec(
+        self, ids: Ids, index: Tensor, caches: Cache, *_: Any
+    ) -> tuple[keras.KerasTensor, Cache]:
         """Say the shapes without running the decoder."""
         return step_spec(ids, self.config.vocabulary_size, caches, self.compute_dtype)

@@ -7,8 +7,9 @@ Shapes: B batch, S length, D width, V vocabulary, C labels, P masked places.
 Reference: Devlin et al. 2019, section 3 and figure 4; Reimers & Gurevych 2019 for sentences.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
+from typing import Any
 
 import keras
 from keras import ops
@@ -20,10 +21,11 @@ from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.layer_mix import LayerMix
 from keras_transformer.layers.masks import LOWEST
 from keras_transformer.layers.norms import make_norm
-from keras_transformer.models.bert import BertConfig
+from keras_transformer.models.bert import BertConfig, EncoderGraph
 from keras_transformer.models.families import make_encoder_graph
 from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.models.pooling import PoolTokens, unit_length
+from keras_transformer.typing import Config, DType, Hidden, Shape, Tensor, Tensors
 
 POOLINGS = FIRST, MEAN, MIX = ("first", "mean", "mix")
 NORMALIZE = "normalize"  # a step of a sentence encoder
@@ -44,7 +46,7 @@ class EncoderHead(ConfiguredModel):
     config_class = BertConfig
     settings: tuple[str, ...] = ()  # names of the constructor's arguments beside the configuration
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: Any, **kwargs: Any) -> None:
         given = {name: kwargs.pop(name) for name in self.settings if name in kwargs}
         dtype = kwargs.pop("dtype", None)
         source = None
@@ -61,12 +63,12 @@ class EncoderHead(ConfiguredModel):
 
     head: Callable[..., tuple]  # of graph, dtype and settings: inputs and outputs of the model
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the configuration as plain values."""
         return {**super().get_config(), **self.given}
 
 
-def _check_count(num_labels):
+def _check_count(num_labels: Any) -> None:
     if isinstance(num_labels, bool) or not isinstance(num_labels, Integral):
         raise InputError(
             f"num_labels must be a whole number, the number of labels, got {num_labels!r}."
@@ -101,7 +103,9 @@ class SequenceClassifier(EncoderHead):
     settings = ("num_labels", "pooling")
 
     @staticmethod
-    def head(graph, dtype, num_labels=None, pooling="first"):
+    def head(
+        graph: EncoderGraph, dtype: DType, num_labels: Any = None, pooling: Any = "first"
+    ) -> tuple[Tensors, Tensor]:
         """Return inputs and outputs of the model."""
         _check_count(num_labels)
         if pooling not in POOLINGS:
@@ -143,7 +147,7 @@ class TokenClassifier(EncoderHead):
     settings = ("num_labels",)
 
     @staticmethod
-    def head(graph, dtype, num_labels=None):
+    def head(graph: EncoderGraph, dtype: DType, num_labels: Any = None) -> tuple[Tensors, Tensor]:
         """Return inputs and outputs of the model."""
         _check_count(num_labels)
         x = Dropout(graph.config.dropout, dtype=dtype, name="head_dropout")(
@@ -171,7 +175,7 @@ class QuestionAnswerer(EncoderHead):
     """
 
     @staticmethod
-    def head(graph, dtype):
+    def head(graph: EncoderGraph, dtype: DType) -> tuple[Tensors, Tensor]:
         """Return inputs and outputs of the model."""
         logits = Linear(2, dtype=dtype, name="logits")(graph.outputs["sequence"])
         passage = graph.mask
@@ -210,7 +214,13 @@ class SentenceEncoder(EncoderHead):
     settings = ("pooling", "normalize", "steps")
 
     @staticmethod
-    def head(graph, dtype, pooling="mean", normalize=True, steps=()):
+    def head(
+        graph: EncoderGraph,
+        dtype: DType,
+        pooling: Any = "mean",
+        normalize: bool = True,
+        steps: Sequence[Any] = (),
+    ) -> tuple[Tensors, Tensor]:
         """Return inputs and outputs of the model."""
         kinds = [pooling] if isinstance(pooling, str) else list(pooling)
         if not kinds:
@@ -225,7 +235,7 @@ class SentenceEncoder(EncoderHead):
         return graph.inputs, ops.cast(vector, "float32")
 
 
-def _dense(vector, step, dtype, number):
+def _dense(vector: Tensor, step: Any, dtype: DType, number: int) -> Tensor:
     if not isinstance(step, dict) or "width" not in step or set(step) - DENSE:
         raise InputError(
             f"A step is {NORMALIZE!r}, or a dict with width and maybe activation and use_bias; "
@@ -263,7 +273,7 @@ class MaskedLanguageModel(EncoderHead):
     """
 
     @staticmethod
-    def head(graph, dtype):
+    def head(graph: EncoderGraph, dtype: DType) -> tuple[Tensors, Tensor]:
         """Return inputs and outputs of the model."""
         config = graph.config
         places = keras.Input((None,), dtype="int32", name="places")
@@ -292,7 +302,7 @@ class Pick(Layer):
         Float tensor `(B, P, D)`.
     """
 
-    def call(self, sequence, places):
+    def call(self, sequence: Hidden, places: Tensor) -> Hidden:
         """Pick from all rows of the batch, laid end to end."""
         batch, length, width = ops.shape(sequence)
         first = ops.expand_dims(ops.arange(batch, dtype="int32") * length, 1)
@@ -300,11 +310,11 @@ class Pick(Layer):
         picked = ops.take(ops.reshape(sequence, (-1, width)), rows, axis=0)
         return ops.reshape(picked, (-1, ops.shape(places)[1], width))
 
-    def compute_output_shape(self, sequence_shape, places_shape):
+    def compute_output_shape(self, sequence_shape: Shape, places_shape: Shape) -> Shape:
         """Say the shape: a vector a place."""
         return (*places_shape, sequence_shape[-1])
 
-    def compute_output_spec(self, sequence, places):
+    def compute_output_spec(self, sequence: Hidden, places: Tensor) -> keras.KerasTensor:
         """Say the shape without knowing the lengths."""
         shape = self.compute_output_shape(sequence.shape, places.shape)
         return keras.KerasTensor(shape, dtype=self.compute_dtype)

@@ -7,9 +7,10 @@ left over is named.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_transformer.errors import InputError
@@ -21,6 +22,7 @@ from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.models.roberta import Roberta, RobertaConfig
 from keras_transformer.models.t5 import T5, T5Config
 from keras_transformer.models.vision_transformer import VisionTransformer, VisionTransformerConfig
+from keras_transformer.typing import DType
 
 ACTIVATIONS = {
     "relu": "relu",
@@ -32,7 +34,7 @@ ACTIVATIONS = {
 }
 
 
-def from_keras_hub(backbone, dtype=None) -> ConfiguredModel:
+def from_keras_hub(backbone: Any, dtype: DType = None) -> ConfiguredModel:
     """Make a model of a backbone of KerasHub.
 
     Which token is padding is not part of a backbone, which gets a mask instead; ours finds it by
@@ -70,7 +72,7 @@ def from_keras_hub(backbone, dtype=None) -> ConfiguredModel:
     return model
 
 
-def _tensors(backbone) -> Iterator[tuple[str, np.ndarray]]:
+def _tensors(backbone: Any) -> Iterator[tuple[str, np.ndarray]]:
     """Name the weights by their paths.
 
     T5's norms are numbered over all models of a process, so that they are counted anew for each
@@ -86,31 +88,31 @@ def _tensors(backbone) -> Iterator[tuple[str, np.ndarray]]:
 # --- Pieces ---------------------------------------------------------------------------------------
 
 
-def _joined(x):
+def _joined(x: np.ndarray) -> np.ndarray:
     """Turn a kernel (D, H, d_k) into (D, H d_k)."""
     if x.ndim != 3:
         raise ValueError("a kernel of heads has three axes")
     return x.reshape(x.shape[0], -1)
 
 
-def _split(x):
+def _split(x: np.ndarray) -> np.ndarray:
     """Turn a kernel (H, d_k, D) into (H d_k, D)."""
     if x.ndim != 3:
         raise ValueError("a kernel of heads has three axes")
     return x.reshape(-1, x.shape[-1])
 
 
-def _dense(layer, name) -> Iterator[Weight]:
+def _dense(layer: keras.layers.Layer, name: str) -> Iterator[Weight]:
     yield Weight(layer.kernel, f"{name}/kernel")
     if layer.bias is not None:
         yield Weight(layer.bias, f"{name}/bias")
 
 
-def _norm(layer, name) -> Iterator[Weight]:
+def _norm(layer: keras.layers.Layer, name: str) -> Iterator[Weight]:
     return norm(layer, f"{name}/gamma", f"{name}/beta")
 
 
-def _attention(attention, name) -> Iterator[Weight]:
+def _attention(attention: keras.layers.Layer, name: str) -> Iterator[Weight]:
     for part in ("query", "key", "value"):
         layer = getattr(attention, f"{part}_projection")
         yield Weight(layer.kernel, f"{name}/{part}/kernel", _joined)
@@ -120,7 +122,9 @@ def _attention(attention, name) -> Iterator[Weight]:
     yield Weight(layer.bias, f"{name}/attention_output/bias")
 
 
-def _block(block, name, attention="self_attention_layer") -> Iterator[Weight]:
+def _block(
+    block: keras.layers.Layer, name: str, attention: str = "self_attention_layer"
+) -> Iterator[Weight]:
     """Pair a block with a TransformerEncoder or a TransformerDecoder."""
     yield from _attention(block.self_attention.sublayer, f"{name}/{attention}")
     yield from _norm(block.self_attention.norm, f"{name}/self_attention_layer_norm")
@@ -133,7 +137,7 @@ def _block(block, name, attention="self_attention_layer") -> Iterator[Weight]:
     yield from _norm(block.feed_forward.norm, f"{name}/feedforward_layer_norm")
 
 
-def _sizes(settings) -> dict[str, Any]:
+def _sizes(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the fields that most backbones have."""
     return {
         "vocabulary_size": settings["vocabulary_size"],
@@ -145,7 +149,7 @@ def _sizes(settings) -> dict[str, Any]:
     }
 
 
-def _dropout(rate, attention=None):
+def _dropout(rate: float, attention: float | None = None) -> dict[str, Any]:
     return {
         "dropout": rate,
         "embedding_dropout": rate,
@@ -156,7 +160,9 @@ def _dropout(rate, attention=None):
 # --- Families -------------------------------------------------------------------------------------
 
 
-def _bert(settings, tensors, dtype):
+def _bert(
+    settings: dict[str, Any], tensors: Mapping[str, np.ndarray], dtype: DType
+) -> tuple[ConfiguredModel, list[Weight]]:
     special: dict[str, Any] = {"begin_id": 101, "end_id": 102, "mask_id": 103}
     if settings["vocabulary_size"] < 104:  # a vocabulary of toys
         special = {"begin_id": 2, "end_id": 3, "mask_id": None}
@@ -174,7 +180,9 @@ def _bert(settings, tensors, dtype):
     return model, weights
 
 
-def _roberta(settings, tensors, dtype):
+def _roberta(
+    settings: dict[str, Any], tensors: Mapping[str, np.ndarray], dtype: DType
+) -> tuple[ConfiguredModel, list[Weight]]:
     config = RobertaConfig(
         **_sizes(settings),
         max_length=settings["max_sequence_length"],
@@ -185,7 +193,7 @@ def _roberta(settings, tensors, dtype):
     return model, _encoder(model, "embeddings/")
 
 
-def _encoder(model, prefix):
+def _encoder(model: ConfiguredModel, prefix: str) -> list[Weight]:
     weights = [
         Weight(model.get_layer("embedding").table, f"{prefix}token_embedding/embeddings"),
         Weight(model.get_layer("positions").table, f"{prefix}position_embedding/embeddings"),
@@ -196,7 +204,9 @@ def _encoder(model, prefix):
     return weights
 
 
-def _gpt2(settings, tensors, dtype):
+def _gpt2(
+    settings: dict[str, Any], tensors: Mapping[str, np.ndarray], dtype: DType
+) -> tuple[ConfiguredModel, list[Weight]]:
     end = settings["vocabulary_size"] - 1
     config = GptConfig(
         **_sizes(settings),
@@ -217,7 +227,9 @@ def _gpt2(settings, tensors, dtype):
     return model, weights
 
 
-def _bart(settings, tensors, dtype):
+def _bart(
+    settings: dict[str, Any], tensors: Mapping[str, np.ndarray], dtype: DType
+) -> tuple[ConfiguredModel, list[Weight]]:
     config = BartConfig(**_sizes(settings), max_length=settings["max_sequence_length"])
     model = Bart(config, dtype=dtype)
     weights = [Weight(model.get_layer("embedding").table, "token_embedding/embeddings")]
@@ -233,7 +245,9 @@ def _bart(settings, tensors, dtype):
     return model, weights
 
 
-def _t5(settings, tensors, dtype):
+def _t5(
+    settings: dict[str, Any], tensors: Mapping[str, np.ndarray], dtype: DType
+) -> tuple[ConfiguredModel, list[Weight]]:
     """T5 divides neither scores nor embeddings; see `hugging_face._t5`."""
     given = settings["activation"]
     if isinstance(given, dict):  # a function that Keras has serialised
@@ -293,7 +307,9 @@ def _t5(settings, tensors, dtype):
     return model, weights
 
 
-def _vit(settings, tensors, dtype):
+def _vit(
+    settings: dict[str, Any], tensors: Mapping[str, np.ndarray], dtype: DType
+) -> tuple[ConfiguredModel, list[Weight]]:
     for name in ("use_class_token", "use_mha_bias", "use_mlp_bias", "use_patch_bias"):
         if not settings[name]:
             raise InputError(f"A ViTBackbone with {name}=False is unknown.")

@@ -1,5 +1,7 @@
 """Loss scaling for float16, with a count of the steps it skipped."""
 
+from typing import Any
+
 import keras
 
 
@@ -18,13 +20,13 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     Reference: Micikevicius et al. 2018, "Mixed Precision Training".
     """
 
-    def build(self, var_list):
+    def build(self, var_list: Any) -> None:
         """Create the optimizer's variables."""
         super().build(var_list)
         self.skipped_steps = self.add_variable(
             shape=(), dtype="int64", initializer="zeros", aggregation="none", name="skipped_steps"
         )
 
-    def _stateful_handle_non_finite_grads(self):
+    def _stateful_handle_non_finite_grads(self) -> None:
         self.skipped_steps.assign(self.skipped_steps + 1)
         super()._stateful_handle_non_finite_grads()

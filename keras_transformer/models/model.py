@@ -1,11 +1,12 @@
 """The base of this package's models: `keras.Model`, with an exact training step on TensorFlow."""
 
-from typing import Any
+from typing import Any, Self
 
 import keras
 
 from keras_transformer.models.arguments import find_configuration
 from keras_transformer.models.config import StackConfig
+from keras_transformer.typing import Config, DType, Nested
 
 if keras.backend.backend() == "tensorflow":
     from keras_transformer.models.train_step import Model
@@ -32,13 +33,20 @@ class ConfiguredModel(Model):
     config_class: type[StackConfig]
     graph_class: Any = None
 
-    def __init__(self, config, inputs, outputs, dtype_policy, **kwargs):
+    def __init__(
+        self,
+        config: StackConfig,
+        inputs: Nested,
+        outputs: Nested,
+        dtype_policy: DType,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(inputs, outputs, **kwargs)
-        self.config = config
+        self.config: Any = config  # of `config_class`
         self.dtype_policy = dtype_policy
 
     @classmethod
-    def make_config(cls, config):
+    def make_config(cls, config: Any) -> Any:
         """Return a configuration, given as such, as its fields in a dict or as a preset's name.
 
         Raises:
@@ -46,7 +54,7 @@ class ConfiguredModel(Model):
         """
         return find_configuration(config, cls.__name__, cls.config_class)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the configuration as plain values."""
         return {
             "config": self.config.to_dict(),
@@ -56,7 +64,7 @@ class ConfiguredModel(Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: Config, custom_objects: Any = None) -> Self:
         """Rebuild the model from `get_config`."""
         dtype = config.get("dtype")
         if isinstance(dtype, dict):

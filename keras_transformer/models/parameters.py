@@ -14,8 +14,10 @@ from typing import Any
 
 from keras_transformer.errors import InputError
 from keras_transformer.layers import ATTENTIONS
-from keras_transformer.models.config import StackConfig
+from keras_transformer.models.bert import BertConfig
+from keras_transformer.models.config import StackConfig, TransformerConfig
 from keras_transformer.models.electra import ElectraConfig
+from keras_transformer.models.vision_transformer import VisionTransformerConfig
 
 NORM_VECTORS = {"layer": 2, "rms": 1, "batch": 4}  # gain and offset; mean and variance of batches
 
@@ -103,15 +105,15 @@ def count_feed_forward(config: StackConfig) -> Parameters:
     return Parameters(feed_forward=count + _linear(config.d_ff, config.d_model, config.use_bias))
 
 
-def _linear(inputs, outputs, bias=True):
+def _linear(inputs: int, outputs: int, bias: bool = True) -> int:
     return inputs * outputs + (outputs if bias else 0)
 
 
-def _norm(config, width=None):
+def _norm(config: StackConfig, width: int | None = None) -> Parameters:
     return Parameters(norms=NORM_VECTORS[config.norm] * (width or config.d_model))
 
 
-def _stack(config, num_layers, cross=False):
+def _stack(config: StackConfig, num_layers: int, cross: bool = False) -> Parameters:
     """Count blocks, the norm that ends a pre-norm stack, and the table of buckets they share."""
     block = count_attention(config) + count_feed_forward(config) + 2 * _norm(config)
     if cross:
@@ -124,7 +126,7 @@ def _stack(config, num_layers, cross=False):
     return count
 
 
-def _between_table_and_blocks(config, width=None):
+def _between_table_and_blocks(config: StackConfig, width: int | None = None) -> Parameters:
     """Count learned positions and the norm of embeddings."""
     count = Parameters()
     if config.positions == "learned":
@@ -134,13 +136,13 @@ def _between_table_and_blocks(config, width=None):
     return count
 
 
-def _text(config):
+def _text(config: StackConfig) -> Parameters:
     """Count the table of tokens, and what logits have beside it."""
     table = config.vocabulary_size * config.d_model
     return Parameters(embeddings=table, head=0 if config.tie_embeddings else table)
 
 
-def _encoder_decoder(config):
+def _encoder_decoder(config: TransformerConfig) -> Parameters:
     count = _text(config) + 2 * _between_table_and_blocks(config)
     if not config.tie_embeddings:  # source and target have a table each
         count += Parameters(embeddings=config.vocabulary_size * config.d_model)
@@ -153,11 +155,11 @@ def _encoder_decoder(config):
     )
 
 
-def _decoder_only(config):
+def _decoder_only(config: StackConfig) -> Parameters:
     return _text(config) + _between_table_and_blocks(config) + _stack(config, config.num_layers)
 
 
-def _encoder_only(config):
+def _encoder_only(config: BertConfig) -> Parameters:
     width = config.embedding_width or config.d_model
     embeddings = (config.vocabulary_size + config.num_segments) * width
     if config.embedding_width:
@@ -174,7 +176,7 @@ def _encoder_only(config):
     )
 
 
-def _vision_transformer(config):
+def _vision_transformer(config: VisionTransformerConfig) -> Parameters:
     pixels = config.patch_size**2 * config.channels
     count = Parameters(embeddings=_linear(pixels, config.d_model) + config.d_model)
     if config.positions == "learned":

@@ -13,6 +13,7 @@ from keras import ops
 from keras_transformer.errors import InputError, suggestion
 from keras_transformer.layers.layer import Layer
 from keras_transformer.layers.masks import LOWEST
+from keras_transformer.typing import Config, Hidden, Mask, Shape, Tensor
 
 KINDS = ("first", "last", "max", "mean", "mean_sqrt_length", "weighted_mean")
 
@@ -39,7 +40,7 @@ class PoolTokens(Layer):
         InputError: If the kind is unknown.
     """
 
-    def __init__(self, kind: str, **kwargs: Any):
+    def __init__(self, kind: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if kind not in KINDS:
             raise InputError(
@@ -48,7 +49,7 @@ class PoolTokens(Layer):
         self.kind = kind
         self.autocast = False
 
-    def call(self, sequence, mask):
+    def call(self, sequence: Hidden, mask: Mask) -> Tensor:
         """Pool."""
         sequence = ops.cast(sequence, "float32")
         real = ops.cast(mask, "float32")  # (B, S)
@@ -69,20 +70,20 @@ class PoolTokens(Layer):
         count = ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1.0)
         return total / (ops.sqrt(count) if self.kind == "mean_sqrt_length" else count)
 
-    def compute_output_shape(self, sequence_shape, mask_shape=None):
+    def compute_output_shape(self, sequence_shape: Shape, mask_shape: Shape | None = None) -> Shape:
         """Say the shape: a vector a row."""
         return sequence_shape[0], sequence_shape[-1]
 
-    def compute_output_spec(self, sequence, mask):
+    def compute_output_spec(self, sequence: Hidden, mask: Mask) -> keras.KerasTensor:
         """Say the shape without knowing the lengths."""
         return keras.KerasTensor(self.compute_output_shape(sequence.shape), dtype="float32")
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "kind": self.kind}
 
 
-def unit_length(vector):
+def unit_length(vector: Tensor) -> Tensor:
     """Give vectors `(B, D)` the length 1; zeros stay zeros."""
     length = ops.sqrt(ops.sum(ops.square(vector), axis=-1, keepdims=True))
     return vector / ops.maximum(length, 1e-12)

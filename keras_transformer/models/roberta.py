@@ -37,7 +37,7 @@ class RobertaConfig(BertConfig):
     end_id: int = 2
     mask_id: int | None = 50264
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Leave out a mask token that the vocabulary is too small for."""
         self._check_kinds()
         if self.mask_id is not None and self.mask_id >= self.vocabulary_size:

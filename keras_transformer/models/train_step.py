@@ -11,10 +11,14 @@ number of real tokens in all of the batch, and the optimizer sees the gradient o
 This file is for Keras's TensorFlow backend; other backends keep Keras's step.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from keras_transformer.models.loss_scale import LossScaleOptimizer
+from keras_transformer.typing import Config, DType, Nested, Tensor, Tensors
 
 
 class Model(keras.Model):
@@ -37,14 +41,14 @@ class Model(keras.Model):
 
     def compile(
         self,
-        optimizer="rmsprop",
-        loss=None,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
         *,
-        accumulate=1,
-        prepare_inputs=None,
-        jit_compile="auto",
-        **kwargs,
-    ):
+        accumulate: int = 1,
+        prepare_inputs: Callable | None = None,
+        jit_compile: bool | str = "auto",
+        **kwargs: Any,
+    ) -> None:
         """Configure the model for training.
 
         Args:
@@ -76,7 +80,7 @@ class Model(keras.Model):
         if _counts(self.loss):
             _innermost(optimizer)._all_reduce_sum_gradients = lambda pairs: pairs  # they are sums
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> Config:
         """Return what `compile` was given, for saving."""
         config = super().get_compile_config()
         if not config:  # it was not compiled
@@ -87,13 +91,13 @@ class Model(keras.Model):
             "prepare_inputs": keras.saving.serialize_keras_object(self.prepare_inputs),
         }
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: Config) -> None:
         """Compile as a saved model was."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> Tensors:
         """Make one update; called in each replica with its part of the batch.
 
         Beside the metrics, `fit` reports `gradient_norm`, before clipping, and `tokens`, the number
@@ -111,7 +115,7 @@ class Model(keras.Model):
         self.optimizer.apply(gradients, self.trainable_variables)
         return {"gradient_norm": norm, "tokens": count}
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> Tensors:
         """Evaluate one batch; called in each replica with its part."""
         if not _counts(self.loss):
             return super().test_step(data)
@@ -121,17 +125,17 @@ class Model(keras.Model):
         self._note(x, y, y_pred, weights, *self.loss.sum_and_count(y, y_pred, *weights))
         return {}
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> None:
         """Put `train_step` into a graph for all replicas."""
         if getattr(self, "train_function", None) is None or force:
             self.train_function = _make_function(self, self.train_step)
 
-    def make_test_function(self, force=False):
+    def make_test_function(self, force: bool = False) -> None:
         """Put `test_step` into a graph for all replicas."""
         if getattr(self, "test_function", None) is None or force:
             self.test_function = _make_function(self, self.test_step)
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         # Keras would average a batch over the replicas, which fails with several workers. It only
         # wants shapes, so that any replica's part will do.
         strategy = self._distribute_strategy
@@ -144,20 +148,22 @@ class Model(keras.Model):
             iterator = None
         super()._maybe_symbolic_build(iterator, data_batch)
 
-    def _flatten_metrics_in_order(self, logs):
+    def _flatten_metrics_in_order(self, logs: dict[str, Any]) -> Any:
         # `train_on_batch` returns the loss, and a list only if there are metrics, as Keras's does.
         return super()._flatten_metrics_in_order(
             {name: value for name, value in logs.items() if name not in ("gradient_norm", "tokens")}
         )
 
-    def _gradients(self, x, y, weights, global_count):
+    def _gradients(
+        self, x: Nested, y: Tensor, weights: tuple[Tensor, ...], global_count: Tensor
+    ) -> list[Tensor]:
         """Return this replica's share of the gradient of the global mean, one tensor a variable."""
         variables = self.trainable_variables
         seeds = _seed_states(self)
         first = [state.value + 0 for state in seeds]  # a copy: the states will be assigned
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
 
-        def backward(i, x, y, weights):
+        def backward(i: Any, x: Nested, y: Tensor, weights: tuple[Tensor, ...]) -> list[Tensor]:
             # Each replica and micro-batch drops out other units; the first as Keras would.
             for state, value in zip(seeds, first, strict=True):
                 state.assign(value + _other_stream(replica * self.accumulate + i, value.dtype))
@@ -197,10 +203,10 @@ class Model(keras.Model):
             state.assign(tf.stack([value[0], state.value[1]]))  # its own seed, the counter moved on
         return gradients
 
-    def _part(self, i, tensors):
+    def _part(self, i: Any, tensors: Nested) -> Any:
         """Return micro-batch i; they differ by one row at most."""
 
-        def rows(tensor):
+        def rows(tensor: Tensor) -> Tensor:
             size = tensor.shape[0]
             if size is not None and size % self.accumulate == 0:
                 length = size // self.accumulate
@@ -217,18 +223,26 @@ class Model(keras.Model):
 
         return keras.tree.map_structure(rows, tensors)
 
-    def _note(self, x, y, y_pred, weights, total, count):
+    def _note(
+        self,
+        x: Nested,
+        y: Tensor,
+        y_pred: Tensor,
+        weights: tuple[Tensor, ...],
+        total: Tensor,
+        count: Tensor,
+    ) -> None:
         """Update the mean loss a token, and the metrics."""
         mean = total / tf.where(count > 0, count, 1.0)
         self._loss_tracker.update_state(mean, sample_weight=count)
         self.compute_metrics(x, y, y_pred, *weights)
 
 
-def _make_function(model, step):
+def _make_function(model: Model, step: Callable) -> Callable:
     strategy = model.distribute_strategy
 
     @tf.autograph.experimental.do_not_convert
-    def one_step(data):
+    def one_step(data: Any) -> Tensors:
         logs = strategy.run(step, args=(data,))
         logs = keras.tree.map_structure(
             lambda value: strategy.experimental_local_results(value)[0], logs
@@ -242,7 +256,7 @@ def _make_function(model, step):
     # XLA compiles for each shape anyway, and can cut micro-batches only where it knows the shape.
     traced: list = [None] if model.run_eagerly or model.jit_compile else []
 
-    def function(batches):
+    def function(batches: Any) -> Any:
         logs = None
         for _ in range(model.steps_per_execution):
             try:
@@ -266,26 +280,26 @@ def _make_function(model, step):
     return function
 
 
-def _counts(loss):
+def _counts(loss: Any) -> bool:
     return hasattr(loss, "sum_and_count") and hasattr(loss, "count")
 
 
-def _innermost(optimizer):
+def _innermost(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def _seed_states(model):
+def _seed_states(model: Model) -> list[keras.Variable]:
     """Return the random state of every layer that drops out."""
     return [v for v in model.non_trainable_variables if v.name == "seed_generator_state"]
 
 
-def _other_stream(number, dtype):
+def _other_stream(number: Any, dtype: DType) -> Tensor:
     """Return what to add to a seed state (seed, counter) for another stream of numbers."""
     # Multiplying by an odd number keeps different numbers different, and moves them far apart.
     return tf.stack([tf.cast(number, dtype) * tf.constant(668_265_263, dtype), tf.zeros((), dtype)])
 
 
-def _check(model):
+def _check(model: Model) -> None:
     """Refuse what can't work before anything is traced."""
     if not isinstance(model.accumulate, int) or model.accumulate < 1:
         raise ValueError(

@@ -14,6 +14,7 @@ V vocabulary.
 Reference: Vaswani et al. 2017, "Attention Is All You Need".
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -35,6 +36,18 @@ from keras_transformer.models.assembly import Embedder, embedding, stack_argumen
 from keras_transformer.models.config import TransformerConfig
 from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.models.output_table import TransposesOutput
+from keras_transformer.typing import (
+    Bias,
+    Cache,
+    DType,
+    Hidden,
+    Ids,
+    Logits,
+    Mask,
+    Shape,
+    Size,
+    Tensor,
+)
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -71,7 +84,7 @@ class Transformer(TransposesOutput, ConfiguredModel):
     config_class = TransformerConfig
     target_embedding = "embed_target"
 
-    def __init__(self, config, devices=(), **kwargs):
+    def __init__(self, config: Any, devices: Sequence[str] = (), **kwargs: Any) -> None:
         config = self.make_config(config)
         layers = _make_layers(config, kwargs.pop("dtype", None), devices)
 
@@ -101,7 +114,7 @@ class Transformer(TransposesOutput, ConfiguredModel):
         object.__setattr__(self, "encoder", _encoder_graph(config, layers))
         object.__setattr__(self, "decoder_step", _decoder_step_graph(config, layers))
 
-    def empty_caches(self, batch_size, length):
+    def empty_caches(self, batch_size: Size, length: Size) -> Cache:
         """Make room for the keys and values of `length` target positions.
 
         Args:
@@ -113,15 +126,15 @@ class Transformer(TransposesOutput, ConfiguredModel):
         """
         return self.get_layer("decoder").empty_caches(batch_size, length)
 
-    def grow_caches(self, caches, length):
+    def grow_caches(self, caches: Cache, length: Size) -> Cache:
         """Make room in caches for `length` more positions."""
         return self.get_layer("decoder").grow_caches(caches, length)
 
-    def embed_source(self, ids):
+    def embed_source(self, ids: Ids) -> Hidden:
         """Return embeddings with positions of source ids: `(B, S)` -> `(B, S, D)`."""
         return self._parts["embed_source"](ids)
 
-    def embed_target(self, ids):
+    def embed_target(self, ids: Ids) -> Hidden:
         """Return embeddings with positions of target ids: `(B, T)` -> `(B, T, D)`."""
         return self._parts["embed_target"](ids)
 
@@ -130,20 +143,20 @@ class Transformer(TransposesOutput, ConfiguredModel):
 class CausalMask(Layer):
     """The causal mask `(1, T, T)` for ids `(B, T)`, as a node of a functional graph."""
 
-    def call(self, ids):
+    def call(self, ids: Ids) -> Mask:
         """Make the mask for as many positions as there are ids."""
         return causal_mask(ops.shape(ids)[1])
 
-    def compute_output_shape(self, ids_shape):
+    def compute_output_shape(self, ids_shape: Shape) -> Shape:
         """Say the shape: a query and a key a position, for all rows alike."""
         return 1, ids_shape[1], ids_shape[1]
 
-    def compute_output_spec(self, ids):
+    def compute_output_spec(self, ids: Ids) -> keras.KerasTensor:
         """Say the shape without knowing the length."""
         return keras.KerasTensor(self.compute_output_shape(ids.shape), dtype="bool")
 
 
-def _make_layers(config, dtype, devices):
+def _make_layers(config: TransformerConfig, dtype: DType, devices: Sequence[str]) -> dict[str, Any]:
     """Create every layer of the model, by name."""
     dropout = Dropout(config.embedding_dropout, dtype=dtype, name="embedding_dropout")
     layers: dict[str, Any] = {
@@ -169,7 +182,7 @@ def _make_layers(config, dtype, devices):
     return layers
 
 
-def _logits(layers, states, kernel=None):
+def _logits(layers: dict[str, Any], states: Hidden, kernel: Tensor | None = None) -> Logits:
     """Score the vocabulary against the decoder's states: (B, T, D) -> (B, T, V)."""
     if kernel is not None:  # the table, transposed
         flat = ops.reshape(states, (-1, states.shape[-1]))
@@ -182,7 +195,7 @@ def _logits(layers, states, kernel=None):
     return layers["logits_bias"](logits) if "logits_bias" in layers else logits
 
 
-def _encoder_graph(config, layers):
+def _encoder_graph(config: TransformerConfig, layers: dict[str, Any]) -> keras.Model:
     source_ids = keras.Input((None,), dtype="int32", name="source_ids")
     source_mask = padding_mask(source_ids, config.padding_id)
     memory = layers["encoder"](
@@ -206,28 +219,32 @@ class CacheMemory(Layer):
         padding alone gives zeros, as it does with a mask.
     """
 
-    def __init__(self, decoder, **kwargs):
+    def __init__(self, decoder: keras.layers.Layer, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.decoder = decoder
 
-    def call(self, memory, source_mask):
+    def call(self, memory: Hidden, source_mask: Mask) -> tuple[Bias, Cache]:
         """Project the memory for every block."""
         bias = bias_of(attend_to(source_mask))
         real = ops.expand_dims(ops.expand_dims(source_mask, 1), 3)  # (B, 1, S, 1)
         caches = self.decoder.cache_memory(memory)
         return bias, [(keys, values * ops.cast(real, values.dtype)) for keys, values in caches]
 
-    def compute_output_shape(self, *shapes):
+    def compute_output_shape(self, *shapes: Any) -> Any:
         """Say the shapes; see `shapes_of`."""
         return shapes_of(self.compute_output_spec, *shapes)
 
-    def compute_output_spec(self, memory, source_mask):
+    def compute_output_spec(
+        self, memory: Hidden, source_mask: Mask
+    ) -> tuple[keras.KerasTensor, Cache]:
         """Say the shapes without projecting anything."""
         attentions = [block.cross_attention for block in self.decoder.blocks]
         return source_spec(attentions, source_mask.shape, self.compute_dtype)
 
 
-def source_spec(attentions, shape, dtype):
+def source_spec(
+    attentions: Iterable[keras.layers.Layer], shape: Shape, dtype: DType
+) -> tuple[keras.KerasTensor, Cache]:
     """Say what decoding reads at every step: the bias `(B, 1, S)`, and keys and values."""
     batch, length = shape
     caches = []
@@ -239,10 +256,10 @@ def source_spec(attentions, shape, dtype):
     return keras.KerasTensor((batch, 1, length), dtype="float32"), caches
 
 
-def _decoder_step_graph(config, layers):
+def _decoder_step_graph(config: TransformerConfig, layers: dict[str, Any]) -> keras.Model:
     policy = layers["decoder"].dtype_policy
 
-    def cache_inputs(name):
+    def cache_inputs(name: str) -> Cache:
         blocks = layers["decoder"].blocks
         attentions = [
             block.cross_attention if name == "memory" else block.self_attention for block in blocks
@@ -292,13 +309,21 @@ class DecoderStep(Layer):
         `index` written.
     """
 
-    def __init__(self, layers, **kwargs):
+    def __init__(self, layers: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.autocast = False  # the biases have to stay in float32
         self.shared = layers
         self.output_kernel = None  # see `TransposesOutput`
 
-    def call(self, ids, index, caches, visible, memory_bias, memory_caches):
+    def call(
+        self,
+        ids: Ids,
+        index: Tensor,
+        caches: Cache,
+        visible: Mask,
+        memory_bias: Bias,
+        memory_caches: Cache,
+    ) -> tuple[Logits, Cache]:
         """Run the decoder on one position."""
         width = ops.shape(ids)[1]
         # All hypotheses are at the same position, so they are embedded as rows of one token.
@@ -316,17 +341,21 @@ class DecoderStep(Layer):
         )
         return _logits(self.shared, states, self.output_kernel), caches
 
-    def compute_output_shape(self, *shapes):
+    def compute_output_shape(self, *shapes: Any) -> Any:
         """Say the shapes; see `shapes_of`."""
         return shapes_of(self.compute_output_spec, *shapes)
 
-    def compute_output_spec(self, ids, index, caches, *_):
+    def compute_output_spec(
+        self, ids: Ids, index: Tensor, caches: Cache, *_: Any
+    ) -> tuple[keras.KerasTensor, Cache]:
         """Say the shapes without running the decoder."""
         vocabulary_size = self.shared["embed_target"].table.vocabulary_size
         return step_spec(ids, vocabulary_size, caches, self.compute_dtype)
 
 
-def step_spec(ids, vocabulary_size, caches, dtype):
+def step_spec(
+    ids: Ids, vocabulary_size: int, caches: Cache, dtype: DType
+) -> tuple[keras.KerasTensor, Cache]:
     """Say what a decoding step returns: logits `(B, K, V)`, and caches like those it gets."""
     shapes = [(*ids.shape, vocabulary_size), *(cache.shape for pair in caches for cache in pair)]
     logits, *flat = (keras.KerasTensor(shape, dtype=dtype) for shape in shapes)

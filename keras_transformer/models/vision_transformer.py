@@ -61,7 +61,7 @@ class VisionTransformerConfig(StackConfig):
     patch_size: int = 16
     num_classes: int = 0  # 0: no head, the output is the class token's vector
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse values that can't make a model."""
         super().__post_init__()
         for name in ("image_size", "channels", "patch_size"):
@@ -110,7 +110,7 @@ class VisionTransformer(ConfiguredModel):
 
     config_class = VisionTransformerConfig
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: Any, **kwargs: Any) -> None:
         config = self.make_config(config)
         dtype = kwargs.pop("dtype", None)
         shape = (config.image_size, config.image_size, config.channels)

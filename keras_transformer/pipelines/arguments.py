@@ -2,6 +2,7 @@
 
 import os
 import reprlib
+from typing import Any
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.config import StackConfig
@@ -11,7 +12,7 @@ from keras_transformer.models.model import ConfiguredModel
 TOKENIZER = ("tokenize", "detokenize", "vocabulary", "custom_ops")  # what each of ours has
 
 
-def check_model(model, wanted: type[ConfiguredModel], owner: str) -> None:
+def check_model(model: Any, wanted: type[ConfiguredModel], owner: str) -> None:
     """Make sure that a model is of the class that is needed.
 
     Args:
@@ -43,7 +44,7 @@ def check_model(model, wanted: type[ConfiguredModel], owner: str) -> None:
     raise InputError(f"{takes}, a model of this package; got {reprlib.repr(model)}.")
 
 
-def check_tokenizer(tokenizer, owner: str) -> None:
+def check_tokenizer(tokenizer: Any, owner: str) -> None:
     """Make sure that a tokeniser is one of this package's.
 
     Raises:

@@ -4,8 +4,8 @@ Shapes: B batch, h height, w width, c channels, C labels.
 """
 
 import zlib
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +23,7 @@ from keras_transformer.pipelines.servable import (
     likeliest,
     strings,
 )
+from keras_transformer.typing import Strings, Tensor, Tensors
 
 
 class ImageClassifier(Servable):
@@ -54,11 +55,11 @@ class ImageClassifier(Servable):
 
     def __init__(
         self,
-        model,
-        labels=None,
+        model: VisionTransformer,
+        labels: Sequence[str] | None = None,
         image_mean: float | Sequence[float] = MEAN,
         image_std: float | Sequence[float] = STD,
-    ):
+    ) -> None:
         check_model(model, self.model_class, type(self).__name__)
         config = model.config
         if not config.num_classes:
@@ -79,7 +80,7 @@ class ImageClassifier(Servable):
         self.image_std = image_std
         super().__init__()
 
-    def _all_graphs(self):
+    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
         config = self.model.config
         shape = [None, config.image_size, config.image_size, config.channels]
         pixels = tf.TensorSpec(shape, tf.float32, name="pixels")
@@ -89,16 +90,16 @@ class ImageClassifier(Servable):
         }
 
     @property
-    def description(self):
+    def description(self) -> str:
         """What the model is for, in a sentence."""
         return f"Says of a picture which of {', '.join(self.labels)} it shows."
 
     @property
-    def lite_files(self):
+    def lite_files(self) -> dict[str, LiteFile]:
         """The `.tflite` files; see `Servable.lite_files`."""
         return {"": LiteFile("pixels", ["pixels"])}
 
-    def calls(self, texts):
+    def calls(self, texts: Sequence[str]) -> dict[str, Call]:
         """Return what each kind of file is asked: a noisy picture for each text."""
         config, size = self.model.config, self.model.config.image_size
         random = np.random.default_rng(zlib.crc32(" ".join(texts).encode()))
@@ -113,7 +114,7 @@ class ImageClassifier(Servable):
             "": Call("pixels", {"pixels": drawn.numpy().astype("float32")}),
         }
 
-    def read_images(self, image):
+    def read_images(self, image: Strings) -> Tensors:
         """Classify pictures in the graph.
 
         Args:
@@ -125,7 +126,7 @@ class ImageClassifier(Servable):
         config = self.model.config
         return self.read_pixels(decode_images(image, config.image_size, config.channels))
 
-    def read_pixels(self, pixels):
+    def read_pixels(self, pixels: Tensor) -> Tensors:
         """Classify pictures that were decoded and resized elsewhere.
 
         Args:

@@ -10,12 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_transformer.errors import InputError
+from keras_transformer.typing import Strings, Tensor
 
 MEAN = STD = 0.5  # pixels from 0 to 1 become numbers from -1 to 1
 _GREY = 0.299, 0.587, 0.114  # how bright red, green and blue are (ITU-R BT.601)
 
 
-def decode_images(image, size: int, channels: int = 3):
+def decode_images(image: Strings, size: int, channels: int = 3) -> Tensor:
     """Decode pictures and give them one size, whatever shape they had.
 
     Args:
@@ -35,7 +36,7 @@ def decode_images(image, size: int, channels: int = 3):
     if channels not in (1, 3):
         raise InputError(f"Pictures have 1 or 3 channels, and this model takes {channels}.")
 
-    def decode(data):
+    def decode(data: Tensor) -> Tensor:
         kind = tf.strings.substr(data, 0, 2)
         # Their decoders give what is in the file; the others convert, palettes included.
         own = tf.logical_or(tf.equal(kind, "BM"), tf.equal(kind, "GI"))
@@ -51,7 +52,7 @@ def decode_images(image, size: int, channels: int = 3):
     return tf.map_fn(decode, image, fn_output_signature=shape)
 
 
-def _converted(pixels, channels):
+def _converted(pixels: Tensor, channels: int) -> Tensor:
     """Make uint8 `(h, w, 1, 3 or 4)` one of 1 or 3 channels."""
     pixels = pixels[:, :, :3]
     few = tf.equal(tf.shape(pixels)[2], 1)
@@ -60,7 +61,7 @@ def _converted(pixels, channels):
     return tf.cond(few, lambda: pixels, lambda: _grey(pixels))
 
 
-def _grey(pixels):
+def _grey(pixels: Tensor) -> Tensor:
     bright = tf.reduce_sum(tf.cast(pixels, tf.float32) * tf.constant(_GREY), 2, keepdims=True)
     return tf.cast(tf.round(bright), tf.uint8)
 
@@ -93,10 +94,10 @@ def read_pictures(paths: Sequence, size: int, channels: int = 3) -> np.ndarray:
 
 
 def prepare_pixels(
-    pixels,
+    pixels: Tensor,
     image_mean: float | Sequence[float] = MEAN,
     image_std: float | Sequence[float] = STD,
-):
+) -> Tensor:
     """Scale pixels to what a model was trained on; by default to [-1, 1].
 
     Args:

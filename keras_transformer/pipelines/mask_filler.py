@@ -5,7 +5,8 @@ Shapes: B batch, S length, M masks, K tokens for each, V vocabulary.
 Reference: Devlin et al. 2019, section 3.1.
 """
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -13,6 +14,7 @@ from keras_transformer.models.heads import MaskedLanguageModel
 from keras_transformer.pipelines.text_encoder import TextEncoder
 from keras_transformer.text.framing import count_tokens
 from keras_transformer.text.masks import MASK_OPS, mask_name, tokenize_with_masks
+from keras_transformer.typing import Ids, Strings, Tensors
 
 BEST = 5  # tokens that are given for each mask
 
@@ -50,23 +52,25 @@ class MaskFiller(TextEncoder):
         "text": "Text, UTF-8; of the outputs with the likeliest tokens in the places of masks.",
     }
 
-    def __init__(self, model, tokenizer=None, max_length=None):
+    def __init__(
+        self, model: MaskedLanguageModel, tokenizer: Any = None, max_length: int | None = None
+    ) -> None:
         self._check(model, tokenizer)
         self.mask = mask_name(tokenizer)
         super().__init__(model, tokenizer, max_length)
 
     @property
-    def description(self):
+    def description(self) -> str:
         """What the model is for, in a sentence."""
         return f"Says which tokens are likely in the places of a text where {self.mask} stands."
 
-    def examples(self, texts):
+    def examples(self, texts: Sequence[str]) -> dict[str, list[str]]:
         """Make inputs of `serving_default` of ordinary sentences: a mask is put in the middle."""
         words = [text.split()[: self.max_length // 4] for text in texts]
         halves = [(some[: len(some) // 2], some[len(some) // 2 + 1 :]) for some in words]
         return {"text": [" ".join([*left, self.mask, *right]) for left, right in halves]}
 
-    def read_text(self, text):
+    def read_text(self, text: Strings) -> Tensors:
         """Fill in masks in the graph.
 
         Args:
@@ -87,7 +91,7 @@ class MaskFiller(TextEncoder):
             "text": self.tokenizer.detokenize(found["filled"]),
         }
 
-    def read_ids(self, ids):
+    def read_ids(self, ids: Ids) -> Tensors:
         """Fill in masks among pieces that have been cut elsewhere.
 
         Args:
@@ -125,6 +129,6 @@ class MaskFiller(TextEncoder):
             "filled": tf.where(text, filled, self.model.config.padding_id),
         }
 
-    def _pieces(self, text):
+    def _pieces(self, text: Strings) -> Ids:
         padding = self.model.config.padding_id
         return tokenize_with_masks(self.tokenizer, text).to_tensor(padding, shape=[None, None])

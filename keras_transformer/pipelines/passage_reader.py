@@ -5,7 +5,8 @@ Shapes: B batch, S length in pieces, W words.
 Reference: Devlin et al. 2019, section 4.2.
 """
 
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -16,6 +17,7 @@ from keras_transformer.pipelines.text_encoder import TextEncoder
 from keras_transformer.text.framing import join_pairs
 from keras_transformer.text.slices import JOIN_OPS, words_between
 from keras_transformer.text.word_pieces import WORD_OPS, check_words, padded, word_pieces
+from keras_transformer.typing import Ids, Ragged, Strings, Tensor, Tensors
 
 LONGEST_ANSWER = 30  # pieces
 
@@ -52,12 +54,14 @@ class PassageReader(TextEncoder):
     }
     description = "Answers a question by words of a passage."
 
-    def __init__(self, model, tokenizer=None, max_length=None):
+    def __init__(
+        self, model: QuestionAnswerer, tokenizer: Any = None, max_length: int | None = None
+    ) -> None:
         self._check(model, tokenizer)
         check_words(tokenizer)
         super().__init__(model, tokenizer, max_length)
 
-    def _all_graphs(self):
+    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
         text = strings("question", "passage")
         ids = {n: tf.TensorSpec([None, None], tf.int32, name=n) for n in ("ids", "segment_ids")}
         return {
@@ -66,12 +70,12 @@ class PassageReader(TextEncoder):
             "tokenize": (self.tokenize_pair, text),
         }
 
-    def examples(self, texts):
+    def examples(self, texts: Sequence[str]) -> dict[str, list[str]]:
         """Make inputs of `serving_default` of ordinary sentences: each is asked for its end."""
         questions = [" ".join(text.split()[-3:]) for text in texts]
         return {"question": questions, "passage": list(texts)}
 
-    def answer_question(self, question, passage):
+    def answer_question(self, question: Strings, passage: Strings) -> Tensors:
         """Answer questions in the graph.
 
         Args:
@@ -91,7 +95,7 @@ class PassageReader(TextEncoder):
         behind = tf.shape(of_piece)[1] - 1
         real = found["score"] > 0
 
-        def word_at(place):
+        def word_at(place: Tensor) -> Tensor:
             place = tf.clip_by_value(place - pair["begins"], 0, behind)
             return tf.where(real, _pick(of_piece, place), -1)
 
@@ -105,7 +109,7 @@ class PassageReader(TextEncoder):
             "last_word": last,
         }
 
-    def find_span(self, ids, segment_ids):
+    def find_span(self, ids: Ids, segment_ids: Ids) -> Tensors:
         """Find the likeliest span of pieces.
 
         Args:
@@ -144,7 +148,7 @@ class PassageReader(TextEncoder):
             "score": tf.reduce_max(scores, axis=1),
         }
 
-    def tokenize_pair(self, question, passage):
+    def tokenize_pair(self, question: Strings, passage: Strings) -> Tensors:
         """Cut questions and passages into what `ids` takes, and say whether all of them fits.
 
         Args:
@@ -157,12 +161,12 @@ class PassageReader(TextEncoder):
         pair = self._pair(question, self.tokenizer.tokenize(passage))
         return {name: pair[name] for name in ("ids", "segment_ids", "truncated")}
 
-    def _pair(self, question, passage_ids):
+    def _pair(self, question: Strings, passage_ids: Ragged) -> Tensors:
         return join_pairs(
             self.tokenizer.tokenize(question), passage_ids, self.model.config, self.max_length
         )
 
 
-def _pick(rows, places):
+def _pick(rows: Tensor, places: Tensor) -> Tensor:
     """Take one number of each row: `(B, S)` and `(B,)` -> `(B,)`."""
     return tf.gather(rows, tf.expand_dims(places, 1), batch_dims=1)[:, 0]

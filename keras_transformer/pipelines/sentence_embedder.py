@@ -1,10 +1,12 @@
 """Texts to vectors that are near where meanings are."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from keras_transformer.models.heads import SentenceEncoder
 from keras_transformer.pipelines.text_encoder import TextEncoder
 from keras_transformer.text.prefix import PREFIX_OPS, prefixed
+from keras_transformer.typing import Ids, Strings, Tensor, Tensors
 
 
 class SentenceEmbedder(TextEncoder):
@@ -30,30 +32,30 @@ class SentenceEmbedder(TextEncoder):
 
     def __init__(
         self,
-        model,
-        tokenizer=None,
-        max_length=None,
+        model: SentenceEncoder,
+        tokenizer: Any = None,
+        max_length: int | None = None,
         prompt: str = "",
         prompts: Mapping[str, str] | None = None,
-    ):
+    ) -> None:
         self.prompt = prompt
         self.prompts = dict(prompts or {})
         if prompt:
             self.more_ops = PREFIX_OPS
         super().__init__(model, tokenizer, max_length)
 
-    def _pieces(self, text):
+    def _pieces(self, text: Strings) -> Ids:
         return super()._pieces(prefixed(text, self.prompt) if self.prompt else text)
 
     @property
-    def description(self):
+    def description(self) -> str:
         """What the model is for, in a sentence."""
         what = (
             "Gives a text a vector, so that texts of like meaning have vectors of like direction."
         )
         return f"{what} Before each text stands {self.prompt!r}." if self.prompt else what
 
-    def answer(self, outputs):
+    def answer(self, outputs: Tensor) -> Tensors:
         """Name the vector.
 
         Args:

@@ -6,7 +6,7 @@ What is exported, and what a run folder answers with, is made of these.
 import dataclasses
 import reprlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_transformer.artefacts.artefact import (
     Artefact,
+    Spec,
     as_arrays,
     batched_inputs,
     check_arrays,
@@ -21,6 +22,7 @@ from keras_transformer.artefacts.artefact import (
 )
 from keras_transformer.errors import InputError
 from keras_transformer.models.model import ConfiguredModel
+from keras_transformer.typing import Logits, Strings, Tensor, Tensors
 
 IDS = frozenset({"ids", "segment_ids"})  # inputs that are looked up in tables
 
@@ -74,7 +76,7 @@ class Servable(Artefact):
     answers: ClassVar[dict[str, str]] = {}
     tensors: ClassVar[dict[str, str]] = {}  # what those are whose names mean something else here
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._graphs = self._all_graphs()
         self._functions: dict[str, tf.types.experimental.ConcreteFunction] = {}
         self._tracing = threading.RLock()
@@ -106,7 +108,7 @@ class Servable(Artefact):
         """
         raise NotImplementedError
 
-    def call(self, signature: str, **inputs) -> dict[str, np.ndarray]:
+    def call(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
         """Call a signature; see `Artefact.call`."""
         function, specs = self.function(signature), self.inputs(signature)
         arrays = as_arrays(inputs)
@@ -114,7 +116,7 @@ class Servable(Artefact):
         tensors = {name: tf.constant(x, specs[name].dtype) for name, x in arrays.items()}
         return {name: tensor.numpy() for name, tensor in function(**tensors).items()}
 
-    def specs(self, signature: str):
+    def specs(self, signature: str) -> tuple[dict[str, Spec], dict[str, Spec]]:
         """Return what a signature takes and gives; see `Artefact.specs`."""
         outputs = self.function(signature).structured_outputs
         return specs_of(self.inputs(signature)), specs_of(outputs)
@@ -124,18 +126,18 @@ class Servable(Artefact):
         """The pieces that ids stand for."""
         return self.tokenizer.vocabulary
 
-    def inputs(self, signature: str):
+    def inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
         """Return the `tf.TensorSpec` of each input of a signature, by name."""
         specs = self._graphs[signature][1]
         return specs() if callable(specs) else specs
 
-    def function(self, signature: str):
+    def function(self, signature: str) -> tf.types.experimental.ConcreteFunction:
         """Return a signature as a concrete function, which is traced once and taken by name."""
         with self._tracing:
             if signature not in self._functions:
                 answer, specs = self._graphs[signature][0], self.inputs(signature)
 
-                def graph(**inputs):
+                def graph(**inputs: Tensor) -> Tensors:
                     return answer(**checked(inputs, specs))
 
                 traced = tf.function(graph, autograph=False)
@@ -143,7 +145,7 @@ class Servable(Artefact):
             return self._functions[signature]
 
 
-def checked(inputs, specs):
+def checked(inputs: Tensors, specs: Mapping[str, tf.TensorSpec]) -> Tensors:
     """Refuse, in the graph, inputs that are not as a signature says.
 
     A server that is fed by name (TensorFlow Serving, any C++ program) checks no rank, and neither
@@ -177,13 +179,13 @@ def checked(inputs, specs):
     return inputs
 
 
-def _sizes(x, shape):
+def _sizes(x: Tensor, shape: tf.TensorShape) -> list[Any]:
     """Return the sizes of a tensor's axes; in LiteRT it may have fewer axes than it should."""
     given = tf.concat([tf.shape(x), tf.ones([shape.rank], tf.int32)], 0)
     return [given[i] if size is None else size for i, size in enumerate(shape)]
 
 
-def check_labels(labels, model) -> list[str]:
+def check_labels(labels: Any, model: ConfiguredModel) -> list[str]:
     """Return the names of labels.
 
     Raises:
@@ -202,7 +204,12 @@ def check_labels(labels, model) -> list[str]:
     return names
 
 
-def likeliest(logits, labels: list[str], real=None, activation=tf.nn.softmax):
+def likeliest(
+    logits: Logits,
+    labels: list[str],
+    real: Tensor | None = None,
+    activation: Callable = tf.nn.softmax,
+) -> tuple[Strings, Tensor, Tensor]:
     """Take the likeliest label.
 
     Args:

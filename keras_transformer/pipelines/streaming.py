@@ -5,11 +5,19 @@ runs the graph hands them back. So it works in the same way in Python, in a Save
 `.tflite`. `TextToText.stream` is the loop.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import tensorflow as tf
 from keras import tree
 
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.decoding.generate import encode, join_rows, make_search
+from keras_transformer.decoding.state import SearchState
 from keras_transformer.errors import InputError
+from keras_transformer.models.model import ConfiguredModel
+from keras_transformer.text.tokenizer import Tokenizer
+from keras_transformer.typing import Ids, Nested, Tensor, Tensors
 
 
 class Stream:
@@ -24,7 +32,9 @@ class Stream:
         InputError: If the options ask for more than one hypothesis.
     """
 
-    def __init__(self, model, tokenizer, options):
+    def __init__(
+        self, model: ConfiguredModel, tokenizer: Tokenizer, options: GenerationOptions
+    ) -> None:
         if options.width > 1:
             name = "num_hypotheses" if options.samples else "beam_size"
             raise InputError(
@@ -39,7 +49,7 @@ class Stream:
         self._names: list[str] = []  # of the state's tensors
         self._structure = None  # of the search's own state
 
-    def start(self, source_ids):
+    def start(self, source_ids: Ids) -> Tensors:
         """Encode sources in the graph.
 
         Args:
@@ -53,14 +63,14 @@ class Stream:
         # All of the room at once: tensors that grew would have to be copied by the caller.
         state = self._search.grow(state, arguments["max_length"])
         # Slots are the numbers of the places that there is room for, and go without saying.
-        state = _without_slots(state)
-        flat = _by_name(state)
-        self._structure = tree.map_structure(lambda tensor: None, state)
+        kept = _without_slots(state)
+        flat = _by_name(kept)
+        self._structure = tree.map_structure(lambda tensor: None, kept)
         self._names = list(flat)
         # What goes on from a prompt is written behind it.
         return {**flat, "prompt": source_ids} if self._continues else flat
 
-    def step(self, **state):
+    def step(self, **state: Tensor) -> Tensors:
         """Take one step in the graph.
 
         Args:
@@ -71,7 +81,7 @@ class Stream:
             far, which may end within a character.
         """
         tensors = [state[name] for name in self._names]
-        before = tree.pack_sequence_as(self._structure, tensors)
+        before: SearchState = tree.pack_sequence_as(self._structure, tensors)
         room = tf.shape(before["rows"]["ids"])[2]
         with tf.control_dependencies(_check_lengths(before["rows"]["cache"], room)):
             slots = tf.range(room)
@@ -83,7 +93,7 @@ class Stream:
         return {**changed, "text": self._tokenizer.detokenize(ids)}
 
 
-def _check_lengths(cache, room):
+def _check_lengths(cache: Mapping[str, Nested], room: Tensor) -> list[Any]:
     """Return assertions that keys and values are as many as the masks over them.
 
     TensorFlow's fused kernels read beyond a mask that is too short.
@@ -96,9 +106,9 @@ def _check_lengths(cache, room):
     ]
 
 
-def _without_slots(state):
+def _without_slots(state: SearchState) -> dict[str, Any]:
     return {name: part for name, part in state.items() if name != "slots"}
 
 
-def _by_name(state):
+def _by_name(state: Nested) -> Tensors:
     return {"_".join(map(str, path)): x for path, x in tree.flatten_with_path(state)}

@@ -172,7 +172,7 @@ class TaskSettings:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     max_length: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse an unknown task."""
         find_task(self.task)
         object.__setattr__(self, "labels", tuple(self.labels))

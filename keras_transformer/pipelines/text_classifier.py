@@ -1,6 +1,7 @@
 """Texts, or pairs of texts, to labels."""
 
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -9,6 +10,7 @@ from keras_transformer.models.heads import SequenceClassifier
 from keras_transformer.pipelines.servable import check_labels, likeliest, strings
 from keras_transformer.pipelines.text_encoder import TextEncoder
 from keras_transformer.text.framing import join_pairs
+from keras_transformer.typing import Strings, Tensor, Tensors
 
 SOFTMAX, SIGMOID, NUMBERS = "softmax", "sigmoid", "none"
 # What logits become, by name.
@@ -44,13 +46,13 @@ class TextClassifier(TextEncoder):
 
     def __init__(
         self,
-        model,
-        tokenizer=None,
-        labels=None,
-        max_length=None,
+        model: SequenceClassifier,
+        tokenizer: Any = None,
+        labels: Sequence[str] | None = None,
+        max_length: int | None = None,
         scores: str | None = None,
-        pairs=False,
-    ):
+        pairs: bool = False,
+    ) -> None:
         self._check(model, tokenizer)
         self.labels = check_labels(labels, model)
         self.scores = scores or (SIGMOID if len(self.labels) == 1 else SOFTMAX)
@@ -59,14 +61,14 @@ class TextClassifier(TextEncoder):
         self.pairs = pairs
         super().__init__(model, tokenizer, max_length)
 
-    def _all_graphs(self):
+    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
         graphs = super()._all_graphs()
         if self.pairs:
             graphs["pair"] = (self.read_pair, strings("text", "text_pair"))
         return graphs
 
     @property
-    def description(self):
+    def description(self) -> str:
         """What the model is for, in a sentence."""
         what = "two texts" if self.pairs else "a text"
         if len(self.labels) == 1:
@@ -76,7 +78,7 @@ class TextClassifier(TextEncoder):
             return f"Says of {what} how likely each of {names} is."
         return f"Says of {what} which of {names} it is."
 
-    def answer(self, outputs):
+    def answer(self, outputs: Tensor) -> Tensors:
         """Take the likeliest label.
 
         Args:
@@ -93,7 +95,7 @@ class TextClassifier(TextEncoder):
         found = {"label": label, "probability": probability, "probabilities": probabilities}
         return {**found, "score": probability} if len(self.labels) == 1 else found
 
-    def read_pair(self, text, text_pair):
+    def read_pair(self, text: Strings, text_pair: Strings) -> Tensors:
         """Answer pairs of texts in the graph.
 
         Args:

@@ -3,6 +3,9 @@
 Shapes: B batch, S length, D width, C labels.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -12,6 +15,7 @@ from keras_transformer.models.heads import EncoderHead
 from keras_transformer.pipelines.arguments import check_model, check_tokenizer
 from keras_transformer.pipelines.servable import Call, Servable, strings
 from keras_transformer.text.framing import count_tokens, cut_and_end
+from keras_transformer.typing import Ids, Strings, Tensor, Tensors
 
 
 class TextEncoder(Servable):
@@ -31,7 +35,9 @@ class TextEncoder(Servable):
 
     model_class = EncoderHead
 
-    def __init__(self, model, tokenizer=None, max_length=None):
+    def __init__(
+        self, model: EncoderHead, tokenizer: Any = None, max_length: int | None = None
+    ) -> None:
         self._check(model, tokenizer)
         if len(tokenizer) > model.config.vocabulary_size:
             raise ValueError(
@@ -43,11 +49,11 @@ class TextEncoder(Servable):
         self.max_length = min(max_length or model.config.max_length, model.config.max_length)
         super().__init__()
 
-    def _check(self, model, tokenizer):
+    def _check(self, model: Any, tokenizer: Any) -> None:
         check_model(model, self.model_class, type(self).__name__)
         check_tokenizer(tokenizer, type(self).__name__)
 
-    def _all_graphs(self):
+    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
         ids = tf.TensorSpec([None, None], tf.int32, name="ids")
         return {
             "serving_default": (self.read_text, strings("text")),
@@ -55,11 +61,11 @@ class TextEncoder(Servable):
             "tokenize": (self.tokenize_text, strings("text")),
         }
 
-    def answer(self, outputs):
+    def answer(self, outputs: Tensor) -> Tensors:
         """Turn what the model gives into what the signatures give, in the graph."""
         raise NotImplementedError
 
-    def read_text(self, text):
+    def read_text(self, text: Strings) -> Tensors:
         """Answer texts in the graph.
 
         Args:
@@ -70,7 +76,7 @@ class TextEncoder(Servable):
         """
         return self.read_ids(self._pieces(text))
 
-    def read_ids(self, ids):
+    def read_ids(self, ids: Ids) -> Tensors:
         """Answer pieces that have been cut elsewhere.
 
         Args:
@@ -81,12 +87,12 @@ class TextEncoder(Servable):
         """
         return self.answer(self.run_model(self.framed(ids)))
 
-    def framed(self, ids):
+    def framed(self, ids: Ids) -> Ids:
         """Put [CLS] and [SEP] around pieces: int32 `(B, S)` -> `(B, at most max_length)`."""
         config = self.model.config
         return cut_and_end(ids, self.max_length, config.end_id, config.padding_id, config.begin_id)
 
-    def run_model(self, token_ids, segment_ids=None, **more):
+    def run_model(self, token_ids: Ids, segment_ids: Ids | None = None, **more: Tensor) -> Tensor:
         """Call the model.
 
         Args:
@@ -100,7 +106,7 @@ class TextEncoder(Servable):
         with packing_tokens():
             return self.model(inputs, training=False)
 
-    def tokenize_text(self, text):
+    def tokenize_text(self, text: Strings) -> Tensors:
         """Show in the graph how text is cut into pieces, and whether all of it fits the model.
 
         Args:
@@ -114,21 +120,21 @@ class TextEncoder(Servable):
         count = count_tokens(ids, self.model.config.padding_id)
         return {"ids": ids, "truncated": count > self.max_length - 2}
 
-    def _pieces(self, text):
+    def _pieces(self, text: Strings) -> Ids:
         padding = self.model.config.padding_id
         return self.tokenizer.tokenize(text).to_tensor(padding, shape=[None, None])
 
-    def calls(self, texts):
+    def calls(self, texts: Sequence[str]) -> dict[str, Call]:
         """Return what each kind of file is asked on a batch of texts; see `Servable.calls`."""
         inputs = self.examples(texts)
         whole, pieces = Call("serving_default", inputs), Call("ids", self.to_ids(inputs))
         return {SAVED_MODEL: whole, "": whole, "ids": pieces}
 
-    def examples(self, texts) -> dict[str, list[str]]:
+    def examples(self, texts: Sequence[str]) -> dict[str, list[str]]:
         """Make inputs of `serving_default` of ordinary sentences."""
         return {"text": list(texts)}
 
-    def to_ids(self, inputs) -> dict[str, np.ndarray]:
+    def to_ids(self, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         """Make of inputs of `serving_default` those of `ids`."""
         outputs = self.call("tokenize", **inputs)
         return {name: outputs[name] for name in self.inputs("ids")}

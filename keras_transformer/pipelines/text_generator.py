@@ -9,6 +9,7 @@ from keras_transformer.decoding.generate import join_rows
 from keras_transformer.models.gpt import Gpt
 from keras_transformer.pipelines.text_writer import TextWriter
 from keras_transformer.text.framing import count_tokens
+from keras_transformer.typing import Hypotheses, Ids, Mask, Strings
 
 
 class TextGenerator(TextWriter):
@@ -37,14 +38,14 @@ class TextGenerator(TextWriter):
     task = "causal-lm"
     description = "Goes on with a text: text in, text out."
 
-    def _texts(self, source_ids, ids):
+    def _texts(self, source_ids: Ids, ids: Hypotheses) -> Strings:
         """Put the prompts before what was written; see `TextWriter._texts`."""
         prompts = tf.repeat(source_ids, tf.shape(ids)[1], axis=0)
         rows = tf.reshape(ids, [-1, tf.shape(ids)[2]])
         joined = join_rows(prompts, rows, self.model.config.padding_id)
         return tf.reshape(self.tokenizer.detokenize(joined), tf.shape(ids)[:2])
 
-    def _framed(self, ids):
+    def _framed(self, ids: Ids) -> Ids:
         """Keep the end of a prompt that is too long, and begin an empty one."""
         config = self.model.config
         counts = count_tokens(ids, config.padding_id)
@@ -63,16 +64,16 @@ class TextGenerator(TextWriter):
         places = start + tf.expand_dims(tf.range(width), 0)  # (B, S)
         return tf.gather(ids, places, batch_dims=1)
 
-    def _first(self, ids):
+    def _first(self, ids: Ids) -> Mask:
         """Return which column is the first: bool `(S,)`."""
         return tf.equal(tf.range(tf.shape(ids)[1]), 0)
 
-    def _labels(self, target):
+    def _labels(self, target: Strings) -> Ids:
         """Cut the pieces of what follows; it does not have to be the end of the text."""
         ids = self._pieces(target)
         width = tf.minimum(tf.shape(ids)[1], self.max_length - 1)
         return tf.slice(ids, [0, 0], tf.stack([-1, width]))
 
-    def _begun(self, target):
+    def _begun(self, target: Strings) -> Ids:
         """Cut the pieces of what follows the prompt, which has begun it."""
         return self._labels(target)

@@ -7,9 +7,10 @@ SavedModel and the `.tflite` are made of: there is one path from text to text. `
 Shapes: B batch, N targets of a source, S source length, T target length.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow as tf
 
 from keras_transformer.artefacts.artefact import SAVED_MODEL, decode
@@ -27,6 +28,7 @@ from keras_transformer.pipelines.servable import Call, Servable, strings
 from keras_transformer.pipelines.streaming import Stream
 from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.text.framing import count_tokens
+from keras_transformer.typing import Hypotheses, Ids, Logits, Strings, Tensor, Tensors
 
 
 class TextWriter(Servable, TextToText):
@@ -52,7 +54,7 @@ class TextWriter(Servable, TextToText):
         tokenizer: Any = None,
         options: GenerationOptions | None = None,
         jit_compile: bool = False,
-    ):
+    ) -> None:
         check_model(model, self.model_class, type(self).__name__)
         check_tokenizer(tokenizer, type(self).__name__)
         size = model.config.vocabulary_size
@@ -76,7 +78,7 @@ class TextWriter(Servable, TextToText):
         )
         super().__init__()
 
-    def _all_graphs(self):
+    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
         """Return each signature's function, and what it takes."""
         graphs: dict[str, tuple[Callable, Any]] = {
             "serving_default": (self.write_text, strings("text")),
@@ -95,10 +97,10 @@ class TextWriter(Servable, TextToText):
             kind, options = "draft", options.following_one()
         stream = Stream(self.model, self.tokenizer, options)
 
-        def start(text):
+        def start(text: Strings) -> Tensors:
             return stream.start(self._source_ids(text))
 
-        def state():
+        def state() -> dict[str, tf.TensorSpec]:
             outputs = self.function(f"{kind}_start").structured_outputs
             return {name: tf.TensorSpec(x.shape, x.dtype, name=name) for name, x in outputs.items()}
 
@@ -106,7 +108,9 @@ class TextWriter(Servable, TextToText):
         graphs[f"{kind}_step"] = (stream.step, state)
         return graphs
 
-    def _generate_ids(self, source_ids, prefix_ids=None, seeds=None):
+    def _generate_ids(
+        self, source_ids: Ids, prefix_ids: Ids | None = None, seeds: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         ids, scores = generate(
             self.model, source_ids, self.options, prefix_ids, seeds, self.jit_compile
         )
@@ -114,7 +118,7 @@ class TextWriter(Servable, TextToText):
             ids, scores = tf.expand_dims(ids, 1), tf.expand_dims(scores, 1)
         return ids, scores
 
-    def write_text(self, text):
+    def write_text(self, text: Strings) -> Tensors:
         """Write a text for each text in the graph.
 
         Args:
@@ -129,7 +133,7 @@ class TextWriter(Servable, TextToText):
         ids, scores = self._generate(source)
         return {"text": self._texts(source, ids[:, :1])[:, 0], "score": scores[:, 0]}
 
-    def hypotheses(self, text):
+    def hypotheses(self, text: Strings) -> Tensors:
         """Give the best targets of each text in the graph.
 
         Args:
@@ -142,7 +146,7 @@ class TextWriter(Servable, TextToText):
         source = self._source_ids(text)
         return self._hypotheses(source, *self._generate(source))
 
-    def complete(self, text, prefix):
+    def complete(self, text: Strings, prefix: Strings) -> Tensors:
         """Give the best targets that begin as asked for, in the graph.
 
         Args:
@@ -155,7 +159,7 @@ class TextWriter(Servable, TextToText):
         source = self._source_ids(text)
         return self._hypotheses(source, *self._generate_ids(source, self._pieces(prefix)))
 
-    def sample(self, text, seed):
+    def sample(self, text: Strings, seed: Tensor) -> Tensors:
         """Draw targets of each text in the graph.
 
         Args:
@@ -169,16 +173,16 @@ class TextWriter(Servable, TextToText):
         source = self._source_ids(text)
         return self._hypotheses(source, *self._generate_ids(source, seeds=seed))
 
-    def _hypotheses(self, source_ids, ids, scores):
+    def _hypotheses(self, source_ids: Ids, ids: Hypotheses, scores: Tensor) -> Tensors:
         texts = self._texts(source_ids, ids)
         return {"text": tf.reshape(texts, [-1, self.options.num_hypotheses]), "score": scores}
 
-    def _texts(self, source_ids, ids):
+    def _texts(self, source_ids: Ids, ids: Hypotheses) -> Strings:
         """Turn what was written for rows `(B, S)`, int32 `(B, N, T)`, into strings `(B, N)`."""
         texts = self.tokenizer.detokenize(tf.reshape(ids, [-1, tf.shape(ids)[2]]))
         return tf.reshape(texts, tf.shape(ids)[:2])
 
-    def write_ids(self, ids):
+    def write_ids(self, ids: Ids) -> Tensors:
         """Write for pieces that have been cut elsewhere.
 
         Args:
@@ -196,7 +200,7 @@ class TextWriter(Servable, TextToText):
         # memory of its own instead, and the caller reads nothing.
         return {"ids": tf.maximum(target, 0), "score": scores}
 
-    def score_text(self, text, target):
+    def score_text(self, text: Strings, target: Strings) -> Tensors:
         """Compute how likely given targets are.
 
         Args:
@@ -217,7 +221,7 @@ class TextWriter(Servable, TextToText):
             "truncated": tf.maximum(*lengths) >= self.max_length,
         }
 
-    def next_token(self, text, target):
+    def next_token(self, text: Strings, target: Strings) -> Tensors:
         """Compute the distribution of the token that follows a part of a target.
 
         Args:
@@ -231,7 +235,7 @@ class TextWriter(Servable, TextToText):
         probabilities = next_token_probabilities(self.model, source, self._begun(target))
         return {"probabilities": probabilities}
 
-    def tokenize_text(self, text):
+    def tokenize_text(self, text: Strings) -> Tensors:
         """Show in the graph how text is cut into pieces, and whether all of it fits the model.
 
         Args:
@@ -244,45 +248,47 @@ class TextWriter(Servable, TextToText):
         ids = self._pieces(text)
         return {"ids": ids, "truncated": self._count(ids) >= self.max_length}
 
-    def teacher_forced(self, texts, targets):
+    def teacher_forced(
+        self, texts: Sequence[str], targets: Sequence[str]
+    ) -> tuple[Logits, Ids, Any]:
         """Return the logits `(B, T, V)` of targets, their ids `(B, T)`, and the sources' length."""
         source, labels = self._pair(tf.constant(texts), tf.constant(targets))
         return logits_of(self.model, source, labels), labels, source.shape[1]
 
-    def _pieces(self, text):
+    def _pieces(self, text: Strings) -> Ids:
         padding = self.model.config.padding_id
         return self.tokenizer.tokenize(text).to_tensor(padding, shape=[None, None])
 
-    def _source_ids(self, text):
+    def _source_ids(self, text: Strings) -> Ids:
         return self._framed(self._pieces(text))
 
-    def _framed(self, ids):
+    def _framed(self, ids: Ids) -> Ids:
         """Cut pieces `(B, S)` and frame them, as the model reads what it is given."""
         raise NotImplementedError
 
-    def _labels(self, target):
+    def _labels(self, target: Strings) -> Ids:
         """Cut texts `(B,)` into pieces `(B, T)`, as the model writes them."""
         raise NotImplementedError
 
-    def _begun(self, target):
+    def _begun(self, target: Strings) -> Ids:
         """Cut texts `(B,)` into pieces `(B, T)` to go on from."""
         raise NotImplementedError
 
-    def _pair(self, text, target):
+    def _pair(self, text: Strings, target: Strings) -> tuple[Ids, Ids]:
         return self._source_ids(text), self._labels(target)
 
-    def _count(self, ids):
+    def _count(self, ids: Ids) -> Tensor:
         return count_tokens(ids, self.model.config.padding_id)
 
     # --- Proof ------------------------------------------------------------------------------------
 
-    def calls(self, texts):
+    def calls(self, texts: Sequence[str]) -> dict[str, Call]:
         """Return what each kind of file is asked on a batch of texts; see `Servable.calls`."""
         whole = Call("translate", {"text": list(texts)})
         pieces = Call("ids", {"ids": self.tokenize(texts)[0]})
         return {SAVED_MODEL: whole, "": whole, "ids": pieces}
 
-    def written(self, call: Call, outputs) -> tuple[list[str], list[float]]:
+    def written(self, call: Call, outputs: dict[str, np.ndarray]) -> tuple[list[str], list[float]]:
         """Return the best text of each row that a file gave in answer to a call, and its score."""
         score = outputs["score"].reshape(len(outputs["score"]), -1)[:, 0].tolist()
         if call.signature != "ids":

@@ -3,7 +3,8 @@
 Shapes: B batch, S length in pieces, W words, C labels.
 """
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -17,6 +18,7 @@ from keras_transformer.text.word_pieces import (
     word_pieces,
     word_strings,
 )
+from keras_transformer.typing import Ids, Strings, Tensor, Tensors
 
 
 class TokenLabeller(TextEncoder):
@@ -46,18 +48,24 @@ class TokenLabeller(TextEncoder):
     answers: ClassVar[dict[str, str]] = {"serving_default": "labels", "ids": "labels"}
     more_ops = WORD_OPS
 
-    def __init__(self, model, tokenizer=None, labels=None, max_length=None):
+    def __init__(
+        self,
+        model: TokenClassifier,
+        tokenizer: Any = None,
+        labels: Sequence[str] | None = None,
+        max_length: int | None = None,
+    ) -> None:
         self._check(model, tokenizer)
         self.labels = check_labels(labels, model)
         check_words(tokenizer)
         super().__init__(model, tokenizer, max_length)
 
     @property
-    def description(self):
+    def description(self) -> str:
         """What the model is for, in a sentence."""
         return f"Says of each word of a text which of {', '.join(self.labels)} it is."
 
-    def read_text(self, text):
+    def read_text(self, text: Strings) -> Tensors:
         """Label the words of texts in the graph.
 
         Args:
@@ -72,7 +80,7 @@ class TokenLabeller(TextEncoder):
         ids = padded(pieces.ids, self.model.config.padding_id)
         return {"words": word_strings(text, pieces), **self._labels_at(ids, places, real)}
 
-    def read_ids(self, ids):
+    def read_ids(self, ids: Ids) -> Tensors:
         """Label pieces that have been cut elsewhere; the label of a word is that of its first.
 
         Args:
@@ -85,7 +93,7 @@ class TokenLabeller(TextEncoder):
         places = tf.zeros_like(ids) + tf.expand_dims(tf.range(tf.shape(ids)[1]), 0)
         return self._labels_at(ids, places, real)
 
-    def _labels_at(self, ids, places, real):
+    def _labels_at(self, ids: Ids, places: Tensor, real: Tensor) -> Tensors:
         """Label pieces at places `(B, W)` where something is, bool `(B, W)`."""
         seen = tf.logical_and(real, places < self.max_length - 2)
         places = tf.where(seen, places + 1, tf.zeros_like(places))  # behind [CLS]

@@ -3,6 +3,9 @@
 Shapes: B batch, S source length, T target length, L blocks, H heads.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 from keras_transformer.artefacts.text_to_text import NO_ID
@@ -11,6 +14,7 @@ from keras_transformer.models import Transformer
 from keras_transformer.pipelines.servable import strings
 from keras_transformer.pipelines.text_writer import TextWriter
 from keras_transformer.text.framing import cut_and_end
+from keras_transformer.typing import Ids, Strings, Tensors
 
 
 class Translator(TextWriter):
@@ -35,7 +39,7 @@ class Translator(TextWriter):
     task = "translation"
     description = "Writes one text for another: text in, text out."
 
-    def _all_graphs(self):
+    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
         graphs = super()._all_graphs()
         pair = strings("text", "target")
         return graphs | {
@@ -43,23 +47,23 @@ class Translator(TextWriter):
             "attention": (self.attention_text, pair),
         }
 
-    def _framed(self, ids):
+    def _framed(self, ids: Ids) -> Ids:
         """Cut pieces and end them."""
         config = self.model.config
         begin = config.source_begin_id
         return cut_and_end(ids, self.max_length, config.end_id, config.padding_id, begin)
 
-    def _labels(self, target):
+    def _labels(self, target: Strings) -> Ids:
         """Cut pieces and end them; the decoder's input begins them."""
         config, ids = self.model.config, self._pieces(target)
         return cut_and_end(ids, self.max_length, config.end_id, config.padding_id)
 
-    def _begun(self, target):
+    def _begun(self, target: Strings) -> Ids:
         """Begin pieces, as the decoder's input is."""
         begun = self._pieces(target)[:, : self.max_length - 1]
         return tf.pad(begun, [[0, 0], [1, 0]], constant_values=self.model.config.begin_id)
 
-    def align_text(self, text, target):
+    def align_text(self, text: Strings, target: Strings) -> Tensors:
         """Show which source pieces each target piece attends to.
 
         Args:
@@ -72,7 +76,7 @@ class Translator(TextWriter):
         """
         return self._aligned(text, target, align)
 
-    def attention_text(self, text, target):
+    def attention_text(self, text: Strings, target: Strings) -> Tensors:
         """Show which source pieces each target piece attends to in every head of every block.
 
         Args:
@@ -84,7 +88,7 @@ class Translator(TextWriter):
         """
         return self._aligned(text, target, cross_attention)
 
-    def _aligned(self, text, target, compute):
+    def _aligned(self, text: Strings, target: Strings, compute: Callable) -> Tensors:
         source, labels = self._pair(text, target)
         weights = compute(self.model, source, labels)
         # The padding of a published model may be any id, and 0 may be one of its tokens.

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from keras_transformer.serving.errors import RequestError
+from keras_transformer.serving.limits import Limits
+from keras_transformer.serving.metrics import Metrics
 from keras_transformer.serving.versions import ServedVersion
 
 # Batches are filled up to one of these with empty rows, which end at once: kernels are made, or
@@ -54,7 +56,7 @@ class Batcher:
         metrics: The server's `Metrics`.
     """
 
-    def __init__(self, limits, metrics):
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self.limits = limits
         self.metrics = metrics
         self._jobs: deque[_Job] = deque()
@@ -75,7 +77,14 @@ class Batcher:
             await asyncio.gather(self._worker, return_exceptions=True)
         self._pool.shutdown(wait=True)
 
-    async def call(self, servable, signature: str, inputs, rows: int, seconds: float):
+    async def call(
+        self,
+        servable: ServedVersion,
+        signature: str,
+        inputs: dict[str, np.ndarray],
+        rows: int,
+        seconds: float,
+    ) -> dict[str, np.ndarray]:
         """Call a signature with the rows of one request.
 
         Args:
@@ -112,11 +121,11 @@ class Batcher:
                 self._jobs.remove(job)
                 self._change(-job.left)
 
-    def _change(self, rows):
+    def _change(self, rows: int) -> None:
         self._queued += rows
         self.metrics.queue_rows.set(self._queued)
 
-    async def _work(self):
+    async def _work(self) -> None:
         while True:
             await self._arrived.wait()
             if self._crowded and self._queued < self.limits.batch_size:
@@ -129,7 +138,7 @@ class Batcher:
             self.metrics.batch_rows.observe(sum(stop - start for _, start, stop in batch))
             await self._run(batch)
 
-    def _next_batch(self):
+    def _next_batch(self) -> list[tuple[_Job, int, int]]:
         """Take rows from the front of the queue, as many as fit, of one model and signature.
 
         A request may have no rows at all, and is a batch then.
@@ -155,7 +164,7 @@ class Batcher:
         self._jobs.extendleft(reversed(others))
         return batch
 
-    async def _run(self, batch):
+    async def _run(self, batch: list[tuple[_Job, int, int]]) -> None:
         first = batch[0][0]
         inputs = first.inputs
         if first.batched:
@@ -183,14 +192,14 @@ class Batcher:
                 job.result.set_result(_joined(job.parts))
 
 
-def _fill_up(array):
+def _fill_up(array: np.ndarray) -> np.ndarray:
     rows = len(array)
     size = next((size for size in BATCH_SIZES if size >= rows), rows)
     empty = b"" if array.dtype == object else 0
     return np.concatenate([array, np.full((size - rows, *array.shape[1:]), empty, array.dtype)])
 
 
-def _joined(parts):
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -10,9 +10,9 @@ import functools
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -43,7 +43,7 @@ class ServerError(Exception):
         message: The server's words.
     """
 
-    def __init__(self, code: str, message: str):
+    def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
@@ -88,7 +88,7 @@ class Client:
         timeout: float = 30.0,
         batch_size: int = 32,
         concurrency: int = 4,
-    ):
+    ) -> None:
         if version is not None and label is not None:
             raise InputError("Give a version or a label, not both.")
         scheme = urlsplit(address).scheme
@@ -101,10 +101,10 @@ class Client:
         self._transport = _TRANSPORTS[scheme](address, model, version, label)
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="client")
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         self.close()
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class Client:
         """Return the state of each version, such as `AVAILABLE`."""
         return self._retry(self._transport.status)
 
-    def predict(self, signature: str, **inputs) -> dict[str, Any]:
+    def predict(self, signature: str, **inputs: Any) -> dict[str, Any]:
         """Call a signature.
 
         Args:
@@ -172,7 +172,7 @@ class Client:
         rows = self._in_batches("tokenize", text=texts)["ids"]
         return [[number for number in row if number] for row in rows]
 
-    def _hypotheses(self, signature, **inputs) -> list[list[Hypothesis]]:
+    def _hypotheses(self, signature: str, **inputs: Sequence[str]) -> list[list[Hypothesis]]:
         """Ask for the n best, and leave out places for which there is none."""
         outputs = self._in_batches(signature, **inputs)
         return [
@@ -180,7 +180,7 @@ class Client:
             for some, scores in zip(outputs["text"], outputs["score"], strict=True)
         ]
 
-    def _in_batches(self, signature, **inputs) -> dict[str, list]:
+    def _in_batches(self, signature: str, **inputs: Sequence[str]) -> dict[str, list]:
         """Send many rows in several requests at once, and put the answers in order."""
         count = len(next(iter(inputs.values())))
         if any(len(values) != count for values in inputs.values()):
@@ -193,7 +193,7 @@ class Client:
         names = answers[0] if answers else _OUTPUTS[signature]
         return {name: [row for answer in answers for row in answer[name]] for name in names}
 
-    def _retry(self, call):
+    def _retry(self, call: Callable[[float], Any]) -> Any:
         """Call with the seconds that are left, again while the server is not there."""
         until = time.monotonic() + self.timeout
         pause = FIRST_PAUSE
@@ -221,26 +221,26 @@ class AsyncClient:
             await asyncio.gather(*(client.translate([text]) for text in texts))
     """
 
-    def __init__(self, address: str, model: str, *, concurrency: int = 32, **options):
+    def __init__(self, address: str, model: str, *, concurrency: int = 32, **options: Any) -> None:
         self._client = Client(address, model, **options)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="async-client")
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
         if name.startswith("_") or not callable(method):
             return method
 
         @functools.wraps(method)
-        async def call(*args, **kwargs):
+        async def call(*args: Any, **kwargs: Any) -> Any:
             run = functools.partial(method, *args, **kwargs)
             return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
         return call
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *error):
+    async def __aexit__(self, *error: Any) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -254,7 +254,7 @@ class AsyncClient:
 
 
 class _Rest:
-    def __init__(self, address, model, version, label):
+    def __init__(self, address: str, model: str, version: int | None, label: str | None) -> None:
         place = f"/v1/models/{quote(model, safe='')}"
         if version is not None:
             place += f"/versions/{version}"
@@ -265,7 +265,7 @@ class _Rest:
         self._sessions: list[requests.Session] = []
         self._outputs: dict[str, str] = {}  # names of only outputs, by signature
 
-    def predict(self, signature, inputs, timeout):
+    def predict(self, signature: str, inputs: dict[str, Any], timeout: float) -> dict[str, Any]:
         body = {
             "signature_name": signature,
             "inputs": {name: _to_json(values) for name, values in inputs.items()},
@@ -275,22 +275,22 @@ class _Rest:
             outputs = {self._only_output(signature, timeout): outputs}
         return outputs
 
-    def _only_output(self, signature, timeout):
+    def _only_output(self, signature: str, timeout: float) -> str:
         if signature not in self._outputs:
             metadata = self._ask("GET", "/metadata", timeout)["metadata"]
             signatures = metadata["signature_def"]["signature_def"]
             (self._outputs[signature],) = signatures[signature]["outputs"]
         return self._outputs[signature]
 
-    def status(self, timeout):
+    def status(self, timeout: float) -> dict[int, str]:
         versions = self._ask("GET", "", timeout)["model_version_status"]
         return {int(one["version"]): one["state"] for one in versions}
 
-    def close(self):
+    def close(self) -> None:
         for session in self._sessions:
             session.close()
 
-    def _ask(self, method, suffix, timeout, body=None):
+    def _ask(self, method: str, suffix: str, timeout: float, body: Any = None) -> Any:
         try:
             answer = self._session().request(method, self._url + suffix, json=body, timeout=timeout)
             values = answer.json()
@@ -306,7 +306,7 @@ class _Rest:
             raise ServerError(code, str(values.get("error", values)))
         return values
 
-    def _session(self):
+    def _session(self) -> Any:
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()
             self._sessions.append(self._local.session)
@@ -322,7 +322,7 @@ _OUTPUTS = {
 }
 
 
-def _to_json(values):
+def _to_json(values: Any) -> Any:
     """Write text as it is, and bytes, or text that is no Unicode, in base 64."""
     if isinstance(values, list):
         return [_to_json(value) for value in values]
@@ -341,7 +341,7 @@ def _to_json(values):
 
 
 class _Grpc:
-    def __init__(self, address, model, version, label):
+    def __init__(self, address: str, model: str, version: int | None, label: str | None) -> None:
         import grpc
 
         from keras_transformer._quiet import quiet_stderr
@@ -370,7 +370,7 @@ class _Grpc:
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._place = model, version, label
 
-    def predict(self, signature, inputs, timeout):
+    def predict(self, signature: str, inputs: dict[str, Any], timeout: float) -> dict[str, Any]:
         request = self._fill(self._requests[0]())
         request.model_spec.signature_name = signature
         for name, values in inputs.items():
@@ -381,17 +381,17 @@ class _Grpc:
             for name, tensor in response.outputs.items()
         }
 
-    def status(self, timeout):
+    def status(self, timeout: float) -> dict[int, str]:
         request = self._fill(self._requests[1]())
         response = self._ask(self._models.GetModelStatus, request, timeout)
         return {
             one.version: type(one).State.Name(one.state) for one in response.model_version_status
         }
 
-    def close(self):
+    def close(self) -> None:
         self._channel.close()
 
-    def _fill(self, request):
+    def _fill(self, request: Any) -> Any:
         model, version, label = self._place
         request.model_spec.name = model
         if version is not None:
@@ -400,20 +400,20 @@ class _Grpc:
             request.model_spec.version_label = label
         return request
 
-    def _ask(self, method, request, timeout):
+    def _ask(self, method: Callable, request: Any, timeout: float) -> Any:
         try:
             return method(request, timeout=timeout)
         except self._grpc.RpcError as error:
             raise ServerError(error.code().name, error.details()) from None
 
 
-def _to_bytes(values):
+def _to_bytes(values: Any) -> Any:
     if isinstance(values, list):
         return [_to_bytes(value) for value in values]
     return values.encode("utf-8", "surrogatepass") if isinstance(values, str) else values
 
 
-def _to_text(values):
+def _to_text(values: Any) -> Any:
     if isinstance(values, list):
         return [_to_text(value) for value in values]
     return values.decode("utf-8", "replace") if isinstance(values, bytes) else values

@@ -21,7 +21,7 @@ class RequestError(Exception):
         status: HTTP's status, where it says more than the code does.
     """
 
-    def __init__(self, code: str, message: str, status: int | None = None):
+    def __init__(self, code: str, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message

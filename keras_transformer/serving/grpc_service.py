@@ -1,5 +1,8 @@
 """gRPC: TensorFlow Serving's PredictionService and ModelService, and gRPC's own health checks."""
 
+from collections.abc import Callable
+from typing import Any
+
 import grpc
 import numpy as np
 from google.protobuf.json_format import MessageToDict
@@ -7,6 +10,9 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer.artefacts.artefact import Spec
+from keras_transformer.serving.limits import Limits
+from keras_transformer.serving.versions import ServedVersion
 
 with quiet_stderr():
     import tensorflow as tf
@@ -60,10 +66,10 @@ def make_server(service: Service) -> grpc.aio.Server:
     return server
 
 
-def _handler(service, method, answer):
+def _handler(service: Service, method: str, answer: Callable | None) -> grpc.RpcMethodHandler:
     """Wrap a function of the service and the request's bytes."""
 
-    async def handle(content, context):
+    async def handle(content: bytes, context: Any) -> Any:
         try:
             with service.request("grpc", method):
                 if answer is None:
@@ -78,7 +84,7 @@ def _handler(service, method, answer):
     )
 
 
-async def _predict(service, content, context):
+async def _predict(service: Service, content: bytes, context: Any) -> predict_pb2.PredictResponse:
     request = _parse(predict_pb2.PredictRequest, content)
     servable = _servable(service, request.model_spec)
     signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
@@ -101,7 +107,9 @@ async def _predict(service, content, context):
     return response
 
 
-async def _get_model_metadata(service, content, context):
+async def _get_model_metadata(
+    service: Service, content: bytes, context: Any
+) -> get_model_metadata_pb2.GetModelMetadataResponse:
     request = _parse(get_model_metadata_pb2.GetModelMetadataRequest, content)
     servable = _servable(service, request.model_spec)
     if not request.metadata_field:
@@ -113,7 +121,9 @@ async def _get_model_metadata(service, content, context):
     return _metadata(service, servable)
 
 
-async def _get_model_status(service, content, context):
+async def _get_model_status(
+    service: Service, content: bytes, context: Any
+) -> get_model_status_pb2.GetModelStatusResponse:
     request = _parse(get_model_status_pb2.GetModelStatusRequest, content)
     spec = request.model_spec
     version = spec.version.value if spec.HasField("version") else None
@@ -122,21 +132,21 @@ async def _get_model_status(service, content, context):
     return _status(service, spec.name, version)
 
 
-def _parse(kind, content):
+def _parse(kind: Any, content: bytes) -> Any:
     try:
         return kind.FromString(content)
     except DecodeError:
         raise RequestError("INVALID_ARGUMENT", f"The request is no {kind.__name__}.") from None
 
 
-def _servable(service, spec):
+def _servable(service: Service, spec: Any) -> ServedVersion:
     choice = spec.WhichOneof("version_choice")
     version = spec.version.value if choice == "version" else None
     label = spec.version_label if choice == "version_label" else None
     return service.servable(spec.name, version, label)
 
 
-def _array(name, tensor, spec, limits):
+def _array(name: str, tensor: Any, spec: Spec | None, limits: Limits) -> np.ndarray:
     """Make an array of a tensor, not larger than the tensor's own content."""
     if spec is None:
         return np.zeros(0)  # refused by its name
@@ -164,7 +174,7 @@ def _array(name, tensor, spec, limits):
 # --- What both protocols tell of a model ----------------------------------------------------------
 
 
-def metadata_of(service: Service, servable) -> dict:
+def metadata_of(service: Service, servable: ServedVersion) -> dict:
     """Return the signatures of a version as JSON, in TensorFlow Serving's form."""
     message = _metadata(service, servable)
     fields = MessageToDict(message, preserving_proto_field_name=True)
@@ -181,7 +191,9 @@ def status_of(service: Service, name: str, version: int | None = None) -> dict:
     )
 
 
-def _metadata(service, servable):
+def _metadata(
+    service: Service, servable: ServedVersion
+) -> get_model_metadata_pb2.GetModelMetadataResponse:
     response = get_model_metadata_pb2.GetModelMetadataResponse()
     response.model_spec.name = service.model.name
     response.model_spec.version.value = servable.version
@@ -199,7 +211,9 @@ def _metadata(service, servable):
     return response
 
 
-def _status(service, name, version):
+def _status(
+    service: Service, name: str, version: int | None
+) -> get_model_status_pb2.GetModelStatusResponse:
     if name != service.model.name:
         raise RequestError("NOT_FOUND", f"Could not find any versions of model {name[:200]!r}.")
     statuses = service.model.statuses

@@ -22,7 +22,7 @@ class Limits:
     streams: int = 4  # texts that are streamed at once
     seconds: float = 30.0  # until a request is given up
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse limits that let nothing through."""
         for field in dataclasses.fields(self):
             if not getattr(self, field.name) >= (0.001 if field.name == "seconds" else 1):

@@ -10,7 +10,7 @@ ROWS = (1, 2, 4, 8, 16, 24, 32, 64)
 class Metrics:
     """Counters of one server."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.registry = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self.registry)
         name = "keras_transformer"

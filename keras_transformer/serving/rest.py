@@ -3,18 +3,23 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keras_transformer.serving.errors import RequestError
 from keras_transformer.serving.grpc_service import metadata_of, status_of
+from keras_transformer.serving.limits import Limits
 from keras_transformer.serving.service import DEFAULT_SIGNATURE, Service
 from keras_transformer.serving.tensors import inputs_of_json, outputs_to_json
+from keras_transformer.serving.versions import ServedVersion
 
 PAGE = Path(__file__).parent / "page"
 PAGE_HEADERS = {
@@ -39,11 +44,11 @@ def make_app(service: Service, loopback: bool = True) -> FastAPI:
         app.add_middleware(_OnlyThisMachine)
 
     @app.exception_handler(RequestError)
-    async def request_error(request, error):
+    async def request_error(request: Request, error: RequestError) -> JSON:
         return _error(error.message, error.status)
 
     @app.exception_handler(HTTPException)
-    async def http_error(request, error):
+    async def http_error(request: Request, error: HTTPException) -> JSON:
         if request.url.path.startswith("/v1/") and error.status_code in (404, 405):
             message = f"Malformed request: {request.method} {request.url.path[:200]}"
             return _error(message, error.status_code)
@@ -56,11 +61,11 @@ def make_app(service: Service, loopback: bool = True) -> FastAPI:
     return app
 
 
-def _add_model(app, service, path):
+def _add_model(app: FastAPI, service: Service, path: str) -> None:
     """Add what can be asked of a model; `path` names it, its newest version, or another."""
 
     @app.post(path + ":predict")
-    async def predict(request: Request):
+    async def predict(request: Request) -> JSON:
         async with _answering(service, request, "predict") as (servable, body):
             signature = body.get("signature_name") or DEFAULT_SIGNATURE
             if not isinstance(signature, str):
@@ -70,15 +75,15 @@ def _add_model(app, service, path):
             return JSON(outputs_to_json(outputs, row_by_row))
 
     @app.post(path + ":attention")
-    async def attention(request: Request):
+    async def attention(request: Request) -> JSON:
         async with _answering(service, request, "attention") as (servable, body):
             text, target = _strings(body, "text", "target")
             answer = await _unless_gone(request, service.attention(servable, text, target))
             return JSON(answer)
 
     @app.post(path + ":stream")
-    async def stream(request: Request):
-        async def events():
+    async def stream(request: Request) -> StreamingResponse:
+        async def events() -> AsyncGenerator[tuple[str, dict], None]:
             with service.request("rest", "stream"):
                 servable = _servable(service, request)
                 (text,) = _strings(await _body(request, service.limits), "text")
@@ -95,12 +100,12 @@ def _add_model(app, service, path):
         )
 
     @app.get(path + "/metadata")
-    async def metadata(request: Request):
+    async def metadata(request: Request) -> JSON:
         with service.request("rest", "metadata"):
             return JSON(metadata_of(service, _servable(service, request)))
 
     @app.get(path)
-    async def status(request: Request):
+    async def status(request: Request) -> JSON:
         with service.request("rest", "status"):
             name, version, label = _place(request)
             if label is not None:
@@ -108,7 +113,7 @@ def _add_model(app, service, path):
             return JSON(status_of(service, name, version))
 
 
-def _add_page(app, service):
+def _add_page(app: FastAPI, service: Service) -> None:
     for name, file in {
         "/": "index.html",
         "/page.css": "page.css",
@@ -118,7 +123,7 @@ def _add_page(app, service):
         app.get(name)(_file_sender(PAGE / file))
 
     @app.get("/info")
-    async def info():
+    async def info() -> JSON:
         servable = service.model.get()
         return JSON(
             {
@@ -131,26 +136,26 @@ def _add_page(app, service):
         )
 
 
-def _file_sender(path):
-    async def send():
+def _file_sender(path: Path) -> Callable:
+    async def send() -> FileResponse:
         return FileResponse(path, headers=PAGE_HEADERS)
 
     return send
 
 
-def _add_monitoring(app, service):
+def _add_monitoring(app: FastAPI, service: Service) -> None:
     @app.get("/healthz")
-    async def alive():
+    async def alive() -> JSON:
         return JSON({"status": "ok"})
 
     @app.get("/readyz")
-    async def ready():
+    async def ready() -> JSON:
         answer = {"status": "ready" if service.ready else "not ready"}
         return JSON(answer, status_code=200 if service.ready else 503)
 
     @app.get("/metrics")
     @app.get("/monitoring/prometheus/metrics")
-    async def metrics():
+    async def metrics() -> Response:
         content, kind = service.metrics.text()
         return Response(content, media_type=kind)
 
@@ -158,10 +163,10 @@ def _add_monitoring(app, service):
 class _OnlyThisMachine:
     """Refuses requests that came by another name."""
 
-    def __init__(self, app):
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             host = Headers(scope=scope).get("host", "").rsplit(":", 1)[0]
             if host not in LOOPBACK and Headers(scope=scope).get("host") != "[::1]":
@@ -176,26 +181,28 @@ class _OnlyThisMachine:
 class JSON(JSONResponse):
     """JSON in which a score may be minus infinity, which TensorFlow Serving writes so as well."""
 
-    def render(self, content) -> bytes:
+    def render(self, content: Any) -> bytes:
         """Write UTF-8."""
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(
             "utf-8", "replace"
         )
 
 
-def _error(message, status):
+def _error(message: str, status: int) -> JSON:
     return JSON({"error": message}, status_code=status)
 
 
 @contextlib.asynccontextmanager
-async def _answering(service, request, method):
+async def _answering(
+    service: Service, request: Request, method: str
+) -> AsyncIterator[tuple[ServedVersion, dict[str, Any]]]:
     """Give the version that a request is for, and its body."""
     with service.request("rest", method):
         servable = _servable(service, request)
         yield servable, await _body(request, service.limits)
 
 
-def _place(request):
+def _place(request: Request) -> tuple[str, int | None, str | None]:
     """Return the model's name, and the version or label if one is named."""
     named = request.path_params
     version = named.get("version")
@@ -206,11 +213,11 @@ def _place(request):
     return named["name"], version, named.get("label")
 
 
-def _servable(service, request):
+def _servable(service: Service, request: Request) -> ServedVersion:
     return service.servable(*_place(request))
 
 
-async def _body(request, limits):
+async def _body(request: Request, limits: Limits) -> dict[str, Any]:
     """Read and parse a body, no more of it than allowed and no slower."""
     size = request.headers.get("content-length", "")
     if size.isdecimal() and int(size) > limits.body_bytes:
@@ -239,24 +246,24 @@ async def _body(request, limits):
     return body
 
 
-def _gone():
+def _gone() -> RequestError:
     return RequestError("UNAVAILABLE", "The client has gone.", 499)
 
 
-def _too_large(limits):
+def _too_large(limits: Limits) -> RequestError:
     return RequestError(
         "INVALID_ARGUMENT", f"The body may have {limits.body_bytes} bytes, and has more.", 413
     )
 
 
-def _strings(body, *names):
+def _strings(body: dict[str, Any], *names: str) -> list[str]:
     for name in names:
         if not isinstance(body.get(name), str):
             raise RequestError("INVALID_ARGUMENT", f"The body needs {name!r}, a string.")
     return [body[name] for name in names]
 
 
-async def _unless_gone(request, answer):
+async def _unless_gone(request: Request, answer: Awaitable) -> Any:
     """Wait for an answer as long as the client does."""
     waiting = asyncio.ensure_future(answer)
     leaving = asyncio.ensure_future(_left(request))
@@ -270,12 +277,14 @@ async def _unless_gone(request, answer):
             task.cancel()
 
 
-async def _left(request):
+async def _left(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-async def _events(first, rest):
+async def _events(
+    first: tuple[str, dict], rest: AsyncGenerator[tuple[str, dict], None]
+) -> AsyncIterator[bytes]:
     """Write server-sent events. An error ends them."""
     async with contextlib.aclosing(rest):
         yield _event(*first)
@@ -286,7 +295,7 @@ async def _events(first, rest):
             yield _event("error", {"error": error.message})
 
 
-def _event(name, data):
+def _event(name: str, data: dict) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode(
         "utf-8", "replace"
     )

@@ -6,7 +6,8 @@ import dataclasses
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import uvicorn
 
@@ -56,7 +57,7 @@ def serve(model: Model, address: Address, limits: Limits, poll_seconds: float) -
     """
     set_up()
 
-    async def until_told():
+    async def until_told() -> None:
         told = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, told.set)
@@ -72,7 +73,13 @@ def serve(model: Model, address: Address, limits: Limits, poll_seconds: float) -
 
 
 @contextlib.asynccontextmanager
-async def running(model, address, limits, poll_seconds=2.0, metrics=None) -> AsyncIterator[Address]:
+async def running(
+    model: Model,
+    address: Address,
+    limits: Limits,
+    poll_seconds: float = 2.0,
+    metrics: Metrics | None = None,
+) -> AsyncIterator[Address]:
     """Serve a model inside the block, and answer what has arrived by its end.
 
     Arguments are those of `serve`, and the `Metrics` if they are to be seen. Yields the `Address`
@@ -127,11 +134,11 @@ class _Web(uvicorn.Server):
     """A web server that leaves signals to us."""
 
     @contextlib.contextmanager
-    def capture_signals(self):
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _listen(host, port):
+def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sends an answer's last part at once only on sockets that are known to be of TCP.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -145,7 +152,7 @@ def _listen(host, port):
     return listener
 
 
-def _add_port(remote, host, port):
+def _add_port(remote: Any, host: str, port: int) -> int:
     try:
         with quiet_stderr():  # gRPC's own line about a port that is taken
             port = remote.add_insecure_port(f"{_bracketed(host)}:{port}")
@@ -156,5 +163,5 @@ def _add_port(remote, host, port):
     return port
 
 
-def _bracketed(host):
+def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host

@@ -3,12 +3,16 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
 from keras_transformer._quiet import quiet_stderr
+from keras_transformer.serving.limits import Limits
+from keras_transformer.serving.metrics import Metrics
+from keras_transformer.serving.versions import Model, ServedVersion
 
 with quiet_stderr():
     import tensorflow as tf
@@ -32,7 +36,7 @@ class Service:
         metrics: The server's `Metrics`.
     """
 
-    def __init__(self, model, limits, metrics):
+    def __init__(self, model: Model, limits: Limits, metrics: Metrics) -> None:
         self.model = model
         self.limits = limits
         self.metrics = metrics
@@ -49,7 +53,7 @@ class Service:
         return bool(self.model.versions) and not self.closing
 
     @contextlib.contextmanager
-    def request(self, protocol: str, method: str):
+    def request(self, protocol: str, method: str) -> Iterator[None]:
         """Count a request, and turn what goes wrong in it into a `RequestError`."""
         since, code = time.perf_counter(), "OK"
         self._requests += 1
@@ -78,7 +82,9 @@ class Service:
                 "request", protocol=protocol, method=method, code=code, ms=round(1e3 * seconds, 1)
             )
 
-    def servable(self, name: str, version=None, label=None):
+    def servable(
+        self, name: str, version: int | None = None, label: str | None = None
+    ) -> ServedVersion:
         """Return a version of the model by the names that a client uses.
 
         Raises:
@@ -88,7 +94,13 @@ class Service:
             raise RequestError("NOT_FOUND", f"Servable not found for request: {name[:200]!r}.")
         return self.model.get(version, label)
 
-    async def predict(self, servable, signature: str, inputs, seconds: float | None = None):
+    async def predict(
+        self,
+        servable: ServedVersion,
+        signature: str,
+        inputs: dict[str, np.ndarray],
+        seconds: float | None = None,
+    ) -> dict[str, np.ndarray]:
         """Call a signature.
 
         Args:
@@ -115,7 +127,9 @@ class Service:
                 "INVALID_ARGUMENT", "The model can't take these numbers, such as an id it lacks."
             ) from None
 
-    async def stream(self, servable, text: str) -> AsyncIterator[tuple[str, dict]]:
+    async def stream(
+        self, servable: ServedVersion, text: str
+    ) -> AsyncGenerator[tuple[str, dict], None]:
         """Translate one text piece by piece.
 
         Yields:
@@ -136,7 +150,7 @@ class Service:
             raise RequestError(
                 "RESOURCE_EXHAUSTED", f"{self._streams} texts are streamed already; try later."
             )
-        model = servable.model
+        model: Any = servable.model
         streams, drafts = (f"{x}_start" in model.signatures for x in ("stream", "draft"))
         self._change_streams(1)
         try:
@@ -157,21 +171,21 @@ class Service:
         finally:
             self._change_streams(-1)
 
-    def _change_streams(self, by):
+    def _change_streams(self, by: int) -> None:
         self._streams += by
         self.metrics.streams.set(self._streams)
 
-    async def _pieces(self, pieces):
+    async def _pieces(self, pieces: Iterator[str]) -> AsyncIterator[str]:
         """Take pieces from a generator that runs in a thread, until nobody wants them."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self.limits.seconds
-        end = object()
+        end: Any = object()
         while (piece := await loop.run_in_executor(self._pool, next, pieces, end)) is not end:
             if loop.time() > until:
                 raise RequestError("DEADLINE_EXCEEDED", "The text took too long.")
             yield piece
 
-    async def attention(self, servable, text: str, target: str) -> dict:
+    async def attention(self, servable: ServedVersion, text: str, target: str) -> dict:
         """Show which source pieces each target piece attends to, in every head of every block."""
         inputs = as_arrays({"text": [text], "target": [target]})
         if "attention" not in servable.model.signatures:

@@ -2,15 +2,18 @@
 
 import base64
 import binascii
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from keras_transformer.artefacts.artefact import PICTURE, Spec, check_arrays, decode, names_of
 from keras_transformer.errors import InputError
 from keras_transformer.serving.errors import RequestError
+from keras_transformer.serving.limits import Limits
 
 
-def check_inputs(inputs: dict[str, np.ndarray], specs: dict[str, Spec], limits) -> int:
+def check_inputs(inputs: dict[str, np.ndarray], specs: dict[str, Spec], limits: Limits) -> int:
     """Make sure that arrays fit a signature, and each other.
 
     Args:
@@ -39,7 +42,7 @@ def check_inputs(inputs: dict[str, np.ndarray], specs: dict[str, Spec], limits) 
     return rows
 
 
-def _check_length(name, array, limits):
+def _check_length(name: str, array: np.ndarray, limits: Limits) -> None:
     for text in array.flat:
         longest = len(text)  # bytes, at least as many as characters
         if longest > limits.text_length:
@@ -51,7 +54,7 @@ def _check_length(name, array, limits):
             )
 
 
-def _characters(text):
+def _characters(text: bytes) -> int:
     """Count them; half of a surrogate pair, which JSON can hold, is one as well."""
     try:
         return len(text.decode("utf-8", "surrogatepass"))
@@ -62,7 +65,7 @@ def _characters(text):
 # --- JSON -----------------------------------------------------------------------------------------
 
 
-def inputs_of_json(body, specs: dict[str, Spec]) -> tuple[dict[str, np.ndarray], bool]:
+def inputs_of_json(body: Any, specs: dict[str, Spec]) -> tuple[dict[str, np.ndarray], bool]:
     """Read both of TensorFlow Serving's forms.
 
     `{"instances": [...]}` has a value for each row, or a dict of values by the names of inputs;
@@ -99,7 +102,7 @@ def inputs_of_json(body, specs: dict[str, Spec]) -> tuple[dict[str, np.ndarray],
     return arrays, "instances" in body
 
 
-def _columns(instances, specs):
+def _columns(instances: Any, specs: Mapping[str, Spec]) -> dict[str, Any]:
     if not isinstance(instances, list) or not instances:
         raise RequestError("INVALID_ARGUMENT", "'instances' has to be a list that is not empty.")
     if not all(isinstance(row, dict) and not _is_bytes(row) for row in instances):
@@ -110,7 +113,7 @@ def _columns(instances, specs):
     return {name: [row[name] for row in instances] for name in names}
 
 
-def _only(specs):
+def _only(specs: Mapping[str, Spec]) -> str:
     if len(specs) != 1:
         raise RequestError(
             "INVALID_ARGUMENT", f"The signature takes several inputs: name {names_of(specs)}."
@@ -118,11 +121,11 @@ def _only(specs):
     return next(iter(specs))
 
 
-def _is_bytes(value):
+def _is_bytes(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {"b64"}
 
 
-def _to_array(name, value, spec):
+def _to_array(name: str, value: Any, spec: Spec) -> np.ndarray:
     try:
         if spec.dtype == "string":
             return _strings(value)
@@ -142,7 +145,7 @@ def _to_array(name, value, spec):
     raise RequestError("INVALID_ARGUMENT", f"Input {name!r} has to hold values of {spec.dtype}.")
 
 
-def _strings(value):
+def _strings(value: Any) -> np.ndarray:
     """Make an array of bytes out of strings in lists, all of them as long as each other."""
     if isinstance(value, str):
         return np.array(value.encode("utf-8", "surrogatepass"), dtype=object)
@@ -178,7 +181,7 @@ def outputs_to_json(outputs: dict[str, np.ndarray], row_by_row: bool) -> dict:
     return {"predictions": [dict(zip(names, row, strict=True)) for row in rows]}
 
 
-def _to_list(array):
+def _to_list(array: np.ndarray) -> list:
     if array.dtype == object or array.dtype.kind == "S":
         return decode(array.tolist())
     return array.tolist()

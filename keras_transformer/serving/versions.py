@@ -9,12 +9,15 @@ import dataclasses
 import gc
 import os
 import time
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_transformer.artefacts.artefact import PICTURE, SMALLEST_PICTURE, Artefact, Spec
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.errors import InputError
 from keras_transformer.export.folder import saved_model_versions
 from keras_transformer.export.runtime import load
@@ -30,7 +33,7 @@ class ServedVersion:
         model: What has signatures.
     """
 
-    def __init__(self, version: int, model: Artefact):
+    def __init__(self, version: int, model: Artefact) -> None:
         self.version = version
         self.model = model
         self._specs: dict[str, tuple[dict[str, Spec], dict[str, Spec]]] = {}
@@ -69,7 +72,7 @@ class ServedVersion:
             self.model.call(signature, text=texts)
 
 
-def _one_row(name, spec):
+def _one_row(name: str, spec: Spec) -> Any:
     """Return the smallest input that a model can take."""
     if spec.dtype == "string":
         return [SMALLEST_PICTURE if name == PICTURE else "a"]
@@ -96,7 +99,15 @@ class Model:
         labels: Versions by label.
     """
 
-    def __init__(self, name, path, options=None, jit_compile=False, keep=1, labels=()):
+    def __init__(
+        self,
+        name: str,
+        path: Path | str,
+        options: GenerationOptions | None = None,
+        jit_compile: bool = False,
+        keep: int = 1,
+        labels: Mapping[str, int] | Iterable[tuple[str, int]] = (),
+    ) -> None:
         self.name = name
         self.path = Path(path)
         self.statuses: dict[int, Status] = {}
@@ -180,12 +191,12 @@ class Model:
                 self._note("unloaded", number)
                 await loop.run_in_executor(self._pool, gc.collect)  # graphs refer to themselves
 
-    def _make(self, number, path):
+    def _make(self, number: int, path: Path) -> ServedVersion:
         servable = ServedVersion(number, self._load(path))
         servable.prepare()
         return servable
 
-    def _note(self, event, number, **more):
+    def _note(self, event: str, number: int, **more: Any) -> None:
         log.info(f"version {event}", model=self.name, version=number, **more)
 
     async def watch(self, seconds: float) -> None:
@@ -202,7 +213,7 @@ class Model:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @staticmethod
-    def _look(path):
+    def _look(path: Path) -> tuple:
         """Return what tells one state of a model on disk from another."""
         files = [path] if path.is_file() else [path / "best.weights.h5", path / "saved_model.pb"]
         stats = [os.stat(file) for file in files if file.exists()]

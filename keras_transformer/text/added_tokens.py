@@ -9,7 +9,7 @@ Special tokens (padding, unknown, begin, end, mask) are never looked for: no tex
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from keras_transformer._quiet import quiet_stderr
@@ -19,6 +19,7 @@ from keras_transformer.text.between import cut_between
 from keras_transformer.text.byte_trie import ByteTrie
 from keras_transformer.text.code_points import BYTE_OPS, CodePointTable, characters, flags
 from keras_transformer.text.slices import SLICE_OPS, owners
+from keras_transformer.typing import Ragged, Size, Strings, Tensor
 
 with quiet_stderr():
     from tensorflow_text.python.ops.byte_splitter import gen_byte_splitter
@@ -49,7 +50,7 @@ class AddedToken:
     normalized: bool = False
     leading: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.content or any(c in self.content for c in "\0\n\r"):
             raise ValueError(
                 f"an added token is {self.content!r}: it can't be empty or hold NUL or a line "
@@ -79,7 +80,7 @@ class AddedToken:
         return cls(**fields)
 
 
-def read_added(tokens) -> list[AddedToken]:
+def read_added(tokens: Iterable[Any] | None) -> list[AddedToken]:
     """Make tokens of what their `to_dict` returned; of None none.
 
     Raises:
@@ -112,7 +113,7 @@ class AddedTokens:
         ids: Mapping[str, int],
         special: Sequence[int | None] = (),
         normalize: Callable | None = None,
-    ):
+    ) -> None:
         seen: set[str] = set()
         for token in tokens:
             if token.content not in ids:
@@ -137,7 +138,7 @@ class AddedTokens:
                 raise ValueError(f"nothing is left of the added token {name!r} when normalised.")
             self._normal = _Finder(normal, ids, contents)
 
-    def cut(self, text, cut: Callable, entries=None):
+    def cut(self, text: Strings, cut: Callable, entries: Callable | None = None) -> Ragged:
         """Find the tokens, and cut what lies between them.
 
         Args:
@@ -151,7 +152,7 @@ class AddedTokens:
         """
         plain, normal = self._plain, self._normal
 
-        def cut_normal(stretches):
+        def cut_normal(stretches: Strings) -> Ragged:
             if normal is None:
                 return cut(stretches)
             return normal.cut(self._normalize(stretches), cut, entries)
@@ -162,7 +163,9 @@ class AddedTokens:
 class _Finder:
     """Finds some tokens in texts as they are."""
 
-    def __init__(self, tokens, ids, contents):
+    def __init__(
+        self, tokens: Sequence[AddedToken], ids: Mapping[str, int], contents: Sequence[bytes]
+    ) -> None:
         self._trie = ByteTrie(contents)
         self._ids = tf.constant([ids[token.content] for token in tokens], tf.int32)
         self._marks = {
@@ -176,7 +179,7 @@ class _Finder:
                 for table in (unicode.WHITE_SPACE, unicode.WORD)
             )
 
-    def cut(self, text, cut, entries):
+    def cut(self, text: Strings, cut: Callable, entries: Callable | None) -> Ragged:
         split = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=text)
         values, rows = tf.cast(split[0], tf.int32), tf.cast(split[1], tf.int32)
         which = owners(rows[:-1], tf.shape(values)[0])  # the text of each byte
@@ -197,7 +200,15 @@ class _Finder:
         shift = tf.gather(rows, of)
         return cut_between(text, rows, of, begins - shift, ends - shift, entries, cut)
 
-    def _look_around(self, text, which, rows, begins, ends, found):
+    def _look_around(
+        self,
+        text: Strings,
+        which: Tensor,
+        rows: Tensor,
+        begins: Tensor,
+        ends: Tensor,
+        found: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Leave out tokens that are no words of their own, and take white space beside others."""
         chars = characters(text)
         size, count = tf.shape(which)[0], tf.shape(chars.codes)[0]
@@ -234,7 +245,7 @@ class _Finder:
         return begins, tf.maximum(begins, ends), found
 
 
-def _one_after_the_other(begins, ends, size):
+def _one_after_the_other(begins: Tensor, ends: Tensor, size: Size) -> Tensor:
     """Choose from the left what does not overlap: int64 indices.
 
     Each leads to the next that begins where it ends or later. Those that the first leads to are
@@ -250,7 +261,7 @@ def _one_after_the_other(begins, ends, size):
     leads = tf.concat([tf.gather(before, ends), tf.expand_dims(count, 0)], 0)
     reached = flags(tf.zeros([1], tf.int32), count + 1)
 
-    def step(width, leads, reached):
+    def step(width: Tensor, leads: Tensor, reached: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         there = flags(tf.gather(leads, tf.where(reached)[:, 0]), count + 1)
         return width * 2, tf.gather(leads, leads), tf.logical_or(reached, there)
 

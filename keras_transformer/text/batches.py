@@ -6,9 +6,11 @@ hands them anything else.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
+from keras_transformer.typing import Ids, Ragged, Strings
 
 
 def takes_texts(method: Callable) -> Callable:
@@ -24,7 +26,7 @@ def takes_texts(method: Callable) -> Callable:
 
     @tf.autograph.experimental.do_not_convert  # it would hide the kind of an error
     @functools.wraps(method)
-    def tokenize(self, text, *args, **kwargs):
+    def tokenize(self: Any, text: Any, *args: Any, **kwargs: Any) -> Ragged:
         text = as_strings(text)
         if text.shape.rank == 0:
             return method(self, tf.expand_dims(text, 0), *args, **kwargs).values
@@ -33,7 +35,7 @@ def takes_texts(method: Callable) -> Callable:
     return tokenize
 
 
-def as_strings(text):
+def as_strings(text: Any) -> Strings:
     """Return a string tensor that is a vector or a scalar.
 
     Raises:
@@ -53,7 +55,7 @@ def as_strings(text):
     return text
 
 
-def as_batch(text):
+def as_batch(text: Any) -> Strings:
     """Return a string tensor `(B,)`.
 
     Raises:
@@ -76,7 +78,7 @@ def takes_ids(method: Callable) -> Callable:
 
     @tf.autograph.experimental.do_not_convert  # it would hide the kind of an error
     @functools.wraps(method)
-    def detokenize(self, ids):
+    def detokenize(self: Any, ids: Ids) -> Strings:
         if not isinstance(ids, tf.RaggedTensor):
             ids = tf.convert_to_tensor(ids)
         if ids.shape.rank is None:

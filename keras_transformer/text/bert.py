@@ -1,8 +1,11 @@
 """BERT's WordPiece, for published vocabularies: the ids of its reference, inside the graph."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
 
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer._tensorflow import tf
@@ -20,6 +23,7 @@ from keras_transformer.text.learner import CONTINUATION
 from keras_transformer.text.normalizing import normalized, normalizer_model
 from keras_transformer.text.tokenizer import Tokenizer, read_pieces
 from keras_transformer.text.wordpiece import split_at_white_space
+from keras_transformer.typing import Ragged, Strings, Tensor
 
 with quiet_stderr():
     import tensorflow_text as tf_text
@@ -89,7 +93,7 @@ class BertTokenizer(Tokenizer):
         chinese_characters: bool = True,
         special_tokens: Mapping[str, str] | None = None,
         added_tokens: Sequence[AddedToken] = (),
-    ):
+    ) -> None:
         self.vocabulary = list(vocabulary)
         self.lowercase = lowercase
         self.strip_accents = strip_accents
@@ -144,11 +148,19 @@ class BertTokenizer(Tokenizer):
         )
 
     @classmethod
-    def _learn(cls, lines, size, *, with_mask=True, lowercase=True, **options):
+    def _learn(
+        cls,
+        lines: Iterable[str],
+        size: int,
+        *,
+        with_mask: bool = True,
+        lowercase: bool = True,
+        **options: Any,
+    ) -> Self:
         pieces = learn_bert_vocabulary(lines, size, lowercase=lowercase, **options)
         return cls(pieces, lowercase)
 
-    def _cut(self, text):
+    def _cut(self, text: Strings) -> Ragged:
         text = normalized(text, self._normalizer)
         words, rows, starts, ends = split_at_white_space(text, self._white_space)
         pieces = self._pieces.tokenize(words)  # (words, (pieces))
@@ -161,7 +173,9 @@ class BertTokenizer(Tokenizer):
         )
         return tf.RaggedTensor.from_row_splits(ids, tf.gather(splits, rows), validate=False)
 
-    def _without_long(self, words, long, ids, splits):
+    def _without_long(
+        self, words: Tensor, long: Tensor, ids: Tensor, splits: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Replace the pieces of words with too many characters by one `[UNK]` each."""
         # tf.text's limit is in bytes, the reference's in characters.
         bits = tf_text.utf8_binarize(
@@ -199,7 +213,7 @@ class BertTokenizer(Tokenizer):
         return {"lowercase": self.lowercase, **{k: v for k, v in more.items() if v != usual[k]}}
 
     @classmethod
-    def load(cls, path, lowercase: bool = True, **settings) -> "BertTokenizer":
+    def load(cls, path: Path | str, lowercase: bool = True, **settings: Any) -> "BertTokenizer":
         """Read a published `vocab.txt`.
 
         Args:
@@ -219,7 +233,7 @@ class BertTokenizer(Tokenizer):
 
 
 @functools.lru_cache(maxsize=4)
-def _table(known: frozenset[str], rules: Rules, punctuation: bool):
+def _table(known: frozenset[str], rules: Rules, punctuation: bool) -> np.ndarray:
     return normalizer_model(*character_map(known, rules, punctuation))
 
 

@@ -67,7 +67,7 @@ def character_map(
     index: dict[str, int] = {}
     choice = np.zeros(unicode.CODE_POINTS, np.int32)
 
-    def put(where, string: str) -> None:
+    def put(where: np.ndarray | int, string: str) -> None:
         if string not in index:
             index[string] = len(strings)
             strings.append(string.encode())
@@ -96,7 +96,7 @@ def character_map(
 
 
 @functools.cache
-def _sets():
+def _sets() -> list[set[str]]:
     tables = unicode.BERT_WHITE_SPACE, unicode.BERT_PUNCTUATION, unicode.BERT_ACCENTS
     return [
         {chr(c) for first, last in unicode.ranges(table) for c in range(first, last + 1)}

@@ -3,6 +3,7 @@
 import functools
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 from keras_transformer.text import unicode
 from keras_transformer.text.learner import learn_vocabulary
@@ -11,7 +12,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def learn_bert_vocabulary(
-    texts: Iterable[str], vocabulary_size: int, *, lowercase: bool = True, **options
+    texts: Iterable[str], vocabulary_size: int, *, lowercase: bool = True, **options: Any
 ) -> list[str]:
     """Learns a WordPiece vocabulary of words without accents and of single marks of punctuation.
 
@@ -49,10 +50,10 @@ def split_words(text: str, lowercase: bool = True) -> str:
 
 
 @functools.cache
-def _characters():
+def _characters() -> tuple[set[str], ...]:
     """Return the sets of characters that are treated in a way of their own."""
 
-    def members(*tables):
+    def members(*tables: str) -> set[str]:
         return {
             chr(c)
             for table in tables

@@ -6,12 +6,21 @@ from keras_transformer._quiet import quiet_stderr
 from keras_transformer._tensorflow import tf
 from keras_transformer.text.code_points import flags
 from keras_transformer.text.slices import owners
+from keras_transformer.typing import Ragged, Strings, Tensor
 
 with quiet_stderr():
     from tensorflow_text.python.ops.byte_splitter import gen_byte_splitter
 
 
-def cut_between(text, rows, of, begins, ends, tokens, cut: Callable):
+def cut_between(
+    text: Strings,
+    rows: Tensor,
+    of: Tensor,
+    begins: Tensor,
+    ends: Tensor,
+    tokens: Tensor,
+    cut: Callable,
+) -> Ragged:
     """Cut the stretches between tokens into pieces, and put the tokens back in their places.
 
     Args:

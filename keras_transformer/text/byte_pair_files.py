@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 
 def read_ids(path: Path) -> list[str]:
@@ -15,7 +16,7 @@ def read_ids(path: Path) -> list[str]:
         ValueError: If it is something else, or the ids are not 0, 1 and so on.
     """
 
-    def unique(entries):
+    def unique(entries: list[tuple[str, Any]]) -> dict[str, Any]:
         ids = dict(entries)
         if len(ids) < len(entries):
             again = next(p for i, (p, _) in enumerate(entries) if p in dict(entries[:i]))

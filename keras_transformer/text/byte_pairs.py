@@ -11,9 +11,9 @@ ops on numbers, so the same graph runs in TensorFlow, in TensorFlow Serving and 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -39,6 +39,7 @@ from keras_transformer.text.slices import owners
 from keras_transformer.text.tokenizer import Tokenizer
 from keras_transformer.text.unique_words import unique_words
 from keras_transformer.text.wordpiece import special_tokens
+from keras_transformer.typing import Ragged, Strings, Tensor
 
 # The names that a special token goes by, in the order in which they are looked for.
 SPECIAL_NAMES = {
@@ -97,7 +98,7 @@ class BytePairTokenizer(Tokenizer):
         special_tokens: Mapping[str, str] | None = None,
         add_prefix_space: bool = False,
         added_tokens: Sequence[AddedToken] = (),
-    ):
+    ) -> None:
         self.vocabulary = list(vocabulary)
         self.add_prefix_space = add_prefix_space
         self.added_tokens = tuple(added_tokens)
@@ -137,12 +138,14 @@ class BytePairTokenizer(Tokenizer):
     _added: AddedTokens
 
     @classmethod
-    def _learn(cls, lines, size, *, with_mask=False, **options):
+    def _learn(
+        cls, lines: Iterable[str], size: int, *, with_mask: bool = False, **options: Any
+    ) -> Self:
         return cls(
             *learn_byte_pairs(lines, size, special_tokens=special_tokens(with_mask), **options)
         )
 
-    def _cut(self, text):
+    def _cut(self, text: Strings) -> Ragged:
         found = characters(text)
         if self.add_prefix_space:
             found = begin_with_space(found)
@@ -164,7 +167,7 @@ class BytePairTokenizer(Tokenizer):
         rows = tf.cast(tf.gather(ends, row_words), tf.int64)
         return tf.RaggedTensor.from_row_splits(tokens, rows, validate=False)
 
-    def tokenize_with_sizes(self, text):
+    def tokenize_with_sizes(self, text: Strings) -> tuple[Ragged, Tensor]:
         """Cut text into pieces, and say how many bytes of it each is.
 
         Args:
@@ -179,7 +182,7 @@ class BytePairTokenizer(Tokenizer):
         ids = tf.RaggedTensor.from_row_splits(pairs.values[:, 0], pairs.row_splits, validate=False)
         return ids, pairs.values[:, 1]
 
-    def _cut_with_sizes(self, text):
+    def _cut_with_sizes(self, text: Strings) -> Ragged:
         ids = self._cut(text)
         sizes = tf.gather(self._sizes, ids.values)  # (N,)
         if self.add_prefix_space:
@@ -193,7 +196,7 @@ class BytePairTokenizer(Tokenizer):
         pairs = tf.stack([ids.values, sizes], axis=1)
         return tf.RaggedTensor.from_row_splits(pairs, ids.row_splits, validate=False)
 
-    def _word_begins(self, found: Characters):
+    def _word_begins(self, found: Characters) -> Tensor:
         r"""Cut at the places where GPT-2's pattern does.
 
         's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
@@ -238,7 +241,7 @@ class BytePairTokenizer(Tokenizer):
         places = tf.gather(found.places, tf.where(begins)[:, 0])
         return flags(places, tf.shape(found.bytes)[0])
 
-    def _merge(self, tokens, counts):
+    def _merge(self, tokens: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Merge pairs in words until none is left.
 
         Args:
@@ -252,12 +255,12 @@ class BytePairTokenizer(Tokenizer):
         begins = tf.cumsum(counts, exclusive=True)
         words = tf.cumsum(tf.cast(flags(begins, tf.shape(tokens)[0]), tf.int32)) - 1  # (N,)
 
-        def ranks_of(tokens, words):
+        def ranks_of(tokens: Tensor, words: Tensor) -> Tensor:
             after = tf.concat([tokens, [0]], 0)[1:]
             same = tf.equal(words, tf.concat([words, [-1]], 0)[1:])
             return self._pairs.ranks(tokens, after, same)
 
-        def merge(tokens, words, ranks):
+        def merge(tokens: Tensor, words: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             least = tf.math.unsorted_segment_min(ranks, words, total)
             here = tf.equal(ranks, tf.gather(least, words))
             here = tf.logical_and(here, ranks < self._pairs.none)
@@ -301,7 +304,7 @@ class BytePairTokenizer(Tokenizer):
             settings["added_tokens"] = [token.to_dict() for token in self.added_tokens]
         return settings
 
-    def save(self, path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write `vocab.json` and `merges.txt`, as GPT-2's are."""
         path = Path(path)
         ids = {piece: i for i, piece in enumerate(self.vocabulary)}
@@ -311,7 +314,9 @@ class BytePairTokenizer(Tokenizer):
         (path / MERGES).write_text(merges, "utf-8", newline="\n")
 
     @classmethod
-    def load(cls, path, special_tokens=None, **settings) -> "BytePairTokenizer":
+    def load(
+        cls, path: Path | str, special_tokens: Mapping[str, str] | None = None, **settings: Any
+    ) -> "BytePairTokenizer":
         """Read what `save` wrote; settings are those of `settings`.
 
         Raises:
@@ -323,7 +328,13 @@ class BytePairTokenizer(Tokenizer):
         return cls.from_files(path / VOCABULARY, path / MERGES, special_tokens, **settings)
 
     @classmethod
-    def from_files(cls, vocabulary, merges, special_tokens=None, **settings) -> "BytePairTokenizer":
+    def from_files(
+        cls,
+        vocabulary: Path | str,
+        merges: Path | str,
+        special_tokens: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> "BytePairTokenizer":
         """Read published files, as those of GPT-2 and RoBERTa.
 
         Args:
@@ -350,7 +361,7 @@ class BytePairTokenizer(Tokenizer):
             raise ValueError(f"{vocabulary} with {merges}: {error}") from None
 
 
-def _every_other(here, before):
+def _every_other(here: Tensor, before: Tensor) -> Tensor:
     """Keep the first, the third and so on of each row of true values.
 
     Args:
@@ -372,7 +383,13 @@ def _classes() -> np.ndarray:
     return classes
 
 
-def _check(vocabulary, ids, merges, special_tokens, names):
+def _check(
+    vocabulary: Sequence[str],
+    ids: Mapping[str, int],
+    merges: Sequence[tuple[str, str]],
+    special_tokens: Mapping[str, str],
+    names: Collection[str],
+) -> None:
     if len(ids) < len(vocabulary):
         again = next(piece for i, piece in enumerate(vocabulary) if ids[piece] != i)
         raise ValueError(f"the piece {again!r} stands in the vocabulary twice.")

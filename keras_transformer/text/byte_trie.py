@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.text.pair_table import PairTable
+from keras_transformer.typing import Tensor
 
 
 class ByteTrie:
@@ -13,7 +14,7 @@ class ByteTrie:
         patterns: What to look for, none of it empty. Of equal ones the first counts.
     """
 
-    def __init__(self, patterns: Sequence[bytes]):
+    def __init__(self, patterns: Sequence[bytes]) -> None:
         edges: dict[tuple[int, int], int] = {}
         accepts = [-1]
         for i, pattern in enumerate(patterns):
@@ -32,7 +33,7 @@ class ByteTrie:
         self._accepts = tf.constant(accepts)
         self._longest = max(map(len, patterns))
 
-    def find(self, values, which):
+    def find(self, values: Tensor, which: Tensor) -> tuple[Tensor, ...]:
         """Find the longest pattern that begins at each place and lies in one text.
 
         Args:
@@ -53,7 +54,9 @@ class ByteTrie:
         values = tf.concat([values, tf.zeros([self._longest], tf.int32)], 0)
         which = tf.concat([which, tf.zeros([self._longest], tf.int32) - 1], 0)
 
-        def step(depth, alive, states, sizes, found):
+        def step(
+            depth: Tensor, alive: Tensor, states: Tensor, sizes: Tensor, found: Tensor
+        ) -> tuple[Tensor, ...]:
             here = places + depth
             alive = tf.logical_and(alive, tf.equal(tf.gather(which, here), texts))
             ranks = self._edges.ranks(states, tf.gather(values, here), alive)

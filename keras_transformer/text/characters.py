@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.learner import SPECIAL_TOKENS
 from keras_transformer.text.tokenizer import Tokenizer
 from keras_transformer.text.wordpiece import check_pieces, find_mask, special_tokens
+from keras_transformer.typing import Ragged, Strings, Tensor
 
 
 class CharacterTokenizer(Tokenizer):
@@ -41,7 +43,7 @@ class CharacterTokenizer(Tokenizer):
     custom_ops = BYTE_OPS | DETOKENIZE_OPS
     padding_id, unknown_id, begin_id, end_id = range(len(SPECIAL_TOKENS))
 
-    def __init__(self, vocabulary: Sequence[str]):
+    def __init__(self, vocabulary: Sequence[str]) -> None:
         self.vocabulary = list(vocabulary)
         check_pieces(self.vocabulary)
         self.mask_id = find_mask(self.vocabulary)
@@ -57,13 +59,15 @@ class CharacterTokenizer(Tokenizer):
         self._joiner = Joiner(pieces, [True] * len(pieces), self.unknown_id, special)
 
     @classmethod
-    def _learn(cls, lines, size, *, with_mask=False, progress=False):
+    def _learn(
+        cls, lines: Iterable[str], size: int, *, with_mask: bool = False, progress: bool = False
+    ) -> Self:
         return cls(learn_characters(lines, size, special_tokens(with_mask)))
 
-    def _cut(self, text):
+    def _cut(self, text: Strings) -> Ragged:
         return self.tokenize_with_sizes(text)[0]
 
-    def tokenize_with_sizes(self, text):
+    def tokenize_with_sizes(self, text: Strings) -> tuple[Ragged, Tensor]:
         """Cut text into characters, and say how many bytes of it each is.
 
         Args:
@@ -86,12 +90,12 @@ class CharacterTokenizer(Tokenizer):
         sizes = ends - found.places
         return tf.RaggedTensor.from_row_splits(ids, rows, validate=False), sizes
 
-    def save(self, path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the vocabulary as a list in JSON, in the order of ids."""
         Path(path).write_text(json.dumps(self.vocabulary, ensure_ascii=False), "utf-8")
 
     @classmethod
-    def load(cls, path) -> "CharacterTokenizer":
+    def load(cls, path: Path | str) -> "CharacterTokenizer":
         """Read a vocabulary that `save` wrote.
 
         Raises:

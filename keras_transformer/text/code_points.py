@@ -11,11 +11,12 @@ from keras_transformer._quiet import quiet_stderr
 from keras_transformer._tensorflow import tf
 from keras_transformer.text.batches import as_batch
 from keras_transformer.text.unicode import CODE_POINTS
+from keras_transformer.typing import Size, Strings, Tensor
 
 with quiet_stderr():
     from tensorflow_text.python.ops.byte_splitter import gen_byte_splitter
 
-BYTE_OPS = frozenset({"TFText>ByteSplitWithOffsets"})
+BYTE_OPS: frozenset[str] = frozenset({"TFText>ByteSplitWithOffsets"})
 _SPACE = 0x20
 _BLOCK = 128  # code points, of which the first are ASCII
 # Bytes that begin a character of two, three or four: from, to below, which bits belong to the code
@@ -42,7 +43,7 @@ class Characters(NamedTuple):
     first: Any
 
 
-def characters(text) -> Characters:
+def characters(text: Strings) -> Characters:
     """Take a string tensor `(B,)` apart."""
     split = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=as_batch(text))
     values = tf.cast(split[0], tf.int32)  # (N,)
@@ -80,7 +81,7 @@ def begin_with_space(found: Characters) -> Characters:
     by_byte = tf.cumsum(tf.cast(flags(at, size + 1), tf.int32))
     by_char = tf.cumsum(tf.cast(spaced, tf.int32))
 
-    def put(values, places, spaces, new):
+    def put(values: Tensor, places: Tensor, spaces: Tensor, new: Tensor) -> Tensor:
         total = tf.expand_dims(tf.shape(values)[0] + tf.shape(spaces)[0], 0)
         places = tf.expand_dims(tf.concat([places, spaces], 0), 1)
         return tf.scatter_nd(places, tf.concat([values, new], 0), total)
@@ -98,7 +99,7 @@ def begin_with_space(found: Characters) -> Characters:
     )
 
 
-def replace(values, places, new):
+def replace(values: Tensor, places: Tensor, new: Tensor) -> Tensor:
     """Put other numbers into an int32 vector.
 
     Args:
@@ -110,13 +111,13 @@ def replace(values, places, new):
     return values + tf.scatter_nd(places, change, tf.shape(values, tf.int64))
 
 
-def flags(places, size):
+def flags(places: Tensor, size: Size) -> Tensor:
     """Return a bool tensor `(size,)` that is true at int32 places, which may repeat."""
     marks = tf.scatter_nd(tf.expand_dims(places, 1), tf.ones_like(places), tf.expand_dims(size, 0))
     return marks > 0
 
 
-def stretches(starts, counts):
+def stretches(starts: Tensor, counts: Tensor) -> Tensor:
     """Return the indices of stretches one after the other: int32 `(sum(counts),)`.
 
     Args:
@@ -140,7 +141,7 @@ class CodePointTable:
         other: The number for bytes that are not UTF-8.
     """
 
-    def __init__(self, values: np.ndarray, other: int):
+    def __init__(self, values: np.ndarray, other: int) -> None:
         values = np.concatenate([values, np.full(_BLOCK, other)]).astype(np.int32)
         blocks: dict[bytes, int] = {}  # the different ones, in the order in which they come
         which = [
@@ -150,7 +151,7 @@ class CodePointTable:
         self._values = tf.constant(np.frombuffer(b"".join(blocks), np.int32))
         self._ascii = tf.constant(values[:_BLOCK])
 
-    def look_up(self, codes):
+    def look_up(self, codes: Tensor) -> Tensor:
         """Return the numbers of int32 code points `(C,)`, as in `Characters`."""
         found = tf.gather(self._ascii, tf.minimum(codes, _BLOCK - 1))
         rest = tf.where(codes >= _BLOCK)
@@ -159,7 +160,7 @@ class CodePointTable:
         return replace(found, rest, tf.gather(self._values, start + codes % _BLOCK))
 
 
-def _decode_tables():
+def _decode_tables() -> list[np.ndarray]:
     # By the byte that begins a character. The code point is the first number plus each further
     # byte, less 0x80, times its factor; then come the length, the least code point, the factors.
     tables = np.zeros([6, 256], np.int32)

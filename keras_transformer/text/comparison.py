@@ -9,6 +9,7 @@ from keras_transformer.text.byte_pair_learner import learn_byte_pairs
 from keras_transformer.text.byte_pairs import BytePairTokenizer
 from keras_transformer.text.characters import CharacterTokenizer, learn_characters
 from keras_transformer.text.learner import count_words, learn_vocabulary
+from keras_transformer.text.tokenizer import Tokenizer
 from keras_transformer.text.wordpiece import WordPieceTokenizer
 from keras_transformer.text.words import WordTokenizer, learn_words
 
@@ -76,7 +77,7 @@ def _by_likelihood(lines: Sequence[str], size: int) -> list[str]:
     So the least count is the greatest one that still fills the vocabulary.
     """
 
-    def learn(count):
+    def learn(count: int) -> list[str]:
         return learn_vocabulary(lines, size, score="likelihood", min_frequency=count)
 
     best, low, high = learn(2), 2, 4
@@ -92,8 +93,10 @@ def _by_likelihood(lines: Sequence[str], size: int) -> list[str]:
     return best
 
 
-def _measure(name, tokenizer, lines, words: Counter[str], width: int) -> Measured:
-    def lengths_and_unknown(texts):
+def _measure(
+    name: str, tokenizer: Tokenizer, lines: Sequence[str], words: Counter[str], width: int
+) -> Measured:
+    def lengths_and_unknown(texts: Sequence[str]) -> tuple[list[int], list[bool]]:
         lengths, unknown = [], []
         for start in range(0, len(texts), _BATCH):
             ids = tokenizer.tokenize(tf.constant(texts[start : start + _BATCH], tf.string))

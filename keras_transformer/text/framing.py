@@ -6,8 +6,11 @@ TensorFlow's own concatenation of ragged rows transposes integers, of which oneD
 standard error, so rows are put together as dense ones.
 """
 
+from typing import Any
+
 from keras_transformer._tensorflow import tf
 from keras_transformer.text.word_pieces import padded
+from keras_transformer.typing import Ids, Ragged, Tensor, Tensors
 
 
 def frame(ids: tf.RaggedTensor, before: list[int], after: list[int]) -> tf.RaggedTensor:
@@ -23,12 +26,14 @@ def frame(ids: tf.RaggedTensor, before: list[int], after: list[int]) -> tf.Ragge
     return tf.RaggedTensor.from_tensor(body, lengths=total)
 
 
-def count_tokens(ids, padding_id: int):
+def count_tokens(ids: Ids, padding_id: int) -> Tensor:
     """Count the tokens of each row: `(B, S)`, padded -> int32 `(B,)`."""
     return tf.reduce_sum(tf.cast(tf.not_equal(ids, padding_id), tf.int32), axis=1)
 
 
-def cut_and_end(ids, max_length: int, end_id: int, padding_id: int, begin_id: int | None = None):
+def cut_and_end(
+    ids: Ids, max_length: int, end_id: int, padding_id: int, begin_id: int | None = None
+) -> Ids:
     """End each row with the end token, cutting rows that would be longer than `max_length`.
 
     Args:
@@ -52,7 +57,13 @@ def cut_and_end(ids, max_length: int, end_id: int, padding_id: int, begin_id: in
     return tf.where(tf.equal(places, tf.expand_dims(counts + before, 1)), end_id, ids)
 
 
-def join_pairs(question_ids, passage_ids, config, max_length: int, odd_to_longer: bool = False):
+def join_pairs(
+    question_ids: Ragged,
+    passage_ids: Ragged,
+    config: Any,
+    max_length: int,
+    odd_to_longer: bool = False,
+) -> Tensors:
     """Put pairs of texts, such as questions and passages, into rows of tokens.
 
     A model with one segment has a second [SEP] between them, as RoBERTa's was trained.
@@ -83,7 +94,7 @@ def join_pairs(question_ids, passage_ids, config, max_length: int, odd_to_longer
     width = tf.reduce_max(tf.concat([begins + passages + 1, [1]], 0))
     places = tf.zeros_like(tf.expand_dims(begins, 1)) + tf.range(width)  # (B, S)
 
-    def shifted(ids, before):
+    def shifted(ids: Ragged, before: Tensor) -> Ids:
         ids = padded(ids)
         columns = tf.clip_by_value(places - before, 0, tf.shape(ids)[1] - 1)
         return tf.gather(ids, columns, batch_dims=1)

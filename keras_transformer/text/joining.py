@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer._tensorflow import tf
+from keras_transformer.typing import Ids, Strings, Tensor
 
 with quiet_stderr():
     from tensorflow_text.python.ops.fast_wordpiece_tokenizer import gen_fast_wordpiece_tokenizer
@@ -38,14 +39,14 @@ class Joiner:
         left_out: Collection[int | None],
         prefix: str = "",
         blank: int | None = None,
-    ):
+    ) -> None:
         self._size = len(pieces)
         self._unknown_id = unknown_id
         self._left_out = sorted(i for i in left_out if i is not None)
         self._blank = blank
         self._model = _model(pieces, continues, prefix)
 
-    def join(self, ids):
+    def join(self, ids: Ids) -> Strings:
         """Join pieces to text.
 
         Args:
@@ -78,7 +79,7 @@ class Joiner:
         splits = tf.concat([tf.zeros([1], tf.int64), splits], 0)
         return self.join_rows(tf.cast(pieces, tf.int32), splits)
 
-    def join_rows(self, ids, splits):
+    def join_rows(self, ids: Tensor, splits: Tensor) -> Strings:
         """Join pieces to text, all of which are written.
 
         Args:
@@ -93,7 +94,7 @@ class Joiner:
         )
 
 
-def _model(pieces, continues, prefix):
+def _model(pieces: Sequence[bytes], continues: Sequence[bool], prefix: str) -> Tensor:
     """Build a FastWordpieceTokenizerConfig that can only put pieces together."""
     builder = flatbuffers.Builder(sum(map(len, pieces)) + 16 * len(pieces) + 256)
     offsets = [builder.CreateString(piece) for piece in pieces]

@@ -204,7 +204,7 @@ class Learner:
         score: Score,
         min_frequency: int,
         mark: str = CONTINUATION,
-    ):
+    ) -> None:
         self.mark = mark
         self.pieces = [*alphabet, *(mark + c for c in alphabet if mark)]
         self.merges: list[tuple[str, str]] = []

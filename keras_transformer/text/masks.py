@@ -13,6 +13,8 @@ from keras_transformer.text.between import cut_between
 from keras_transformer.text.byte_pairs import BytePairTokenizer
 from keras_transformer.text.code_points import BYTE_OPS
 from keras_transformer.text.slices import SLICE_OPS, owners
+from keras_transformer.text.tokenizer import Tokenizer
+from keras_transformer.typing import Ragged, Strings, Tensor
 
 with quiet_stderr():
     from tensorflow_text.python.ops.byte_splitter import gen_byte_splitter
@@ -21,7 +23,7 @@ MASK_OPS = BYTE_OPS | SLICE_OPS
 _SPACE = 0x20
 
 
-def mask_name(tokenizer) -> str:
+def mask_name(tokenizer: Tokenizer) -> str:
     """Return how a tokeniser's mask is written in a text, such as `[MASK]` or `<mask>`.
 
     Raises:
@@ -35,7 +37,7 @@ def mask_name(tokenizer) -> str:
     return tokenizer.vocabulary[tokenizer.mask_id]
 
 
-def tokenize_with_masks(tokenizer, text):
+def tokenize_with_masks(tokenizer: Tokenizer, text: Strings) -> Ragged:
     """Cut text into pieces, where the name of the mask is the mask.
 
     Of byte pairs one space before a mask is left out, because it is a part of the piece that is to
@@ -67,7 +69,7 @@ def tokenize_with_masks(tokenizer, text):
     return cut_between(text, rows, of, begins, ends, tokens, tokenizer.tokenize)
 
 
-def _find(values, which, name: bytes):
+def _find(values: Tensor, which: Tensor, name: bytes) -> Tensor:
     """Find the places where a name begins that lies in one text: int32 `(K,)`.
 
     Args:

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer.text.unicode import CODE_POINTS
+from keras_transformer.typing import Strings, Tensor
 
 with quiet_stderr():
     from tensorflow_text.python.ops.fast_bert_normalizer import gen_fast_bert_normalizer
@@ -59,7 +60,7 @@ def normalizer_model(strings: list[bytes], choice: np.ndarray) -> np.ndarray:
     return np.frombuffer(bytes(builder.Output()), np.uint8)
 
 
-def normalized(text, model):
+def normalized(text: Strings, model: Tensor) -> Strings:
     """Replace each character of strings `(B,)` as a table of `normalizer_model` says."""
     return gen_fast_bert_normalizer.fast_bert_normalize(
         input_values=text, fast_bert_normalizer_model=model, get_offsets=False
@@ -67,7 +68,7 @@ def normalized(text, model):
 
 
 class _Trie:
-    def __init__(self, values: list[int], choice: np.ndarray):
+    def __init__(self, values: list[int], choice: np.ndarray) -> None:
         self._values = values
         self._places: dict[int, int] = {}  # of values
         self._blocks: dict[bytes, int] = {}  # the place of 64 children, by all that is below them

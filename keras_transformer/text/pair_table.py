@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_transformer._tensorflow import tf
+from keras_transformer.typing import Tensor
 
 
 class PairTable:
@@ -16,7 +17,7 @@ class PairTable:
     Reference: Tarjan & Yao 1979, "Storing a sparse table".
     """
 
-    def __init__(self, pairs: Sequence[tuple[int, int, int]], size: int):
+    def __init__(self, pairs: Sequence[tuple[int, int, int]], size: int) -> None:
         self.none = len(pairs)  # the rank of all other pairs
         # Whether what a merge gives is only merged later, as in everything that was learned.
         last: dict[int, int] = {ab: rank for rank, (_, _, ab) in enumerate(pairs)}
@@ -33,7 +34,7 @@ class PairTable:
         self._left = tf.constant(left)
         self.merged = tf.constant([ab for _, _, ab in pairs] + [0], tf.int32)
 
-    def ranks(self, left, right, real):
+    def ranks(self, left: Tensor, right: Tensor, real: Tensor) -> Tensor:
         """Return the ranks of pairs of int32 ids `(N,)`, and `none` where there is none."""
         ranks = tf.gather(self._table, tf.gather(self._shifts, left) + right)
         real = tf.logical_and(real, tf.equal(tf.gather(self._left, ranks), left))

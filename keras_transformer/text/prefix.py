@@ -5,6 +5,7 @@ from keras_transformer._tensorflow import tf
 from keras_transformer.text.code_points import BYTE_OPS
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
 from keras_transformer.text.slices import owners
+from keras_transformer.typing import Strings
 
 with quiet_stderr():
     from tensorflow_text.python.ops.byte_splitter import gen_byte_splitter
@@ -12,7 +13,7 @@ with quiet_stderr():
 PREFIX_OPS = BYTE_OPS | DETOKENIZE_OPS
 
 
-def prefixed(text, prefix: str):
+def prefixed(text: Strings, prefix: str) -> Strings:
     """Put a text before each text; LiteRT has no op that joins strings, so their bytes are.
 
     Args:

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from keras_transformer.text.sentencepiece_model import (
 from keras_transformer.text.spacing import SPACING_OPS, Spacing, with_space
 from keras_transformer.text.tokenizer import Tokenizer
 from keras_transformer.text.unicode import CODE_POINTS
+from keras_transformer.typing import Ragged, Strings
 
 with quiet_stderr():
     import tensorflow_text as tf_text
@@ -89,7 +90,7 @@ class SentencePieceTokenizer(Tokenizer):
         added_tokens: Sequence[AddedToken] = (),
         spaces: str = "",
         spacing: Spacing | None = None,
-    ):
+    ) -> None:
         self._content = model
         self._spaces = spaces
         self._spacing = spacing
@@ -166,11 +167,11 @@ class SentencePieceTokenizer(Tokenizer):
             blank=ids.get(_SPACE) if strips or spacing is not None else None,
         )
 
-    def _normalize(self, text):
+    def _normalize(self, text: Strings) -> Strings:
         text = self._replace(text)
         return text if self._spacing is None else self._spacing.tidy(text)
 
-    def _cut(self, text):
+    def _cut(self, text: Strings) -> Ragged:
         if not self._normal:
             text = self._normalize(text)
         pieces = self._tokenizer.tokenize(text if self._spacing is None else with_space(text))
@@ -192,7 +193,7 @@ class SentencePieceTokenizer(Tokenizer):
             settings["spacing"] = self._spacing._asdict()
         return settings
 
-    def save(self, path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the model as `spiece.model`, and `vocab.json` if the ids are not the model's."""
         path = Path(path)
         (path / MODEL).write_bytes(self._content)
@@ -201,7 +202,9 @@ class SentencePieceTokenizer(Tokenizer):
             (path / VOCABULARY).write_text(json.dumps(ids, ensure_ascii=False), "utf-8")
 
     @classmethod
-    def load(cls, path, mapped: bool = False, **settings) -> "SentencePieceTokenizer":
+    def load(
+        cls, path: Path | str, mapped: bool = False, **settings: Any
+    ) -> "SentencePieceTokenizer":
         """Read what `save` wrote; settings are those of `settings`.
 
         Raises:
@@ -215,7 +218,9 @@ class SentencePieceTokenizer(Tokenizer):
         return cls.from_files(path / MODEL, path / VOCABULARY if mapped else None, **settings)
 
     @classmethod
-    def from_files(cls, model, vocabulary=None, **settings) -> "SentencePieceTokenizer":
+    def from_files(
+        cls, model: Path | str, vocabulary: Path | str | None = None, **settings: Any
+    ) -> "SentencePieceTokenizer":
         """Read published files.
 
         Args:
@@ -240,7 +245,7 @@ class SentencePieceTokenizer(Tokenizer):
             raise ValueError(f"{vocabulary or model}: {error}") from None
 
 
-def _check(special_tokens, ids) -> None:
+def _check(special_tokens: Mapping[str, str], ids: Mapping[str, int]) -> None:
     for role, name in special_tokens.items():
         if role not in SPECIAL_NAMES:
             raise ValueError(
@@ -260,7 +265,7 @@ def _rules_for(contents: Sequence[str], table: bytes) -> dict[str, str]:
     return {c: to for c, to in rules.items() if wanted.issuperset(to)}
 
 
-def _replacing(rules: Mapping[str, str]):
+def _replacing(rules: Mapping[str, str]) -> Callable:
     """Make a function that replaces characters of strings `(B,)` in the graph."""
     choice = np.zeros(CODE_POINTS, np.int32)
     strings = [b"", *(to.encode() for to in rules.values())]

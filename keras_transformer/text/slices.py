@@ -5,6 +5,7 @@ from keras_transformer._tensorflow import tf
 from keras_transformer.text.batches import as_batch
 from keras_transformer.text.code_points import BYTE_OPS
 from keras_transformer.text.joining import DETOKENIZE_OPS, Joiner
+from keras_transformer.typing import Size, Strings, Tensor
 
 with quiet_stderr():
     from tensorflow_text.python.ops.byte_splitter import gen_byte_splitter
@@ -15,7 +16,7 @@ _SPACE = 0x20
 _FIRST_WHITE, _LAST_WHITE = 0x09, 0x0D  # tab, newline and so on; with the space, ASCII's
 
 
-def slices_of(text, begins, ends):
+def slices_of(text: Strings, begins: Tensor, ends: Tensor) -> Strings:
     """Cut parts out of texts.
 
     Args:
@@ -37,7 +38,7 @@ def slices_of(text, begins, ends):
     return tf.reshape(parts, tf.stack([-1, width]))
 
 
-def words_between(text, begins, ends):
+def words_between(text: Strings, begins: Tensor, ends: Tensor) -> Strings:
     """Cut one part out of each text, with one space between its words.
 
     Args:
@@ -64,7 +65,7 @@ def words_between(text, begins, ends):
     )
 
 
-def owners(begins, size):
+def owners(begins: Tensor, size: Size) -> Tensor:
     """Say of each place in which of the stretches one after the other it lies.
 
     Args:

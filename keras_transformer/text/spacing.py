@@ -7,6 +7,7 @@ from keras_transformer._quiet import quiet_stderr
 from keras_transformer._tensorflow import tf
 from keras_transformer.text.code_points import begin_with_space, characters
 from keras_transformer.text.slices import JOIN_OPS, bytes_joiner, owners
+from keras_transformer.typing import Strings
 
 with quiet_stderr():
     from tensorflow_text.python.ops.byte_splitter import gen_byte_splitter
@@ -39,7 +40,7 @@ class Spacing(NamedTuple):
             raise ValueError(f"spacing is {dict(fields)!r}.")
         return cls(**fields)
 
-    def tidy(self, text):
+    def tidy(self, text: Strings) -> Strings:
         """Take spaces out of strings `(B,)`."""
         split = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=text)
         values, rows = tf.cast(split[0], tf.int32), tf.cast(split[1], tf.int32)  # (N,), (B + 1,)
@@ -68,7 +69,7 @@ class Spacing(NamedTuple):
         )
 
 
-def with_space(text):
+def with_space(text: Strings) -> Strings:
     """Put a space before strings `(B,)` that are not empty and do not begin with one."""
     found = begin_with_space(characters(text))
     return bytes_joiner().join_rows(found.bytes, tf.cast(found.rows, tf.int64))

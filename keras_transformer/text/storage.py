@@ -30,7 +30,7 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder) -> None:
+def save_tokenizer(tokenizer: Tokenizer, folder: Path | str) -> None:
     """Write a tokeniser into a folder, which is made if it is not there.
 
     Args:
@@ -47,7 +47,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder) -> None:
         (folder / SETTINGS).write_text(content, "utf-8", newline="\n")
 
 
-def load_tokenizer(folder) -> Tokenizer:
+def load_tokenizer(folder: Path | str) -> Tokenizer:
     """Read a tokeniser that `save_tokenizer` wrote.
 
     Args:

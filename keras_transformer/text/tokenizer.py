@@ -41,7 +41,7 @@ class Tokenizer:
     _added: AddedTokens | None = None  # found in a text before it is cut
     _joiner: Joiner
 
-    def __init_subclass__(cls, **kwargs: Any):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "kind" in vars(cls):
             Tokenizer.kinds[cls.kind] = cls

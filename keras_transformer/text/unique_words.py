@@ -2,6 +2,7 @@
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.text.code_points import stretches
+from keras_transformer.typing import Tensor
 
 # A word's hash is its bytes as digits to this base, of which seven fit into 64 bits.
 _BASE = 257
@@ -9,7 +10,9 @@ _EXACT = 7
 _POWERS = 64  # they repeat beyond
 
 
-def unique_words(values, starts, counts, words):
+def unique_words(
+    values: Tensor, starts: Tensor, counts: Tensor, words: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Find equal words.
 
     Args:
@@ -45,6 +48,6 @@ def unique_words(values, starts, counts, words):
     return which, tf.gather(starts, of), tf.gather(counts, of)
 
 
-def _powers():
+def _powers() -> Tensor:
     powers = [_BASE**i % 2**64 for i in range(_POWERS)]
     return tf.constant([p - 2**64 if p >= 2**63 else p for p in powers], tf.int64)

@@ -11,7 +11,9 @@ from keras_transformer._quiet import quiet_stderr
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.text.slices import SLICE_OPS, owners, slices_of
+from keras_transformer.text.tokenizer import Tokenizer
 from keras_transformer.text.wordpiece import split_at_white_space
+from keras_transformer.typing import Ids, Ragged, Strings, Tensor
 
 with quiet_stderr():
     import tensorflow_text as tf_text
@@ -49,7 +51,7 @@ class WordPieces(NamedTuple):
     counts: Any
 
 
-def check_words(tokenizer) -> None:
+def check_words(tokenizer: Tokenizer) -> None:
     """Make sure that each piece of a tokeniser belongs to one word.
 
     Raises:
@@ -62,7 +64,7 @@ def check_words(tokenizer) -> None:
         )
 
 
-def word_pieces(tokenizer, text) -> WordPieces:
+def word_pieces(tokenizer: Tokenizer, text: Strings) -> WordPieces:
     """Cut text into pieces, and say of each which word it belongs to.
 
     Args:
@@ -103,7 +105,7 @@ def word_pieces(tokenizer, text) -> WordPieces:
     counts = tf.scatter_nd(of, tf.ones_like(of[:, 0]), total)
     word -= tf.gather(row_words, which)
 
-    def by_text(values, splits):
+    def by_text(values: Tensor, splits: Tensor) -> Ragged:
         return tf.RaggedTensor.from_row_splits(values, splits, validate=False)
 
     return WordPieces(
@@ -112,7 +114,9 @@ def word_pieces(tokenizer, text) -> WordPieces:
     )
 
 
-def _by_bytes(sizes, row_pieces, row_words, begins, ends):
+def _by_bytes(
+    sizes: Tensor, row_pieces: Tensor, row_words: Tensor, begins: Tensor, ends: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Find the words of pieces that together are all bytes of the texts.
 
     Args:
@@ -143,7 +147,7 @@ def _by_bytes(sizes, row_pieces, row_words, begins, ends):
     return word, first, inside
 
 
-def padded(rows, fill=0):
+def padded(rows: Ragged, fill: int = 0) -> Ids:
     """Make a dense tensor of ragged numbers.
 
     Args:
@@ -158,7 +162,7 @@ def padded(rows, fill=0):
     return tf.pad(dense, [[0, 0], [0, missing]], constant_values=fill)
 
 
-def word_strings(text, pieces: WordPieces):
+def word_strings(text: Strings, pieces: WordPieces) -> Strings:
     """Return the words of texts as a dense tensor, which `pieces.words` can't become in LiteRT.
 
     Args:

@@ -15,20 +15,23 @@ Both hold because inside the graph a continuation is marked by a leading space a
 by a trailing one, and no word can contain a space.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer._tensorflow import tf
 from keras_transformer.text.batches import as_batch, takes_ids, takes_texts
 from keras_transformer.text.learner import CONTINUATION, SPECIAL_TOKENS, learn_vocabulary
 from keras_transformer.text.tokenizer import Tokenizer, read_pieces
+from keras_transformer.typing import Ids, Ragged, Strings
 
 with quiet_stderr():
     import tensorflow_text as tf_text
     from tensorflow_text.python.ops.whitespace_tokenizer import gen_whitespace_tokenizer_v2
 
 
-def split_at_white_space(text, white_space):
+def split_at_white_space(text: Strings, white_space: Any) -> Any:
     """Return the words of texts `(B,)`, how many are before each text, and their places."""
     return gen_whitespace_tokenizer_v2.tf_text_whitespace_tokenize_with_offsets_v2(
         as_batch(text), white_space
@@ -75,7 +78,7 @@ class WordPieceTokenizer(Tokenizer):
         }
     )
 
-    def __init__(self, vocabulary: Sequence[str]):
+    def __init__(self, vocabulary: Sequence[str]) -> None:
         self.vocabulary = list(vocabulary)
         check_pieces(self.vocabulary)
         check_words(self.vocabulary)
@@ -87,13 +90,15 @@ class WordPieceTokenizer(Tokenizer):
         self._pieces = _fast_tokenizer(self.vocabulary)
 
     @classmethod
-    def _learn(cls, lines, size, *, with_mask=False, **options):
+    def _learn(
+        cls, lines: Iterable[str], size: int, *, with_mask: bool = False, **options: Any
+    ) -> Self:
         return cls(
             learn_vocabulary(lines, size, special_tokens=special_tokens(with_mask), **options)
         )
 
     @takes_texts
-    def tokenize(self, text, model=None):
+    def tokenize(self, text: Strings, model: Any = None) -> Ragged:
         """Cut text into pieces.
 
         Args:
@@ -114,7 +119,7 @@ class WordPieceTokenizer(Tokenizer):
         ends = tf.gather(ids.row_splits, ends)
         return tf.RaggedTensor.from_row_splits(ids.values, ends, validate=False)
 
-    def model_without(self, pieces: Collection[str]):
+    def model_without(self, pieces: Collection[str]) -> Any:
         """Build a vocabulary that lacks some pieces, for `tokenize`; the others keep their ids.
 
         Returns:
@@ -123,7 +128,7 @@ class WordPieceTokenizer(Tokenizer):
         return _fast_tokenizer(self.vocabulary, pieces)._model
 
     @takes_ids
-    def detokenize(self, ids):
+    def detokenize(self, ids: Ids) -> Strings:
         """Join pieces to text.
 
         Args:
@@ -150,7 +155,7 @@ class WordPieceTokenizer(Tokenizer):
         return self._pieces.detokenize(rows)
 
     @classmethod
-    def load(cls, path) -> "WordPieceTokenizer":
+    def load(cls, path: Path | str) -> "WordPieceTokenizer":
         """Read a vocabulary that `save` wrote.
 
         Raises:
@@ -174,7 +179,7 @@ def find_mask(vocabulary: list[str]) -> int | None:
     return place if vocabulary[place : place + 1] == [MASK_TOKEN] else None
 
 
-def _fast_tokenizer(vocabulary, unused=()):
+def _fast_tokenizer(vocabulary: list[str], unused: Collection[str] = ()) -> Any:
     if find_mask(vocabulary):
         unused = {*unused, MASK_TOKEN}
     return tf_text.FastWordpieceTokenizer(
@@ -188,14 +193,14 @@ def _fast_tokenizer(vocabulary, unused=()):
     )
 
 
-def _mark(piece, unused):
+def _mark(piece: str, unused: Collection[str]) -> str:
     """Write a piece as it stands in the graph, where no text can imitate the marks."""
     if piece in unused or (piece in SPECIAL_TOKENS and piece != UNKNOWN_TOKEN):
         return piece + " "
     return " " + piece.removeprefix(CONTINUATION) if _is_continuation(piece) else piece
 
 
-def _is_continuation(piece):
+def _is_continuation(piece: str) -> bool:
     return piece.startswith(CONTINUATION) and piece != CONTINUATION
 
 

@@ -1,6 +1,8 @@
 """Words as pieces: texts stay short, but a word that was not learned is lost."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer._tensorflow import tf
@@ -16,6 +18,7 @@ from keras_transformer.text.wordpiece import (
     special_tokens,
     split_at_white_space,
 )
+from keras_transformer.typing import Ragged, Strings
 
 with quiet_stderr():
     import tensorflow_text as tf_text
@@ -49,7 +52,7 @@ class WordTokenizer(Tokenizer):
     }
     padding_id, unknown_id, begin_id, end_id = range(len(SPECIAL_TOKENS))
 
-    def __init__(self, vocabulary: Sequence[str]):
+    def __init__(self, vocabulary: Sequence[str]) -> None:
         self.vocabulary = list(vocabulary)
         check_pieces(self.vocabulary)
         check_words(self.vocabulary)
@@ -71,16 +74,18 @@ class WordTokenizer(Tokenizer):
         self._joiner = Joiner(pieces, [False] * len(pieces), self.unknown_id, special)
 
     @classmethod
-    def _learn(cls, lines, size, *, with_mask=False, **options):
+    def _learn(
+        cls, lines: Iterable[str], size: int, *, with_mask: bool = False, **options: Any
+    ) -> Self:
         return cls(learn_words(lines, size, special_tokens=special_tokens(with_mask), **options))
 
-    def _cut(self, text):
+    def _cut(self, text: Strings) -> Ragged:
         words, rows, _, _ = split_at_white_space(text, self._white_space)
         ids = self._pieces.tokenize(words)  # (words, (1))
         return tf.RaggedTensor.from_row_splits(ids.values, rows, validate=False)
 
     @classmethod
-    def load(cls, path) -> "WordTokenizer":
+    def load(cls, path: Path | str) -> "WordTokenizer":
         """Read a vocabulary that `save` wrote.
 
         Raises:

@@ -6,9 +6,11 @@ own, which says where the same function is written otherwise there, and the weig
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.checkpoints import WEIGHTS, assign, read_json, read_tensors
@@ -19,6 +21,7 @@ from keras_transformer.models.hugging_face.pieces import label_names
 from keras_transformer.models.hugging_face.sentence_transformers import Package, read_package
 from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.models.vision_transformer import VisionTransformer
+from keras_transformer.typing import DType
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Checkpoint:
     package: Package | None = None
 
 
-def from_hugging_face(folder, head: str | None = None, dtype=None) -> ConfiguredModel:
+def from_hugging_face(
+    folder: Path | str, head: str | None = None, dtype: DType = None
+) -> ConfiguredModel:
     """Make a model of a published checkpoint.
 
     Args:
@@ -65,7 +70,7 @@ def from_hugging_face(folder, head: str | None = None, dtype=None) -> Configured
     return read_checkpoint(folder, head, dtype).model
 
 
-def read_checkpoint(folder, head: str | None = None, dtype=None) -> Checkpoint:
+def read_checkpoint(folder: Path | str, head: str | None = None, dtype: DType = None) -> Checkpoint:
     """Read a checkpoint with its labels and settings; arguments as for `from_hugging_face`."""
     package = read_package(Path(folder))
     folder = Path(folder) if package is None else package.folder
@@ -103,7 +108,7 @@ def read_checkpoint(folder, head: str | None = None, dtype=None) -> Checkpoint:
     return Checkpoint(model, labels, published, folder, package)
 
 
-def _named_as_now(tensors, folder):
+def _named_as_now(tensors: Mapping[str, np.ndarray], folder: Path) -> dict[str, np.ndarray]:
     """Give the weights of norms their name of today: files of TensorFlow's time have another."""
     renamed: dict[str, Any] = {}
     for name, tensor in tensors.items():
@@ -116,7 +121,7 @@ def _named_as_now(tensors, folder):
     return renamed
 
 
-def _labels(published, model):
+def _labels(published: dict[str, Any], model: ConfiguredModel) -> list[str] | None:
     if not isinstance(model, (SequenceClassifier, TokenClassifier, VisionTransformer)):
         return None
     return label_names(published, None)

@@ -1,5 +1,8 @@
 """Checkpoints of BART and of Marian."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from keras_transformer.errors import InputError
@@ -8,6 +11,7 @@ from keras_transformer.models.bart import Bart, BartConfig
 from keras_transformer.models.checkpoints import Weight, single, transposed
 from keras_transformer.models.hugging_face.fields import COMMON, Fields, Only
 from keras_transformer.models.hugging_face.pieces import (
+    Reading,
     activation_of,
     check_architecture,
     is_tied,
@@ -20,6 +24,8 @@ from keras_transformer.models.hugging_face.pieces import (
     renamed,
     without_offset,
 )
+from keras_transformer.models.hugging_face.sentence_transformers import Package
+from keras_transformer.typing import DType
 
 OFFSET = 2  # of learned positions, whatever the id of padding
 
@@ -82,7 +88,13 @@ FIELDS = {
 }
 
 
-def read_bart(published, tensors, package, head, dtype):
+def read_bart(
+    published: dict[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    package: Package | None,
+    head: str | None,
+    dtype: DType,
+) -> Reading:
     """Return the model, its weights paired with tensors, and the tensors to be ignored."""
     marian = published["model_type"] == "marian"
     if marian:
@@ -185,7 +197,7 @@ def read_bart(published, tensors, package, head, dtype):
     return model, weights, ignored
 
 
-def _sines_before_cosines(length, width):
+def _sines_before_cosines(length: int, width: int) -> np.ndarray:
     """Compute sinusoidal positions with all sines before all cosines, as Marian has them."""
     table = sinusoidal_table(length, width)
     return np.concatenate([table[:, 0::2], table[:, 1::2]], axis=1)

@@ -1,6 +1,9 @@
 """Heads of BERT, RoBERTa and ELECTRA in checkpoints: what their tensors are called."""
 
 import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
 
 from keras_transformer.models.checkpoints import Weight
 from keras_transformer.models.electra import Electra
@@ -12,6 +15,7 @@ from keras_transformer.models.heads import (
     TokenClassifier,
 )
 from keras_transformer.models.hugging_face.pieces import layer_norm, linear
+from keras_transformer.models.model import ConfiguredModel
 
 # What names of the heads' tensors begin with.
 HEADS = (
@@ -76,17 +80,21 @@ class Names:
         _, _, first, second = self.masked
         return {f"{first}.bias", f"{first}.bias_", f"{second}.bias", self.decoder}
 
-    def classifier(self, cls) -> str:
+    def classifier(self, cls: type[ConfiguredModel]) -> str:
         """Return the name of the layer that gives logits of labels."""
         nested = self.kind != "bert" and cls is SequenceClassifier
         return f"{self.outer}classifier.out_proj" if nested else f"{self.outer}classifier"
 
-    def rows_of_classifier(self, tensors, cls) -> int | None:
+    def rows_of_classifier(
+        self, tensors: Mapping[str, np.ndarray], cls: type[ConfiguredModel]
+    ) -> int | None:
         """Return how many labels the file's classifier has; None without one."""
         name = f"{self.classifier(cls)}.weight"
         return tensors[name].shape[0] if name in tensors and tensors[name].ndim else None
 
-    def pooler(self, tensors, cls, own: bool) -> str | None:
+    def pooler(
+        self, tensors: Mapping[str, np.ndarray], cls: type[ConfiguredModel], own: bool
+    ) -> str | None:
         """Return the name of the dense layer on the first token's vector, if there is one.
 
         Args:
@@ -106,7 +114,13 @@ class Names:
         return pooler if f"{pooler}.weight" in tensors else None
 
 
-def head_weights(model, names: Names, tensors, pooler: str | None, own: bool) -> list[Weight]:
+def head_weights(
+    model: ConfiguredModel,
+    names: Names,
+    tensors: Mapping[str, np.ndarray],
+    pooler: str | None,
+    own: bool,
+) -> list[Weight]:
     """Pair the weights of a head with tensors.
 
     Args:

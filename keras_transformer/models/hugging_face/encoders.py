@@ -1,6 +1,7 @@
 """Checkpoints of BERT, RoBERTa and ELECTRA."""
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from keras_transformer.models.hugging_face.encoder_heads import (
 )
 from keras_transformer.models.hugging_face.fields import COMMON, Fields, Only
 from keras_transformer.models.hugging_face.pieces import (
+    Reading,
     activation_of,
     check_architecture,
     is_tied,
@@ -35,8 +37,10 @@ from keras_transformer.models.hugging_face.pieces import (
     renamed,
     without_offset,
 )
+from keras_transformer.models.hugging_face.sentence_transformers import Package
 from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.models.roberta import Roberta, RobertaConfig
+from keras_transformer.typing import DType
 
 HEADS = {
     "Model": None,
@@ -108,7 +112,7 @@ FIELDS = {
 }
 
 
-def _encoder_config(published):
+def _encoder_config(published: dict[str, Any]) -> BertConfig:
     kind = published["model_type"]
     fields = renamed(
         published,
@@ -143,25 +147,31 @@ def _encoder_config(published):
     )
 
 
-def _padding(published):
+def _padding(published: dict[str, Any]) -> int:
     default = 1 if published["model_type"] == "roberta" else 0
     value = published.get("pad_token_id", default)
     return default if value is None else value
 
 
-def _offset(published):
+def _offset(published: dict[str, Any]) -> int:
     """Return the number of RoBERTa's first position."""
     return _padding(published) + 1 if published["model_type"] == "roberta" else 0
 
 
-def read_encoder(published, tensors, package, head, dtype):
+def read_encoder(
+    published: dict[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    package: Package | None,
+    head: str | None,
+    dtype: DType,
+) -> Reading:
     """Return the model, its weights paired with tensors, and the tensors to be ignored."""
     kind = published["model_type"]
     prefix = prefix_of(tensors, "embeddings.word_embeddings.weight")
     names = Names(kind, prefix, outside(prefix, f"{kind}."))
     cls = _class_of(published, package, head)
     own = head is None  # what the file is said to have, so that it has to be there
-    config = _encoder_config(published)
+    config: Any = _encoder_config(published)
     pooler = names.pooler(tensors, cls, own)
     config = dataclasses.replace(config, pooler=pooler is not None)
     arguments: dict[str, Any] = {}
@@ -198,7 +208,9 @@ def read_encoder(published, tensors, package, head, dtype):
     return model, weights, ignored
 
 
-def _class_of(published, package, head):
+def _class_of(
+    published: dict[str, Any], package: Package | None, head: str | None
+) -> type[ConfiguredModel]:
     kind = published["model_type"]
     if head is not None:
         if head not in BY_NAME:
@@ -221,7 +233,7 @@ def _class_of(published, package, head):
     return BACKBONES[kind]
 
 
-def _encoder_weights(model, prefix, offset):
+def _encoder_weights(model: ConfiguredModel, prefix: str, offset: int) -> Iterator[Weight]:
     embeddings = f"{prefix}embeddings."
     config = model.config
     yield Weight(model.get_layer("embedding").table, f"{embeddings}word_embeddings.weight")

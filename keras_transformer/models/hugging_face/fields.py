@@ -47,7 +47,7 @@ class Fields:
             {**self.only, **other.only},
         )
 
-    def check(self, fields: Mapping[str, Any], place) -> None:
+    def check(self, fields: Mapping[str, Any], place: Any) -> None:
         """Refuse what is not known and has a value.
 
         Args:
@@ -97,7 +97,7 @@ def is_unset(value: Any) -> bool:
     return value is None or value is False or (isinstance(value, (str, list)) and not value)
 
 
-def _same(value, other):
+def _same(value: Any, other: Any) -> bool:
     return isinstance(value, bool) == isinstance(other, bool) and value == other
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.checkpoints import read_json
+from keras_transformer.models.config import StackConfig
 from keras_transformer.models.hugging_face.fields import GENERATION, Fields, is_unset
 
 FILE = "generation_config.json"
@@ -68,7 +69,7 @@ OTHERS = (
 )
 
 
-def notes_of_generation(folder: Path, published: dict[str, Any], config) -> list[str]:
+def notes_of_generation(folder: Path, published: dict[str, Any], config: StackConfig) -> list[str]:
     """Say what a person has to know to get the publisher's texts.
 
     Args:
@@ -108,7 +109,7 @@ def notes_of_generation(folder: Path, published: dict[str, Any], config) -> list
     return notes
 
 
-def _check_ids(own, config, path):
+def _check_ids(own: dict[str, Any], config: StackConfig, path: Path) -> None:
     pairs = {"eos_token_id": config.end_id, "decoder_start_token_id": config.begin_id}
     if config.family == "gpt":
         pairs.pop("decoder_start_token_id")
@@ -122,7 +123,7 @@ def _check_ids(own, config, path):
             )
 
 
-def _leave_out_what_holds(said, config):
+def _leave_out_what_holds(said: dict[str, Any], config: StackConfig) -> None:
     """Take out what a search here does anyway."""
     never = {config.begin_id, config.padding_id} - {config.end_id}
     bad = said.get("bad_words_ids")
@@ -136,5 +137,5 @@ def _leave_out_what_holds(said, config):
         said.pop("prefix")
 
 
-def _listed(fields):
+def _listed(fields: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in fields.items())

@@ -1,9 +1,15 @@
 """Checkpoints of GPT-2."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
 from keras_transformer.models.checkpoints import Weight, columns
 from keras_transformer.models.gpt import Gpt, GptConfig
 from keras_transformer.models.hugging_face.fields import COMMON, Fields, Only
 from keras_transformer.models.hugging_face.pieces import (
+    Reading,
     activation_of,
     check_architecture,
     is_tied,
@@ -14,6 +20,8 @@ from keras_transformer.models.hugging_face.pieces import (
     prefix_of,
     renamed,
 )
+from keras_transformer.models.hugging_face.sentence_transformers import Package
+from keras_transformer.typing import DType
 
 FIELDS = {
     "gpt2": COMMON
@@ -50,7 +58,13 @@ FIELDS = {
 }
 
 
-def read_gpt2(published, tensors, package, head, dtype):
+def read_gpt2(
+    published: dict[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    package: Package | None,
+    head: str | None,
+    dtype: DType,
+) -> Reading:
     """Return the model, its weights paired with tensors, and the tensors to be ignored.
 
     Scores that are divided by something else than sqrt(d_k) are so by the queries.

@@ -1,12 +1,17 @@
 """How layers and fields are named in checkpoints of Hugging Face, whatever the family."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
+import keras
 import numpy as np
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.checkpoints import Weight, norm, transposed
+from keras_transformer.models.model import ConfiguredModel
+
+# A model, its weights paired with tensors of the file, and the names of tensors to be ignored.
+Reading: TypeAlias = tuple[ConfiguredModel, list[Weight], set[str]]
 
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -20,37 +25,37 @@ ACTIVATIONS = {
 }
 
 
-def linear(layer, name: str) -> Iterator[Weight]:
+def linear(layer: keras.layers.Layer, name: str) -> Iterator[Weight]:
     """Pair a `Linear` with a torch.nn.Linear, whose kernel is transposed."""
     yield Weight(layer.kernel, f"{name}.weight", transposed)
     if layer.bias is not None:
         yield Weight(layer.bias, f"{name}.bias")
 
 
-def layer_norm(layer, name: str) -> Iterator[Weight]:
+def layer_norm(layer: keras.layers.Layer, name: str) -> Iterator[Weight]:
     """Pair a norm with a torch.nn.LayerNorm."""
     return norm(layer, f"{name}.weight", f"{name}.bias")
 
 
-def projections(attention, names: dict[str, str]) -> Iterator[Weight]:
+def projections(attention: keras.layers.Layer, names: dict[str, str]) -> Iterator[Weight]:
     """Pair the projections of an attention, by `query`, `key`, `value` and `output`."""
     for part, name in names.items():
         yield from linear(getattr(attention, f"{part}_projection"), name)
 
 
-def renamed(fields, **names) -> dict[str, Any]:
+def renamed(fields: dict[str, Any], **names: Any) -> dict[str, Any]:
     """Return fields of our configuration from the names that theirs have."""
     return {ours: fields[theirs] for ours, theirs in names.items()}
 
 
-def activation_of(name):
+def activation_of(name: str) -> str:
     """Return our name of an activation."""
     if name not in ACTIVATIONS:
         raise InputError(f"The activation {name!r} is unknown; known are {', '.join(ACTIVATIONS)}.")
     return ACTIVATIONS[name]
 
 
-def only_id(published, name: str, default: int) -> int:
+def only_id(published: dict[str, Any], name: str, default: int) -> int:
     """Return the id of a special token, of which there may be one.
 
     Args:
@@ -61,7 +66,7 @@ def only_id(published, name: str, default: int) -> int:
     Raises:
         InputError: If there are several.
     """
-    value = published.get(name)
+    value: Any = published.get(name)
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, list) and value:
@@ -69,7 +74,7 @@ def only_id(published, name: str, default: int) -> int:
     return default if value is None or value == [] else value
 
 
-def prefix_of(tensors, *anchors: str) -> str:
+def prefix_of(tensors: Mapping[str, np.ndarray], *anchors: str) -> str:
     """Return what names of tensors begin with: nothing, the family's name, or that of a wrapper.
 
     Args:
@@ -88,7 +93,9 @@ def outside(prefix: str, base: str) -> str:
     return prefix.removesuffix(base) if prefix.endswith(base) else ""
 
 
-def is_tied(published, tensors, table: str, *others: str) -> bool:
+def is_tied(
+    published: dict[str, Any], tensors: Mapping[str, np.ndarray], table: str, *others: str
+) -> bool:
     """Say whether one table serves for tokens that go in and for logits.
 
     What the tensors say counts; `tie_word_embeddings` where a file has one table only.
@@ -105,7 +112,7 @@ def is_tied(published, tensors, table: str, *others: str) -> bool:
     return published.get("tie_word_embeddings") is not False
 
 
-def without_offset(offset: int):
+def without_offset(offset: int) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function that leaves out the first rows of a table of positions: no token is there.
 
     In RoBERTa the first token is at one after the id of padding, in BART at 2.
@@ -113,7 +120,9 @@ def without_offset(offset: int):
     return lambda table: table[offset:]
 
 
-def check_architecture(published, stem: str, endings, head: str | None) -> None:
+def check_architecture(
+    published: dict[str, Any], stem: str, endings: Iterable[str], head: str | None
+) -> None:
     """Refuse a model that is published with a head that is not built.
 
     Args:
@@ -134,7 +143,7 @@ def check_architecture(published, stem: str, endings, head: str | None) -> None:
         )
 
 
-def label_names(published, count: int | None) -> list[str] | None:
+def label_names(published: dict[str, Any], count: int | None) -> list[str] | None:
     """Return the names of labels in the order of their numbers, or None if there are none.
 
     Args:

@@ -88,7 +88,7 @@ def read_preprocessor(folder: Path, image_size: int) -> dict[str, Any]:
     }
 
 
-def _numbers(fields, name, path):
+def _numbers(fields: dict[str, Any], name: str, path: Path | str) -> Any:
     value = fields.get(name)
     try:
         np.asarray(value if value is not None else 0, "float32")

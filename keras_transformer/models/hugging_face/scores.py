@@ -52,7 +52,7 @@ def reads_pairs(published: dict[str, Any], package: Package | None, labels: int)
     return labels == 1 or package is not None or _activation(published, package) is not None
 
 
-def _activation(published, package):
+def _activation(published: dict[str, Any], package: Package | None) -> str | None:
     if package is not None and package.activation is not None:
         return package.activation
     own = published.get("sentence_transformers")

@@ -6,14 +6,18 @@ by the names in the files: they are looked up in the lists here.
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.checkpoints import Weight, read_json, read_tensors
 from keras_transformer.models.heads import NORMALIZE
 from keras_transformer.models.hugging_face.fields import Fields, Only
 from keras_transformer.models.hugging_face.pieces import linear
+from keras_transformer.models.model import ConfiguredModel
 
 MODULES, PACKAGE = "modules.json", "config_sentence_transformers.json"
 TRANSFORMER = "sentence_bert_config.json"
@@ -130,7 +134,7 @@ class Package:
             for name, tensor in tensors.items()
         }
 
-    def weights(self, model) -> list[Weight]:
+    def weights(self, model: ConfiguredModel) -> list[Weight]:
         """Pair the weights of dense layers with their tensors."""
         return [
             weight
@@ -198,7 +202,7 @@ def read_package(folder: Path) -> Package | None:
     )
 
 
-def _modules(folder):
+def _modules(folder: Path) -> list[tuple[str, Path]] | None:
     """Return the kind and the folder of each module, or None if there is no list."""
     path = folder / MODULES
     if not path.is_file():
@@ -230,13 +234,13 @@ def _modules(folder):
     return [(kind, inside) for _, kind, inside in modules]
 
 
-def _fields(path, kind):
+def _fields(path: Path, kind: str) -> dict[str, Any]:
     fields = read_json(path)
     FIELDS[kind].check(fields, path)
     return fields
 
 
-def _package(folder):
+def _package(folder: Path) -> Package:
     """Read the settings of the whole."""
     path = folder / PACKAGE
     fields = _fields(path, "package") if path.is_file() else {}
@@ -264,7 +268,7 @@ def _package(folder):
     )
 
 
-def _pooling(fields, path):
+def _pooling(fields: dict[str, Any], path: Path) -> Any:
     """Return the kinds of pooling, one or a list of them."""
     modes = fields.get("pooling_mode")
     if modes is None:
@@ -280,7 +284,7 @@ def _pooling(fields, path):
     return kinds[0] if len(kinds) == 1 else kinds
 
 
-def _check_prompt(fields, package, path):
+def _check_prompt(fields: dict[str, Any], package: Package, path: Path) -> None:
     if fields.get("include_prompt") is False and package.prompts:
         raise InputError(
             f"{path} says include_prompt=False, which leaves prompts out of the pooling. It is not "
@@ -288,7 +292,7 @@ def _check_prompt(fields, package, path):
         )
 
 
-def _dense(fields, tensors, path):
+def _dense(fields: dict[str, Any], tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
     """Return a step of a `SentenceEncoder`."""
     given = fields.get("activation_function", "torch.nn.modules.activation.Tanh")
     activation = activation_name(given, path) if given is not None else "Identity"
@@ -302,7 +306,7 @@ def _dense(fields, tensors, path):
     }
 
 
-def activation_name(name, place) -> str:
+def activation_name(name: Any, place: Any) -> str:
     """Return the name of a class of torch, such as "Tanh", of its full name.
 
     Raises:
@@ -338,7 +342,7 @@ def read_max_length(folder: Path) -> int | None:
     return int(length)
 
 
-def _check_transformer(folder):
+def _check_transformer(folder: Path) -> None:
     path = folder / TRANSFORMER
     if path.is_file():
         text = (_fields(path, "Transformer").get("modality_config") or {"text": _TEXT}).get("text")

@@ -1,9 +1,15 @@
 """Checkpoints of T5."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
 from keras_transformer.errors import InputError
 from keras_transformer.models.checkpoints import Weight, scaled
 from keras_transformer.models.hugging_face.fields import COMMON, Fields, Only
 from keras_transformer.models.hugging_face.pieces import (
+    Reading,
     activation_of,
     check_architecture,
     is_tied,
@@ -14,7 +20,9 @@ from keras_transformer.models.hugging_face.pieces import (
     projections,
     renamed,
 )
+from keras_transformer.models.hugging_face.sentence_transformers import Package
 from keras_transformer.models.t5 import T5, T5Config
+from keras_transformer.typing import DType
 
 FIELDS = {
     "t5": COMMON
@@ -42,7 +50,13 @@ FIELDS = {
 }
 
 
-def read_t5(published, tensors, package, head, dtype):
+def read_t5(
+    published: dict[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    package: Package | None,
+    head: str | None,
+    dtype: DType,
+) -> Reading:
     """Return the model, its weights paired with tensors, and the tensors to be ignored.
 
     T5 divides neither scores by sqrt(d_k) nor embeddings by sqrt(D); our weights do so.

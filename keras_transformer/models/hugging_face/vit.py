@@ -1,8 +1,14 @@
 """Checkpoints of the Vision Transformer."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
 from keras_transformer.models.checkpoints import Weight, single
 from keras_transformer.models.hugging_face.fields import COMMON, Fields, Only
 from keras_transformer.models.hugging_face.pieces import (
+    Reading,
     activation_of,
     check_architecture,
     label_names,
@@ -13,7 +19,9 @@ from keras_transformer.models.hugging_face.pieces import (
     projections,
     renamed,
 )
+from keras_transformer.models.hugging_face.sentence_transformers import Package
 from keras_transformer.models.vision_transformer import VisionTransformer, VisionTransformerConfig
+from keras_transformer.typing import DType
 
 FIELDS = {
     "vit": COMMON
@@ -44,7 +52,13 @@ FIELDS = {
 }
 
 
-def read_vit(published, tensors, package, head, dtype):
+def read_vit(
+    published: dict[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    package: Package | None,
+    head: str | None,
+    dtype: DType,
+) -> Reading:
     """Return the model, its weights paired with tensors, and the tensors to be ignored."""
     check_architecture(published, "ViT", ("ForImageClassification", "Model"), head)
     prefix = prefix_of(tensors, "embeddings.cls_token")

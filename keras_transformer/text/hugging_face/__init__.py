@@ -15,9 +15,10 @@ from typing import Any
 from keras_transformer.text.hugging_face.model_files import read_model_files
 from keras_transformer.text.hugging_face.settings import Settings
 from keras_transformer.text.hugging_face.tokenizer_json import read_tokenizer_json
+from keras_transformer.text.tokenizer import Tokenizer
 
 
-def read_tokenizer(folder, config: Mapping[str, Any] | None = None):
+def read_tokenizer(folder: Path | str, config: Mapping[str, Any] | None = None) -> Tokenizer:
     """Read the tokeniser that lies beside a checkpoint.
 
     Args:

@@ -1,5 +1,7 @@
 """Byte-level byte pairs as GPT-2 has them, of `tokenizer.json`."""
 
+from typing import Any
+
 from keras_transformer.text.byte_pairs import SPECIAL_NAMES, BytePairTokenizer
 from keras_transformer.text.hugging_face.components import component, parts_of, vocabulary_of
 from keras_transformer.text.hugging_face.fields import Fields
@@ -64,7 +66,7 @@ def make_byte_pairs(
     return BytePairTokenizer(pieces, merges, roles, prefix, settings.found(roles, ids))
 
 
-def _pair(where, i, value):
+def _pair(where: str, i: int, value: Any) -> tuple[str, str]:
     parts = value.split(" ") if isinstance(value, str) else value
     if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(x, str) for x in parts):
         raise ValueError(f"{where}: merge {i} is {value!r}, and no two pieces.")

@@ -1,7 +1,7 @@
 """Objects of JSON files, read so that no field is dropped in silence."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ class Fields:
         ValueError: If it is no object.
     """
 
-    def __init__(self, where: str, values: Any):
+    def __init__(self, where: str, values: Any) -> None:
         if not isinstance(values, Mapping):
             raise ValueError(f"{where} is {_short(values)}, but should be a JSON object.")
         self.where = where
@@ -39,7 +39,7 @@ class Fields:
         """Return a field, which is still to be taken; None if it is not there."""
         return self._left.get(name)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(list(self._left))
 
     def __contains__(self, name: str) -> bool:

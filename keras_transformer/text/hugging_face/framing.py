@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_transformer.text.hugging_face.fields import Fields
+from keras_transformer.text.tokenizer import Tokenizer
 
 _WHERE = "tokenizer.json: post_processor"
 # What texts are framed with, by `model_type`; encoders have both.
@@ -15,7 +16,7 @@ _FRAMES = {
 }
 
 
-def check_framing(processor: Any, tokenizer, config: Mapping[str, Any]) -> None:
+def check_framing(processor: Any, tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
     """Make sure that a post-processor frames texts as our models do.
 
     Args:
@@ -35,7 +36,7 @@ def check_framing(processor: Any, tokenizer, config: Mapping[str, Any]) -> None:
     after = [ids["end"]] if "end" in roles else []
     names = tokenizer.vocabulary
 
-    def told(frame):
+    def told(frame: list) -> str:
         told = [
             x if isinstance(x, str) else dict(enumerate(names)).get(x, f"id {x}") for x in frame
         ]
@@ -55,7 +56,7 @@ def check_framing(processor: Any, tokenizer, config: Mapping[str, Any]) -> None:
         )
 
 
-def _frames(processor) -> tuple[list, list | None]:
+def _frames(processor: Any) -> tuple[list, list | None]:
     """Return what a text A, and two texts A and B, become: ids and names of texts."""
     if processor is None:
         return ["A"], None
@@ -87,13 +88,13 @@ def _frames(processor) -> tuple[list, list | None]:
     raise ValueError(f"{_WHERE}: the type {kind!r} is not supported.")
 
 
-def _id_of(value, name):
+def _id_of(value: Any, name: str) -> int:
     if len(value) != 2 or type(value[1]) is not int:
         raise ValueError(f"{_WHERE}: {name} is {value!r}, but should be a token and its id.")
     return value[1]
 
 
-def _template(parts, tokens, name):
+def _template(parts: list, tokens: dict[str, Any], name: str) -> list:
     made: list = []
     for part in parts:
         if not isinstance(part, dict) or len(part) != 1:

@@ -15,13 +15,13 @@ from keras_transformer.text.hugging_face.unigram import roles_of
 from keras_transformer.text.hugging_face.wordpiece import bert_settings, make_bert
 from keras_transformer.text.sentencepiece import SentencePieceTokenizer
 from keras_transformer.text.sentencepiece_model import UNKNOWN, read_model
-from keras_transformer.text.tokenizer import read_pieces
+from keras_transformer.text.tokenizer import Tokenizer, read_pieces
 
 _T5_IDS = 100  # of tokens such as <extra_id_0>, where no file says how many
 _LANGUAGE = re.compile(r">>[^<>\s]+<<")  # what a source begins with in models of several languages
 
 
-def read_model_files(folder: Path, settings: Settings, config: Mapping[str, Any]):
+def read_model_files(folder: Path, settings: Settings, config: Mapping[str, Any]) -> Tokenizer:
     """Read the tokeniser of a folder without `tokenizer.json`.
 
     Args:
@@ -113,7 +113,9 @@ def _xlm_roberta(path: Path, settings: Settings) -> SentencePieceTokenizer:
     return _sentencepiece(path, settings, settings.extended(pieces), unknown)
 
 
-def _sentencepiece(path, settings, vocabulary, unknown) -> SentencePieceTokenizer:
+def _sentencepiece(
+    path: Path, settings: Settings, vocabulary: list[str], unknown: str
+) -> SentencePieceTokenizer:
     settings.keep_case()
     settings.fields.expect("sp_model_kwargs", {}, None)
     ids = {piece: i for i, piece in enumerate(vocabulary)}

@@ -224,7 +224,7 @@ def read_token(where: str, entry: Any) -> AddedToken:
     return token
 
 
-def _content(where, name, value):
+def _content(where: str, name: str, value: Any) -> str:
     return read_token(f"{where}: {name}", value).content
 
 

@@ -1,6 +1,6 @@
 """`tokenizer.json`: all of a tokeniser in one file, taken apart component by component."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from keras_transformer.text.hugging_face.unigram import read_unigram
 from keras_transformer.text.hugging_face.wordpiece import read_wordpiece
 from keras_transformer.text.sentencepiece import SentencePieceTokenizer
 from keras_transformer.text.sentencepiece_model import read_model
-from keras_transformer.text.tokenizer import read_pieces
+from keras_transformer.text.tokenizer import Tokenizer, read_pieces
 
 FILE = "tokenizer.json"
 READERS = {"WordPiece": read_wordpiece, "BPE": read_byte_level, "Unigram": read_unigram}
@@ -27,7 +27,7 @@ DECODERS = {
 }
 
 
-def read_tokenizer_json(folder: Path, settings: Settings, config: Mapping[str, Any]):
+def read_tokenizer_json(folder: Path, settings: Settings, config: Mapping[str, Any]) -> Tokenizer:
     """Read `tokenizer.json`, and make sure that what lies beside it says the same.
 
     Args:
@@ -87,7 +87,7 @@ def _take_added(fields: Fields, settings: Settings) -> None:
         settings.add(token, number, where)
 
 
-def _check_decoder(decoder, kind: str) -> None:
+def _check_decoder(decoder: Any, kind: str) -> None:
     if decoder is None:
         return
     name = decoder.get("type")
@@ -100,14 +100,14 @@ def _check_decoder(decoder, kind: str) -> None:
         _check_decoder(part, kind)
 
 
-def _compare(folder: Path, tokenizer) -> None:
+def _compare(folder: Path, tokenizer: Tokenizer) -> None:
     """Make sure that files with the vocabulary say what `tokenizer.json` says.
 
     Raises:
         ValueError: If one says something else.
     """
 
-    def differ(file, what):
+    def differ(file: str, what: str) -> None:
         raise ValueError(
             f"{file} and {FILE} do not agree: {what}. Remove the one that is not the checkpoint's."
         )
@@ -130,7 +130,9 @@ def _compare(folder: Path, tokenizer) -> None:
                     differ(name, f"only the first has the piece {missing[0]!r}")
 
 
-def _compare_pieces(file, pieces, vocabulary, differ):
+def _compare_pieces(
+    file: str, pieces: Sequence[str], vocabulary: Sequence[str], differ: Callable
+) -> None:
     for i, piece in enumerate(pieces):
         there = vocabulary[i] if i < len(vocabulary) else None
         if piece != there:
