@@ -68,8 +68,7 @@ def _print_speed(files, batch_tokens):
     from keras_transformer.training.config import TrainingConfig
     from keras_transformer.training.data.batching import Batching, untuned
     from keras_transformer.training.data.corpora import make_corpus
-    from keras_transformer.training.data.corpus_size import measure
-    from keras_transformer.training.data.parallel_text import make_training_batches
+    from keras_transformer.training.data.parallel_text import make_training_batches, measure
     from keras_transformer.training.trainer import compile_model
 
     corpus = make_corpus(files[:1], files[1:])
@@ -123,7 +122,7 @@ import re, sys
 from pathlib import Path
 from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.training.data.batching import Batching
-from keras_transformer.training.data.corpus_size import measure
+from keras_transformer.training.data.parallel_text import measure
 from keras_transformer.training.data.parallel_text import make_training_batches
 from keras_transformer.training.data.corpora import make_corpus
 

@@ -18,8 +18,7 @@ from rich.console import Console
 from keras_transformer.files import read_lines
 from keras_transformer.text import learn_vocabulary
 from keras_transformer.training.data.corpora import ParallelFiles
-from keras_transformer.training.data.corpus_size import measure
-from keras_transformer.training.data.parallel_text import make_batches
+from keras_transformer.training.data.parallel_text import make_batches, measure
 from keras_transformer.training.evaluation.evaluator import Evaluator
 from keras_transformer.training.new_run import new_run
 from keras_transformer.training.trainer import train

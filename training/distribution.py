@@ -6,7 +6,7 @@ import os
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError, no_such
-from keras_transformer.training.data.parallel_text import split_batches
+from keras_transformer.training.data.batching import split_batches
 
 STRATEGIES = ("auto", "single", "mirrored", "multiworker")
 

@@ -227,8 +227,7 @@ def _perplexity(
     run = RunDirectory.open(model)
     if not run.was_trained_here or run.training_config().source is None:
         return None
-    from keras_transformer.training.data.corpus_size import measure
-    from keras_transformer.training.data.parallel_text import make_batches
+    from keras_transformer.training.data.parallel_text import make_batches, measure
     from keras_transformer.training.evaluation.evaluator import Evaluator
 
     batching = run.training_config().batching

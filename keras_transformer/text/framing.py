@@ -13,8 +13,19 @@ from keras_transformer.text.word_pieces import padded
 from keras_transformer.typing import Ids, Ragged, Tensor, Tensors
 
 
-def frame(ids: tf.RaggedTensor, before: list[int], after: list[int]) -> tf.RaggedTensor:
-    """Put special tokens around each row: ragged int32 `(N, (S))` -> `(N, (S + some))`."""
+def frame(ids: Ragged, before: list[int], after: list[int], keep_empty: bool = True) -> Ragged:
+    """Put special tokens around each row.
+
+    Args:
+        ids: Ragged int32 tensor `(N, (S))`.
+        before: Tokens to put before each row.
+        after: Tokens to put behind it.
+        keep_empty: Whether a row without tokens gets them, too. Training leaves out rows that are
+            empty: there is nothing to learn from special tokens alone.
+
+    Returns:
+        Ragged int32 tensor `(N, (S + some))`.
+    """
     lengths = tf.cast(ids.row_lengths(), tf.int32)[:, tf.newaxis]
     body = tf.pad(ids.to_tensor(), [[0, 0], [len(before), len(after)]])
     place = tf.range(tf.shape(body)[1])[tf.newaxis, :]
@@ -23,6 +34,8 @@ def frame(ids: tf.RaggedTensor, before: list[int], after: list[int]) -> tf.Ragge
     for i, token in enumerate(after):
         body = tf.where(place == lengths + len(before) + i, token, body)
     total = ids.row_lengths() + len(before) + len(after)
+    if not keep_empty:
+        total = tf.where(ids.row_lengths() > 0, total, 0)
     return tf.RaggedTensor.from_tensor(body, lengths=total)
 
 

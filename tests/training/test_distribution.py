@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.data.parallel_text import split_batches
+from keras_transformer.training.data.batching import split_batches
 from keras_transformer.training.distribution import (
     all_agree,
     distribute_batches,

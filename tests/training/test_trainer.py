@@ -30,14 +30,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.training import trainer
-from keras_transformer.training.data import corpus_size
-from keras_transformer.training.data.corpus_size import measure
-from keras_transformer.training.data.parallel_text import make_batches
+from keras_transformer.training.data.corpus_size import count_examples
+from keras_transformer.training.data.parallel_text import make_batches, measure
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.optimizers import paper_adam
 from keras_transformer.training.scheduled_sampling import ScheduledSampling
 from keras_transformer.training.schedules import InverseSquareRoot, OneCycle
+from keras_transformer.training.tasks import task
 from keras_transformer.training.tasks.registry import training_of
 from keras_transformer.training.tasks.task import SAMPLES_SHOWN
 
@@ -300,11 +300,11 @@ def test_text_is_measured_again_only_if_it_changed(tmp_path, files, monkeypatch)
     run = make_run(tmp_path / "run", *files, steps=2, training=settings)
     counted = []
 
-    def count(corpus, *args):
+    def count(corpus, *args, **options):
         counted.append(corpus)
-        return measure(corpus, *args)
+        return count_examples(corpus, *args, **options)
 
-    monkeypatch.setattr(corpus_size, "measure", count)
+    monkeypatch.setattr(task, "count_examples", count)
     monkeypatch.setattr(Transformer, "fit", lambda *_, **__: None)
     trainer.train(run, quiet())
     assert counted == []
@@ -326,7 +326,7 @@ def test_pairs_that_are_left_out_are_told(trained):
     _, *left_out = training_of(trained.run).describe(dataclasses.replace(size, empty=3))
     assert left_out == [
         f"left out: {size.too_long} pairs longer than --max-length tokens",
-        "left out: 3 pairs with an empty side",
+        "left out: 3 pairs with an empty column",
     ]
     assert size.too_long > 0
 

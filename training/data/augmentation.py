@@ -1,25 +1,37 @@
 """Changing the input so that a model learns to do with less of it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, UNKNOWN_ID
 from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.text.learner import CONTINUATION, SPECIAL_TOKENS
+from keras_transformer.typing import Ids, Ragged, Strings
 
 VOCABULARIES = 16  # thinned ones that training text is cut with in turns
 
 
-def token_dropout(ids, rate: float, seed):
+def token_dropout(
+    ids: Ids,
+    rate: float,
+    seed: Any,
+    *,
+    unknown_id: int = UNKNOWN_ID,
+    special_ids: Sequence[int] = (PADDING_ID, BEGIN_ID, END_ID),
+) -> Ids:
     """Replace tokens by the unknown token, each with the same probability (word dropout).
 
-    The model can no longer rely on a single word and has to look at the others. Padding, begin and
-    end tokens stay.
+    The model can no longer rely on a single word and looks at the others, too. Special tokens stay.
 
     Args:
         ids: Integer tensor `(B, S)`.
         rate: The probability.
         seed: Two integers; the same seed gives the same result.
+        unknown_id: What tokens are replaced by.
+        special_ids: Tokens that stay: padding, begin and end.
 
     Returns:
         Tensor like `ids`.
@@ -28,9 +40,9 @@ def token_dropout(ids, rate: float, seed):
     input; Gal & Ghahramani 2016, "A Theoretically Grounded Application of Dropout in Recurrent
     Neural Networks".
     """
-    real = tf.reduce_all([tf.not_equal(ids, i) for i in (PADDING_ID, BEGIN_ID, END_ID)], axis=0)
+    real = tf.reduce_all([tf.not_equal(ids, i) for i in special_ids], axis=0)
     chosen = tf.random.stateless_uniform(tf.shape(ids), tf.stack(seed)) < rate
-    return tf.where(tf.logical_and(real, chosen), tf.cast(UNKNOWN_ID, ids.dtype), ids)
+    return tf.where(tf.logical_and(real, chosen), tf.cast(unknown_id, ids.dtype), ids)
 
 
 class PieceDropout:
@@ -49,7 +61,7 @@ class PieceDropout:
         for each match; Provilkov et al. 2020, "BPE-Dropout".
     """
 
-    def __init__(self, tokenizer: WordPieceTokenizer, rate: float, seed: int):
+    def __init__(self, tokenizer: WordPieceTokenizer, rate: float, seed: int) -> None:
         rng = np.random.default_rng(seed)
         vocabulary = tokenizer.vocabulary
         longer = [
@@ -65,7 +77,7 @@ class PieceDropout:
             ]
         )
 
-    def tokenize(self, text, seed):
+    def tokenize(self, text: Strings, seed: Any) -> Ragged:
         """Cut text with one of the vocabularies.
 
         Args:

@@ -1,17 +1,13 @@
-"""The steps from lines of text to batches; `data` and `corpus_size` put them together."""
+"""How examples are put into batches, and what can be done with any batches."""
 
 import bisect
 import dataclasses
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
-from keras_transformer.files import BYTE_ORDER_MARK
-from keras_transformer.models.config import BEGIN_ID, END_ID
-from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.training.data.corpora import FilePair
+from keras_transformer.typing import Nested, Size
 
-LINES_AT_ONCE = 256  # lines tokenised by one op; more is no faster
-FILES_AT_ONCE = 16  # files read in turns, so that lines shuffled together come from many
+EXAMPLES_AT_ONCE = 256  # texts tokenised by one op; more is no faster
 
 Worker = tuple[int, int]  # its index, and the number of workers that share a corpus
 ALONE = (0, 1)
@@ -30,7 +26,7 @@ class Batching:
     batch_tokens: int
     max_length: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse a batch that could hold no sentence."""
         if self.batch_tokens < self.max_length:
             raise InputError(
@@ -59,54 +55,6 @@ class Batching:
         return bisect.bisect_left(self.lengths, width)
 
 
-def text_lines(pairs: list[FilePair], worker: Worker = ALONE, order=None) -> tf.data.Dataset:
-    """Read pairs of lines.
-
-    Args:
-        pairs: The files.
-        worker: Who reads. Each worker gets files of its own if there are as many files as
-            workers, and otherwise lines of its own from every file.
-        order: Seed of the files' order, which are then read many at once; None for one after the
-            other, in the order given.
-
-    Returns:
-        Data set of two strings.
-    """
-    index, count = worker
-    by_file = len(pairs) >= count
-    if by_file:
-        pairs = pairs[index::count]
-
-    def without_mark(line):
-        return tf.strings.regex_replace(line, f"^{BYTE_ORDER_MARK}", "")
-
-    def read(path, compression):
-        lines = tf.data.TextLineDataset(path, compression)
-        return lines.take(1).map(without_mark).concatenate(lines.skip(1))
-
-    def read_pair(source, target):
-        lines = tf.data.Dataset.zip((read(*source), read(*target)))
-        return lines if by_file else lines.shard(count, index)
-
-    sides = tuple(
-        ([str(path) for path in side], ["GZIP" if path.suffix == ".gz" else "" for path in side])
-        for side in zip(*pairs, strict=True)
-    )
-    files = tf.data.Dataset.from_tensor_slices(sides)
-    if order is None:
-        return files.flat_map(read_pair)
-    files = files.shuffle(len(pairs), seed=order)
-    return files.interleave(read_pair, cycle_length=min(len(pairs), FILES_AT_ONCE))
-
-
-def tokenized(lines: tf.data.Dataset, tokenizer: WordPieceTokenizer) -> tf.data.Dataset:
-    """Cut many lines at once: pairs of strings -> pairs of ragged ids."""
-    return lines.batch(LINES_AT_ONCE).map(
-        lambda source, target: (tokenizer.tokenize(source), tokenizer.tokenize(target)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-
-
 def untuned(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Turn off tf.data's tuner, which looks for the best parallelism while a pipeline runs.
 
@@ -119,77 +67,29 @@ def untuned(batches: tf.data.Dataset) -> tf.data.Dataset:
     return batches.with_options(options)
 
 
-def find_usable(source, target, max_length: int):
-    """Find the pairs to train on.
+def split_batches(
+    batches: tf.data.Dataset, parts: int, kept: range | None = None
+) -> tf.data.Dataset:
+    """Cut each batch into smaller ones, for the replicas that share it.
 
     Args:
-        source: Ragged ids, without an end token.
-        target: Ragged ids, likewise.
-        max_length: Most tokens in a side, the end token included.
+        batches: Data set of batches, of any structure, with B rows.
+        parts: How many of each. Part i has the rows from i * B // parts to (i + 1) * B // parts:
+            where B is less than `parts`, some have none.
+        kept: Which parts to keep, without gaps; None for all.
 
     Returns:
-        Three boolean tensors `(B,)`: usable, too long, with an empty side.
+        Data set with an element for each part kept of each of `batches`, in order.
     """
-    longest = tf.maximum(source.row_lengths(), target.row_lengths())
-    empty = tf.equal(tf.minimum(source.row_lengths(), target.row_lengths()), 0)
-    too_long = tf.logical_and(longest >= max_length, tf.logical_not(empty))
-    return tf.logical_not(tf.logical_or(empty, too_long)), too_long, empty
+    kept = range(parts) if kept is None else kept
 
+    def split(*batch: Nested) -> tf.data.Dataset:
+        rows = tf.shape(tf.nest.flatten(batch)[0], tf.int64)[0]
 
-def bucketed(
-    lines: tf.data.Dataset,
-    tokenizer: WordPieceTokenizer,
-    batching: Batching,
-    cut_anew=None,
-) -> tf.data.Dataset:
-    """Make batches of lines: pairs of strings -> (inputs, labels), see `data.make_batches`.
+        def part(i: Size) -> Nested:
+            begin, end = i * rows // parts, (i + 1) * rows // parts
+            return tf.nest.map_structure(lambda x: x[begin:end], batch)
 
-    Args:
-        lines: Pairs of strings.
-        tokenizer: Cuts text into ids. Their number decides which pairs are used, and which of them
-            share a batch.
-        batching: Size and length of batches.
-        cut_anew: Function of the number of a group of lines and of their strings `(B,)` that
-            returns the ids to train on instead, ragged `(B, (S))`. Because pairs share batches
-            as they would without it, an epoch has as many batches, and these may be larger.
-    """
+        return tf.data.Dataset.range(kept.start, kept.stop).map(part)
 
-    def keep_usable(number, text):
-        source, target = (tokenizer.tokenize(side) for side in text)
-        usable, _, _ = find_usable(source, target, batching.max_length)
-        sides = [tf.ragged.boolean_mask(ids, usable) for ids in (source, target)]
-        lengths = tf.maximum(*(ids.row_lengths() for ids in sides)) + 1
-        if cut_anew is not None:
-            text = [tf.boolean_mask(side, usable) for side in text]
-            sides = [
-                _no_longer_than(batching.max_length, cut_anew(2 * number + i, text[i]), sides[i])
-                for i in range(2)
-            ]
-        return *sides, lengths
-
-    def frame(source, target, length):
-        inputs = {
-            "source_ids": tf.concat([source, [END_ID]], 0),
-            "target_ids": tf.concat([[BEGIN_ID], target], 0),
-        }
-        return inputs, tf.concat([target, [END_ID]], 0), length
-
-    return (
-        lines.batch(LINES_AT_ONCE)
-        .enumerate()
-        .map(keep_usable, num_parallel_calls=tf.data.AUTOTUNE)
-        .unbatch()
-        .map(frame)
-        .bucket_by_sequence_length(
-            lambda inputs, labels, length: tf.cast(length, tf.int32),
-            bucket_boundaries=[n + 1 for n in batching.lengths],
-            bucket_batch_sizes=[*batching.sizes, 1],
-        )
-        .map(lambda inputs, labels, lengths: (inputs, labels))
-    )
-
-
-def _no_longer_than(max_length, ids, plain):
-    """Return ids if all rows and their ends fit the model, and otherwise the plain ones."""
-    fits = tf.reduce_all(ids.row_lengths() < max_length)
-    return tf.cond(fits, lambda: ids, lambda: plain)
+    return batches.flat_map(split)

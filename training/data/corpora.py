@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from keras_transformer.errors import InputError
 from keras_transformer.files import find_files, read_lines
@@ -38,7 +39,7 @@ class ParallelFiles:
     target: Path
     columns: tuple[str, ...] = ("source", "target")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse columns that are not those of a pair."""
         if len(set(self.columns)) != 2 or len(self.columns) != 2:
             raise InputError(
@@ -64,6 +65,10 @@ class ParallelFiles:
     def paths(self) -> list[Path]:
         """The files, each source before its target."""
         return [path for pair in self.pairs for path in pair]
+
+    def named(self, columns: tuple[str, ...]) -> "ParallelFiles":
+        """Return the same with other names of the columns."""
+        return dataclasses.replace(self, columns=columns)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """Yield the pairs in order; see `read_pairs`."""
@@ -121,7 +126,7 @@ class Mixture:
     parts: tuple[ParallelFiles, ...]
     weights: tuple[float, ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse weights that can't be used."""
         if not self.parts:
             raise InputError("A mixture needs a text; give --source and --target.")
@@ -140,6 +145,20 @@ class Mixture:
     def pairs(self) -> list[FilePair]:
         """The files of all parts, as `ParallelFiles.pairs`."""
         return [pair for part in self.parts for pair in part.pairs]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the two sides are called."""
+        return self.parts[0].columns
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, each source before its target."""
+        return [path for part in self.parts for path in part.paths]
+
+    def named(self, columns: tuple[str, ...]) -> "Mixture":
+        """Return the same with other names of the columns."""
+        return Mixture(tuple(part.named(columns) for part in self.parts), self.weights)
 
     @property
     def groups(self) -> list[list[FilePair]]:
@@ -162,7 +181,7 @@ class Mixture:
             yield from part.lines()
 
 
-Corpus = ParallelFiles | Mixture
+Corpus: TypeAlias = ParallelFiles | Mixture
 
 
 def make_corpus(
@@ -193,7 +212,7 @@ def make_corpus(
     return parts[0] if len(parts) == 1 else mixture
 
 
-def count_lines(path) -> int | None:
+def count_lines(path: Path | str) -> int | None:
     """Count the lines of a file; None if it can be read only once, as a pipe can.
 
     Raises:

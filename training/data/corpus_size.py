@@ -1,10 +1,10 @@
-"""How much is in a corpus: counted once, and remembered as long as nothing changes."""
+"""How much there is to train on, counted before training."""
 
 import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,48 +12,65 @@ import numpy as np
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
-from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.training.data.batching import (
-    ALONE,
-    Batching,
-    Worker,
-    find_usable,
-    text_lines,
-    tokenized,
+from keras_transformer.training.data.batching import ALONE, Batching, Worker
+from keras_transformer.training.data.featurizing import Featurize, featurized, find_usable
+from keras_transformer.training.data.reading import (
+    Group,
+    Source,
+    groups_of,
+    paths_of,
+    read,
+    shares_of,
 )
-from keras_transformer.training.data.corpora import Corpus, FilePair
+from keras_transformer.typing import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
 class CorpusSize:
-    """The size of a corpus, counted before training.
+    """The size of a corpus or of records.
 
     Args:
-        pairs: Pairs that are used.
-        too_long: Pairs left out because a side is longer than `max_length`.
-        empty: Pairs left out because a side is empty.
-        source_tokens: Tokens of the sources used, end tokens included.
-        target_tokens: Tokens of the targets used, likewise.
-        padded_tokens: Both with the padding of an epoch, as is to be expected if chance decides
-            which pairs of a bucket share a batch.
-        batches: Batches in one epoch. Of a mixture with weights, those that deliver as many pairs
-            as it has.
+        examples: Examples that are used; of parallel text, pairs.
+        too_long: Examples left out because they are longer than `max_length`.
+        empty: Examples left out because a column is blank, or has no tokens.
+        tokens: Tokens of the examples used, special ones included, by the inputs that decide the
+            length, such as "source_ids".
+        padded_tokens: All of them with the padding of an epoch, as is to be expected if chance
+            decides which examples of a bucket share a batch.
+        batches: Batches in one epoch. Of a mixture with weights, those that deliver as many
+            examples as it has.
+        labels: How often each label occurs, where there are labels.
         parts: Of a mixture with weights, the size of each part.
     """
 
-    pairs: int
+    examples: int
     too_long: int
     empty: int
-    source_tokens: int
-    target_tokens: int
+    tokens: dict[str, int]
     padded_tokens: int
     batches: int
+    labels: dict[str, int] = dataclasses.field(default_factory=dict)
     parts: tuple["CorpusSize", ...] = ()
+
+    @property
+    def pairs(self) -> int:
+        """The number of examples, which are pairs in parallel text."""
+        return self.examples
+
+    @property
+    def source_tokens(self) -> int:
+        """Tokens of the sources of pairs, end tokens included."""
+        return self.tokens["source_ids"]
+
+    @property
+    def target_tokens(self) -> int:
+        """Tokens of the targets of pairs, end tokens included."""
+        return self.tokens["target_ids"]
 
     @property
     def padding(self) -> float:
         """The share of padding in the batches of an epoch."""
-        return 1 - (self.source_tokens + self.target_tokens) / self.padded_tokens
+        return 1 - sum(self.tokens.values()) / self.padded_tokens
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "CorpusSize":
@@ -61,72 +78,43 @@ class CorpusSize:
         return cls(**{**fields, "parts": tuple(cls.from_dict(part) for part in fields["parts"])})
 
 
-def measure(
-    corpus: Corpus, tokenizer: WordPieceTokenizer, batching: Batching, worker: Worker = ALONE
+FIELDS = [field.name for field in dataclasses.fields(CorpusSize)]  # other versions have others
+
+
+def count_examples(
+    source: Source,
+    featurize: Featurize,
+    batching: Batching,
+    *,
+    worker: Worker = ALONE,
+    length_of: Sequence[str] = ("token_ids",),
 ) -> CorpusSize:
     """Count what one epoch delivers.
 
     Args:
-        corpus: The parallel text.
-        tokenizer: Cuts text into ids.
+        source: What to read from.
+        featurize: As in `make_example_batches`.
         batching: Size and length of batches.
-        worker: Whose share of the corpus to count.
+        worker: Whose share to count.
+        length_of: As in `make_example_batches`.
 
     Raises:
-        InputError: If no pair is left.
+        InputError: If no example is left.
     """
-    parts = [_measure(files, tokenizer, batching, worker) for files in corpus.groups]
+    parts = [
+        _count(group, source.columns, featurize, batching, worker, length_of)
+        for group in groups_of(source)
+    ]
     if len(parts) == 1:
         return parts[0]
-    sums = {
-        field.name: sum(getattr(part, field.name) for part in parts)
-        for field in dataclasses.fields(CorpusSize)
-        if field.name != "parts"
-    }
-    shares = corpus.shares
-    batches_a_pair = sum(w * p.batches / p.pairs for w, p in zip(shares, parts, strict=True))
-    sums["batches"] = math.ceil(sums["pairs"] * batches_a_pair)
-    return CorpusSize(**sums, parts=tuple(parts))
-
-
-def remember(
-    corpus: Corpus, tokenizer: WordPieceTokenizer, batching: Batching, worker: Worker = ALONE
-) -> dict[str, Any]:
-    """Measure a corpus, and note what was measured, for `measured` and ready for JSON."""
-    of = _fingerprint(corpus, tokenizer, batching, worker)
-    return {"of": of, "size": dataclasses.asdict(measure(corpus, tokenizer, batching, worker))}
-
-
-def measured(
-    known: dict[str, Any],
-    name: str,
-    corpus: Corpus,
-    tokenizer: WordPieceTokenizer,
-    batching: Batching,
-    worker: Worker = ALONE,
-) -> CorpusSize:
-    """Check and measure a corpus, unless that has been done and nothing has changed since.
-
-    Args:
-        known: What `remember` returned, by name. What is measured now is added.
-        name: Name of the corpus there.
-        corpus: The parallel text.
-        tokenizer: Cuts text into ids.
-        batching: Size and length of batches.
-        worker: Whose share of the corpus to count.
-
-    Raises:
-        InputError: If the text is missing or damaged, or no pair is left.
-    """
-    of = _fingerprint(corpus, tokenizer, batching, worker)
-    try:
-        if known[name]["of"] == of:
-            return CorpusSize.from_dict(known[name]["size"])
-    except (KeyError, TypeError):
-        pass  # not measured yet, or by another version
-    corpus.check()
-    known[name] = remember(corpus, tokenizer, batching, worker)
-    return CorpusSize.from_dict(known[name]["size"])
+    examples, too_long, empty, padded = (
+        sum(getattr(part, name) for part in parts)
+        for name in ("examples", "too_long", "empty", "padded_tokens")
+    )
+    tokens = {name: sum(part.tokens[name] for part in parts) for name in parts[0].tokens}
+    shares = zip(shares_of(source), parts, strict=True)
+    batches = math.ceil(examples * sum(share * p.batches / p.examples for share, p in shares))
+    return CorpusSize(examples, too_long, empty, tokens, padded, batches, parts=tuple(parts))
 
 
 def fingerprint(paths: Iterable[Path], decides: Any) -> str:
@@ -143,63 +131,71 @@ def fingerprint(paths: Iterable[Path], decides: Any) -> str:
         files = [(str(p.absolute()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
     except OSError as error:
         raise InputError(f"{error.filename} can't be read: {error.strerror}.") from None
-    return hashlib.sha256(json.dumps([files, decides]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([files, decides, FIELDS]).encode()).hexdigest()
 
 
-def _fingerprint(corpus, tokenizer, batching, worker) -> str:
-    paths = (path for group in corpus.groups for pair in group for path in pair)
-    groups = [len(group) for group in corpus.groups]
-    vocabulary = tokenizer.vocabulary
-    decides = [groups, corpus.shares, vocabulary, dataclasses.astuple(batching), worker]
-    return fingerprint(paths, decides)
-
-
-def _measure(files: list[FilePair], tokenizer, batching, worker) -> CorpusSize:
+def _count(
+    group: Group,
+    columns: Sequence[str],
+    featurize: Featurize,
+    batching: Batching,
+    worker: Worker,
+    length_of: Sequence[str],
+) -> CorpusSize:
     bounds = tf.constant(batching.lengths, tf.int64)
-    table = [len(bounds), batching.max_length + 1]  # pairs by bucket and length of a side
+    names = [*length_of] or ["whole"]
+    table = [len(bounds), batching.max_length + 1]  # examples by bucket and length of an input
 
-    def count(state, source, target):
-        usable, too_long, empty = find_usable(source, target, batching.max_length)
-        lengths = [tf.boolean_mask(ids.row_lengths() + 1, usable) for ids in (source, target)]
-        bucket = tf.searchsorted(bounds, tf.maximum(*lengths), out_type=tf.int64)
-        cells = [bucket * table[1] + length for length in lengths]
+    def count(state: tuple, chunk: tuple) -> tuple:
+        _, blank, inputs, _ = chunk
+        lengths, usable, too_long, empty = find_usable(inputs, length_of, batching.max_length)
+        lengths = [tf.boolean_mask(length, usable) for length in lengths]
+        bucket = tf.searchsorted(bounds, tf.reduce_max(lengths, axis=0), out_type=tf.int64)
+        cells = [_count_each(bucket * table[1] + length, table) for length in lengths]
         return (
-            state[0] + _count_each(cells[0], table),
-            state[1] + _count_each(cells[1], table),
-            state[2] + tf.math.count_nonzero(too_long),
-            state[3] + tf.math.count_nonzero(empty),
+            state[0] + tf.stack(cells),
+            state[1] + tf.math.count_nonzero(too_long),
+            state[2] + blank + tf.math.count_nonzero(empty),
         )
 
-    zero, zeros = tf.constant(0, tf.int64), tf.zeros(table, tf.int64)
-    lines = tokenized(text_lines(files, worker), tokenizer)
-    totals = lines.reduce((zeros, zeros, zero, zero), lambda state, pair: count(state, *pair))
-    sources, targets, too_long, empty = (total.numpy() for total in totals)
-    in_bucket = sources.sum(axis=1)
+    zero = tf.constant(0, tf.int64)
+    start = (tf.zeros([len(names), *table], tf.int64), zero, zero)
+    chunks = featurized(read(group, worker), columns, featurize, length_of)
+    totals = chunks.reduce(start, lambda state, chunk: count(state, chunk))
+    tables, too_long, empty = (total.numpy() for total in totals)
+    in_bucket = tables[0].sum(axis=1)
     if not in_bucket.sum():
-        more = f" (and {len(files) - 1:,} more)" if len(files) > 1 else ""
         raise InputError(
-            f"No pair of {files[0][0]} and {files[0][1]}{more} can be used: {too_long:,} have more "
-            f"than {batching.max_length} tokens, {empty:,} have an empty side."
+            f"No example of {_names(group)} can be used: {too_long:,} have more than "
+            f"{batching.max_length} tokens, {empty:,} have an empty column."
         )
-    length = np.arange(table[1])
+    lengths = np.arange(table[1])
     return CorpusSize(
-        pairs=int(in_bucket.sum()),
+        examples=int(in_bucket.sum()),
         too_long=int(too_long),
         empty=int(empty),
-        source_tokens=int((sources * length).sum()),
-        target_tokens=int((targets * length).sum()),
-        padded_tokens=round(_padded(sources, batching) + _padded(targets, batching)),
+        tokens={
+            name: int((counts * lengths).sum()) for name, counts in zip(names, tables, strict=True)
+        },
+        padded_tokens=round(sum(_padded(counts, batching) for counts in tables)),
         batches=sum(-(-int(n) // size) for n, size in zip(in_bucket, batching.sizes, strict=True)),
     )
 
 
-def _count_each(cells, table):
+def _names(group: Group) -> str:
+    paths = paths_of(group)
+    several = len(paths) > 2
+    more = f" (and {len(paths) - 2:,} more files)" if several else ""
+    return " and ".join(str(path) for path in paths[:2]) + more
+
+
+def _count_each(cells: Tensor, table: list[int]) -> Tensor:
     counts = tf.math.bincount(tf.cast(cells, tf.int32), minlength=math.prod(table), dtype=tf.int64)
     return tf.reshape(counts, table)
 
 
 def _padded(table: np.ndarray, batching: Batching) -> float:
-    """Expect how many tokens one side of an epoch's batches has with its padding.
+    """Expect how many tokens one input of an epoch's batches has with its padding.
 
     A batch is as wide as its longest row. Of k rows taken by chance, none is longer than l with
     probability F(l)^k, so the longest is expected to be the sum of 1 - F(l)^k over all l.

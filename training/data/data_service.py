@@ -86,7 +86,7 @@ def serve(
         raise InputError(f"The {kind} can't listen at port {port}: {error}.") from None
 
 
-def _host_and_port(address):
+def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.removeprefix("grpc://").rpartition(":")
     if not host or not port.isdecimal():
         raise InputError(f"{address} is no address of a tf.data service; grpc://host:5050 is one.")

@@ -7,27 +7,31 @@ that no epoch hides what the one before it hid (dynamic masking).
 Shapes: B batch, S length, P masked places, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
+from keras_transformer.typing import Ids, Logits, Mask, Ragged, Shape, Size, Tensor, Tensors
 
 MASK_SHARE, RANDOM_SHARE = 0.8, 0.1  # of the chosen tokens; the rest stay as they are
 NONE = -1  # label of what counts for nothing
 
+Seed: TypeAlias = Sequence[int] | Tensor  # two integers
+
 
 def mask_tokens(
-    ids,
-    seed,
+    ids: Ids,
+    seed: Seed,
     *,
     mask_id: int,
     vocabulary_size: int,
     special_ids: Sequence[int],
     rate: float = 0.15,
     max_places: int | None = None,
-):
+) -> Tensors:
     """Choose tokens to be predicted, and hide most of them.
 
     Of n real tokens in a row, round(rate * n) are chosen, at least one. A chosen token becomes the
@@ -91,7 +95,9 @@ def mask_tokens(
     }
 
 
-def replace_tokens(ids, places, sampled, *, special_ids: Sequence[int]):
+def replace_tokens(
+    ids: Ids, places: Tensor, sampled: Tensor, *, special_ids: Sequence[int]
+) -> tuple[Ids, Tensor]:
     """Put samples into a text, and label what was replaced.
 
     A sample that happens to be the token that was there replaces nothing.
@@ -117,7 +123,7 @@ def replace_tokens(ids, places, sampled, *, special_ids: Sequence[int]):
     return new, tf.where(real, tf.cast(tf.not_equal(new, ids), tf.int32), NONE)
 
 
-def sample_replacements(logits, seed, *, special_ids: Sequence[int] = ()):
+def sample_replacements(logits: Logits, seed: Seed, *, special_ids: Sequence[int] = ()) -> Tensor:
     """Draw a token for each place from what a generator thinks likely.
 
     Args:
@@ -139,7 +145,7 @@ def sample_replacements(logits, seed, *, special_ids: Sequence[int] = ()):
     return tf.argmax(tf.where(allowed, scores, logits.dtype.min), axis=-1, output_type=tf.int32)
 
 
-def sample_unigrams(counts, shape, seed):
+def sample_unigrams(counts: Sequence[float], shape: Shape, seed: Seed) -> Tensor:
     """Draw tokens by how often they occur: the generator that needs no training.
 
     Args:
@@ -164,13 +170,13 @@ def sample_unigrams(counts, shape, seed):
 
 
 def infill_text(
-    ids: tf.RaggedTensor,
-    seed,
+    ids: Ragged,
+    seed: Seed,
     *,
     mask_id: int,
     rate: float = 0.3,
     mean_length: float = 3.0,
-) -> tf.RaggedTensor:
+) -> Ragged:
     """Take spans out of a text, and leave one mask for each (text infilling).
 
     Of n tokens in a row, round(rate * n) are taken out, at least one. Lengths of spans are drawn
@@ -223,7 +229,7 @@ def infill_text(
     return tf.RaggedTensor.from_tensor(items, lengths=count)
 
 
-def permute_sentences(ids: tf.RaggedTensor, seed, *, stop_ids: Sequence[int]) -> tf.RaggedTensor:
+def permute_sentences(ids: Ragged, seed: Seed, *, stop_ids: Sequence[int]) -> Ragged:
     """Put the sentences of each text into another order.
 
     Args:
@@ -248,8 +254,8 @@ def permute_sentences(ids: tf.RaggedTensor, seed, *, stop_ids: Sequence[int]) ->
 
 
 def corrupt_spans(
-    ids: tf.RaggedTensor,
-    seed,
+    ids: Ragged,
+    seed: Seed,
     *,
     sentinel_ids: Sequence[int],
     rate: float = 0.15,
@@ -319,19 +325,19 @@ def corrupt_spans(
     return inputs, tf.ragged.boolean_mask(pairs, used)
 
 
-def _keys(shape, seed, count):
+def _keys(shape: Sequence[Size], seed: Seed, count: Tensor) -> Tensor:
     """Draw a number below 1 for the first `count` items of each row, and give the others 2."""
     drawn = tf.random.stateless_uniform(shape, seed)
     return tf.where(tf.range(shape[1]) < count[:, tf.newaxis], drawn, 2.0)
 
 
-def _lowest(keys, count):
+def _lowest(keys: Tensor, count: Tensor) -> Tensor:
     """Give 1 to the `count` lowest keys of each row, and 0 to the others."""
     rank = tf.argsort(tf.argsort(keys, axis=1), axis=1)
     return tf.cast(rank < count[:, tf.newaxis], tf.int32)
 
 
-def _put(ids, places, new, chosen):
+def _put(ids: Ids, places: Tensor, new: Tensor, chosen: Mask) -> Ids:
     """Set the chosen places of each row; the others are set in a column that is cut off again."""
     rows, width = tf.unstack(tf.shape(ids))
     columns = tf.where(chosen, places, width)
@@ -341,26 +347,26 @@ def _put(ids, places, new, chosen):
     return tf.ensure_shape(padded[:, :width], ids.shape)
 
 
-def _is_none_of(ids, unwanted):
+def _is_none_of(ids: Ids, unwanted: Iterable[int]) -> Mask:
     unwanted = tf.constant([*unwanted], ids.dtype)
     return tf.reduce_all(tf.not_equal(ids[..., tf.newaxis], unwanted), axis=-1)
 
 
-def _share_of(count, rate):
+def _share_of(count: Tensor, rate: float) -> Tensor:
     """Round a share as Python does, but to at least 1 of what there is."""
     share = tf.cast(tf.round(rate * tf.cast(count, tf.float64)), count.dtype)
     return tf.minimum(tf.maximum(share, 1), count)
 
 
-def _as_seed(seed):
+def _as_seed(seed: Seed) -> Tensor:
     return tf.stack([tf.cast(seed[0], tf.int64), tf.cast(seed[1], tf.int64)])
 
 
-def _check_rate(rate):
+def _check_rate(rate: float) -> None:
     if not 0 < rate < 1:
         raise InputError(f"The rate must be between 0 and 1, got {rate!r}.")
 
 
-def _check_mean_length(length):
+def _check_mean_length(length: float) -> None:
     if not 1 <= length < float("inf"):
         raise InputError(f"The mean length of spans must be at least 1, got {length!r}.")

@@ -1,57 +1,127 @@
-"""From parallel text files to batches: read, tokenise, filter, bucket by length, pad.
+"""Parallel text as examples: pairs framed by special tokens, cut anew, with tokens missing.
 
-    text files -> checked line by line -> ids -> buckets of similar length -> (inputs, labels)
-
-Every step after the check is a `tf.data` transformation, and lines are shuffled in a buffer of a
-fixed size, so memory does not grow with the corpus.
+`training.data.examples` makes batches of them, as it does for every task.
 """
 
-import numpy as np
+import dataclasses
+from typing import Any
 
 from keras_transformer._tensorflow import tf
-from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.training.data.augmentation import PieceDropout
-from keras_transformer.training.data.augmentation import token_dropout as drop_tokens
-from keras_transformer.training.data.batching import (
-    ALONE,
-    Batching,
-    Worker,
-    bucketed,
-    text_lines,
-    untuned,
-)
+from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, UNKNOWN_ID
+from keras_transformer.text.framing import frame
+from keras_transformer.training.data.augmentation import PieceDropout, token_dropout
+from keras_transformer.training.data.batching import ALONE, Batching, Worker
 from keras_transformer.training.data.corpora import Corpus
-from keras_transformer.training.data.corpus_size import CorpusSize
-from keras_transformer.training.data.data_service import on_data_service
+from keras_transformer.training.data.corpus_size import CorpusSize, count_examples
+from keras_transformer.training.data.examples import (
+    Corrupt,
+    Vary,
+    make_example_batches,
+    make_example_training_batches,
+)
+from keras_transformer.typing import Ragged, Strings, Tensor, Tensors
 
-SHUFFLE_LINES = 100_000
-GOLDEN_RATIO = 0.6180339887498949
+SIDES = ("source_ids", "target_ids")  # the inputs, which decide the length of a pair
 
 
-def make_batches(
-    corpus: Corpus, tokenizer: WordPieceTokenizer, batching: Batching
-) -> tf.data.Dataset:
-    """Make batches of the whole corpus, once, in the order of the files.
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """What a model makes of a source and a target.
 
-    Pairs of similar length share a batch, and a batch holds as many of them as fit into its tokens.
     Teacher forcing: the decoder's input is the target shifted right by one, so that it sees the
     true tokens before the one that it is to predict.
 
     Args:
-        corpus: The parallel text.
         tokenizer: Cuts text into ids.
+        columns: The names of source and target.
+        padding_id: What rows are padded with.
+        begin_id: Begins the decoder's input.
+        end_id: Ends sources and labels.
+        source_begin_id: Begins sources; None for nothing.
+        unknown_id: Stands for tokens that are dropped.
+    """
+
+    tokenizer: Any
+    columns: tuple[str, ...] = ("source", "target")
+    padding_id: int = PADDING_ID
+    begin_id: int = BEGIN_ID
+    end_id: int = END_ID
+    source_begin_id: int | None = None
+    unknown_id: int = UNKNOWN_ID
+
+    def featurize(self, columns: dict[str, Strings]) -> tuple[Tensors, Ragged]:
+        """Make inputs and labels of strings; see `make_example_batches`."""
+        source, target = (self.tokenizer.tokenize(columns[name]) for name in self.columns)
+        inputs, labels = self._frame_target(target)
+        return {"source_ids": self._frame_source(source), **inputs}, labels
+
+    def piece_dropout(self, rate: float, seed: int, max_length: int) -> Vary:
+        """Return what cuts pairs anew, with some pieces missing; see `PieceDropout`."""
+        thinned = PieceDropout(self.tokenizer, rate, seed)
+
+        def vary(
+            columns: dict[str, Strings], inputs: Tensors, labels: Ragged, seed: Tensor
+        ) -> tuple[Tensors, Ragged]:
+            source, target = (
+                thinned.tokenize(columns[name], (seed[0], 2 * seed[1] + i))
+                for i, name in enumerate(self.columns)
+            )
+
+            def if_it_fits(ids: Ragged, framed: Any, plain: Any) -> Any:
+                fits = tf.reduce_all(ids.row_lengths() < max_length)
+                return tf.cond(fits, lambda: framed, lambda: plain)
+
+            sources = if_it_fits(source, self._frame_source(source), inputs["source_ids"])
+            plain = {"target_ids": inputs["target_ids"]}, labels
+            targets, labels = if_it_fits(target, self._frame_target(target), plain)
+            return {"source_ids": sources, **targets}, labels
+
+        return vary
+
+    def token_dropout(self, rate: float) -> Corrupt:
+        """Return what replaces tokens of sources by the unknown token; see `token_dropout`."""
+        special = (self.padding_id, self.begin_id, self.end_id)
+
+        def corrupt(inputs: Tensors, labels: Tensor, seed: Tensor) -> tuple[Tensors, Tensor]:
+            ids = token_dropout(
+                inputs["source_ids"], rate, seed, unknown_id=self.unknown_id, special_ids=special
+            )
+            return {**inputs, "source_ids": ids}, labels
+
+        return corrupt
+
+    def _frame_source(self, ids: Ragged) -> Ragged:
+        begin = [] if self.source_begin_id is None else [self.source_begin_id]
+        return frame(ids, begin, [self.end_id], keep_empty=False)
+
+    def _frame_target(self, ids: Ragged) -> tuple[Tensors, Ragged]:
+        inputs = {"target_ids": frame(ids, [self.begin_id], [], keep_empty=False)}
+        return inputs, frame(ids, [], [self.end_id], keep_empty=False)
+
+
+def make_batches(corpus: Corpus, tokenizer: Any, batching: Batching) -> tf.data.Dataset:
+    """Make batches of the whole corpus, once, in the order of the files.
+
+    Pairs of similar length share a batch, and a batch holds as many of them as fit into its tokens.
+
+    Args:
+        corpus: The parallel text.
+        tokenizer: Cuts text into ids, such as a `WordPieceTokenizer`.
         batching: Size and length of batches.
 
     Returns:
         Data set of `({"source_ids": (B, S), "target_ids": (B, T)}, labels (B, T))`, int32 and
         padded with 0: source and end token, begin token and target, target and end token.
     """
-    return untuned(bucketed(text_lines(corpus.pairs), tokenizer, batching).prefetch(2))
+    featurize = Pairs(tokenizer, corpus.columns).featurize
+    return make_example_batches(
+        corpus, featurize, batching, length_of=SIDES, label_padding=PADDING_ID
+    )
 
 
 def make_training_batches(
     corpus: Corpus,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Any,
     batching: Batching,
     seed: int,
     size: CorpusSize,
@@ -64,13 +134,9 @@ def make_training_batches(
 ) -> tf.data.Dataset:
     """Make batches without end, shuffled anew in each epoch.
 
-    The parts of a mixture with weights take turns so that each gives its share of the pairs: a
-    batch is of one part, and each part has epochs of its own. Like this it is known how far each
-    part has come at any batch, and no run that goes on has to read more than a part of an epoch.
-
     Args:
         corpus: The parallel text.
-        tokenizer: Cuts text into ids.
+        tokenizer: Cuts text into ids, such as a `WordPieceTokenizer`.
         batching: Size and length of batches.
         seed: Decides the order; the same seed always gives the same batches.
         size: What `measure` gave for this corpus, batching and worker.
@@ -80,109 +146,43 @@ def make_training_batches(
         token_dropout: Probability that a token of the source is replaced by the unknown token.
         piece_dropout: Probability that a piece is missing when text is cut, in source and target.
         data_service: Address of a tf.data service that makes the batches, such as
-            `grpc://host:5050`; `training.data_service` tells what is lost.
+            `grpc://host:5050`; `training.data.data_service` tells what is lost.
 
     Returns:
         Data set as `make_batches` returns.
     """
-    groups, parts = corpus.groups, size.parts or (size,)
-    thinned = PieceDropout(tokenizer, piece_dropout, seed) if piece_dropout else None
-    turn = _turns(corpus.shares, parts, seed, worker)
-    done = _count_turns(turn, len(groups), first_batch)
-
-    def stream(files, epoch_batches, first):
-        first_epoch, skipped = divmod(first, epoch_batches)
-
-        def epoch(number):
-            tf.random.set_seed(1)  # of this graph: the order must not depend on the global seed
-            # A seed for each epoch, so that any of them can begin without those before it.
-            epoch_seed = tf.random.stateless_uniform(
-                [], tf.stack([tf.constant(seed, tf.int64), number]), 0, 1 << 62, tf.int64
-            )
-            lines = text_lines(files, worker, epoch_seed)
-            lines = lines.shuffle(SHUFFLE_LINES // len(groups), epoch_seed)
-            skip = tf.where(tf.equal(number, first_epoch), tf.constant(skipped, tf.int64), 0)
-            cut_anew = thinned and (lambda i, text: thinned.tokenize(text, (epoch_seed, i)))
-            return bucketed(lines, tokenizer, batching, cut_anew).skip(skip)
-
-        return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch)
-
-    streams = [
-        stream(files, part.batches, first)
-        for files, part, first in zip(groups, parts, done, strict=True)
-    ]
-    batches = streams[0]
-    if len(streams) > 1:
-        turns = tf.data.Dataset.range(first_batch, tf.int64.max).map(turn)
-        batches = tf.data.Dataset.choose_from_datasets(streams, turns)
-    if data_service is not None:
-        batches = on_data_service(batches, data_service)
-    if token_dropout:
-        batches = _with_token_dropout(batches, token_dropout, seed, worker, first_batch)
-    return untuned(batches.prefetch(8))
+    pairs = Pairs(tokenizer, corpus.columns)
+    return make_example_training_batches(
+        corpus,
+        pairs.featurize,
+        batching,
+        seed,
+        size,
+        first_batch,
+        worker=worker,
+        length_of=SIDES,
+        label_padding=PADDING_ID,
+        vary=pairs.piece_dropout(piece_dropout, seed, batching.max_length)
+        if piece_dropout
+        else None,
+        corrupt=pairs.token_dropout(token_dropout) if token_dropout else None,
+        data_service=data_service,
+    )
 
 
-def split_batches(
-    batches: tf.data.Dataset, parts: int, kept: range | None = None
-) -> tf.data.Dataset:
-    """Cut each batch into smaller ones, for the replicas that share it.
+def measure(
+    corpus: Corpus, tokenizer: Any, batching: Batching, worker: Worker = ALONE
+) -> CorpusSize:
+    """Count what one epoch of parallel text delivers.
 
     Args:
-        batches: Data set of batches, of any structure, with B rows.
-        parts: How many of each. Part i has the rows from i * B // parts to (i + 1) * B // parts:
-            where B is less than `parts`, some have none.
-        kept: Which parts to keep, without gaps; None for all.
+        corpus: The parallel text.
+        tokenizer: Cuts text into ids.
+        batching: Size and length of batches.
+        worker: Whose share of the corpus to count.
 
-    Returns:
-        Data set with an element for each part kept of each of `batches`, in order.
+    Raises:
+        InputError: If no pair is left.
     """
-    kept = range(parts) if kept is None else kept
-
-    def split(*batch):
-        rows = tf.shape(tf.nest.flatten(batch)[0], tf.int64)[0]
-
-        def part(i):
-            begin, end = i * rows // parts, (i + 1) * rows // parts
-            return tf.nest.map_structure(lambda x: x[begin:end], batch)
-
-        return tf.data.Dataset.range(kept.start, kept.stop).map(part)
-
-    return batches.flat_map(split)
-
-
-def _turns(shares, parts, seed, worker):
-    """Return a function from the number of a batch to the group that it is taken from.
-
-    Multiples of the golden ratio, without their whole parts, fill the unit interval more evenly
-    than chance, so each group comes as regularly as its share allows. Workers begin at different
-    places, so that together they have all groups at any time.
-    """
-    # Of a group whose batches hold fewer pairs, more batches are taken.
-    batches = np.array([s * p.batches / p.pairs for s, p in zip(shares, parts, strict=True)])
-    bounds = np.cumsum(batches)[:-1] / batches.sum()
-    index, count = worker
-    begin = np.random.default_rng(seed).random() + index / count
-
-    def turn(number):
-        place = (begin + tf.cast(number, tf.float64) * GOLDEN_RATIO) % 1
-        return tf.reduce_sum(tf.cast(place[..., tf.newaxis] >= bounds, tf.int64), -1)
-
-    return turn
-
-
-def _count_turns(turn, groups, first_batch):
-    """Count how many of the batches before the first are of each group."""
-    counts = np.zeros(groups, int)
-    for numbers in tf.data.Dataset.range(first_batch).batch(1 << 16):
-        counts += np.bincount(turn(numbers), minlength=groups)
-    return counts.tolist()
-
-
-def _with_token_dropout(batches, rate, seed, worker, first_batch):
-    def drop(number, batch):
-        inputs, labels = batch
-        number = number * worker[1] + worker[0]  # no two workers drop the same
-        ids = drop_tokens(inputs["source_ids"], rate, (tf.constant(seed, tf.int64), number))
-        return {**inputs, "source_ids": ids}, labels
-
-    return batches.enumerate(first_batch).map(drop)
+    featurize = Pairs(tokenizer, corpus.columns).featurize
+    return count_examples(corpus, featurize, batching, worker=worker, length_of=SIDES)

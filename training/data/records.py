@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,7 +64,7 @@ class Records:
     path: Path
     columns: tuple[str, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse columns that can't be told apart."""
         _check_columns(self.columns)
 
@@ -186,7 +186,7 @@ class ImageFolder:
         return count
 
 
-def read_records(path, columns: Sequence[str]) -> Iterator[Record]:
+def read_records(path: Path | str, columns: Sequence[str]) -> Iterator[Record]:
     """Yield the examples of one file.
 
     The name's ending says what is in the file, also with `.gz` behind it, which is unpacked:
@@ -284,7 +284,7 @@ def _numbered(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, Recor
         yield from ((number, (line,)) for number, line in lines)
 
 
-def _from_json(path, number, line, columns) -> Record:
+def _from_json(path: Path, number: int, line: str, columns: Sequence[str]) -> Record:
     place = f"{path}, line {number:,}"
     try:
         # What is no text and no group is taken as it is written: 1.50 stays 1.50.
@@ -305,7 +305,7 @@ def _from_json(path, number, line, columns) -> Record:
     return tuple(texts)
 
 
-def _as_text(place, name, value: Any) -> str:
+def _as_text(place: str, name: str, value: Any) -> str:
     if isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
@@ -321,18 +321,18 @@ def _as_text(place, name, value: Any) -> str:
     return value
 
 
-def _check_columns(columns):
+def _check_columns(columns: Sequence[str]) -> None:
     if isinstance(columns, str) or not columns or len(set(columns)) < len(columns):
         raise InputError(f"Columns must be names, each given once, got {columns!r}.")
 
 
-def _index_of(records, column):
+def _index_of(records: RecordSource, column: str) -> int:
     if column not in records.columns:
         raise InputError(f"There is no column {column!r}; there is {_some(records.columns)}.")
     return records.columns.index(column)
 
 
-def _some(names, most=10):
+def _some(names: Collection[str], most: int = 10) -> str:
     """List names in a message, but not hundreds of them."""
     shown = [str(name) for name in itertools.islice(names, most)]
     rest = len(names) - len(shown)

@@ -8,11 +8,14 @@ import csv
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from keras_transformer.errors import InputError
 from keras_transformer.files import read_lines
 
 TABLES = (".tsv", ".csv")
+
+Lines: TypeAlias = Iterator[tuple[int, list[str]]]  # the fields of each line, with its number
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
@@ -43,7 +46,7 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[
         yield number, tuple(fields[place] for place in places)
 
 
-def _header(path, fields, columns) -> list[int] | None:
+def _header(path: Path, fields: Sequence[str], columns: Sequence[str]) -> list[int] | None:
     """Return where a first line that names columns has them; None if it names none."""
     names = [field.strip().casefold() for field in fields]
     wanted = [column.casefold() for column in columns]
@@ -62,12 +65,12 @@ def _header(path, fields, columns) -> list[int] | None:
     return [names.index(column) for column in wanted]
 
 
-def _plain(path):
+def _plain(path: Path) -> Lines:
     for number, line in enumerate(read_lines(path), 1):
         yield number, line.split("\t")
 
 
-def _quoted(path):
+def _quoted(path: Path) -> Lines:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a passage may be long
     reader = csv.reader((f"{line}\n" for line in read_lines(path)), strict=True)
     try:
@@ -81,5 +84,5 @@ def _quoted(path):
         ) from None
 
 
-def _separator(path):
+def _separator(path: Path) -> str:
     return "comma" if ".csv" in (s.lower() for s in path.suffixes) else "tab"

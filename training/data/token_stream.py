@@ -18,6 +18,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.files import find_files, read_lines
 from keras_transformer.models.config import PADDING_ID
 from keras_transformer.training.data.batching import ALONE, Worker, untuned
+from keras_transformer.typing import Tensor, Tensors
 
 CHARACTERS_AT_ONCE = 1 << 14  # in one text for the tokeniser
 TEXTS_AT_ONCE = 64  # tokenised by one op
@@ -37,7 +38,7 @@ class TokenStream:
 
     ids: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what holds nothing to learn from."""
         if len(self.ids) < 2:
             raise InputError(
@@ -88,7 +89,13 @@ class TokenStream:
         return cls._tokenized(((text,) for text in texts), tokenizer, separator_id, progress)
 
     @classmethod
-    def _tokenized(cls, texts, tokenizer, separator_id, progress):
+    def _tokenized(
+        cls,
+        texts: Iterable[Iterable[str]],
+        tokenizer: Any,
+        separator_id: int | None,
+        progress: Callable[[int], None] | None,
+    ) -> "TokenStream":
         """Put together texts that come in parts."""
         ends = [] if separator_id is None else [separator_id]
         found, count = [np.zeros(0, np.int32)], 0
@@ -160,7 +167,7 @@ def windows(
     ids = tf.constant(stream.ids)
     columns = tf.range(length + 1, dtype=tf.int64)
 
-    def cut(number):
+    def cut(number: Tensor) -> tuple[Tensors, Tensor]:
         number = number * worker[1] + worker[0]
         drawn = tf.stack([tf.constant(seed, tf.int64), number])
         first = tf.random.stateless_uniform([rows, 1], drawn, 0, begins, tf.int64)
@@ -197,7 +204,7 @@ def all_windows(
         raise InputError(f"A window must have at least 1 token, got {length}.")
     missing = -(len(stream) - 1) % length
 
-    def cut(ids, filling):
+    def cut(ids: np.ndarray, filling: int) -> np.ndarray:
         padded = np.pad(ids, (0, missing), constant_values=filling)
         return padded.astype(np.int32).reshape(-1, length)
 

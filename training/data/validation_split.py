@@ -14,12 +14,12 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from keras_transformer.errors import InputError
 from keras_transformer.files import read_lines
 from keras_transformer.training.config import TrainingConfig
-from keras_transformer.training.data.corpora import Corpus
+from keras_transformer.training.data.corpora import Corpus, Mixture, ParallelFiles
 from keras_transformer.training.data.records import ImageFolder, Records, RecordSource
 
 FOLDER = "text"  # in the run folder
@@ -102,7 +102,9 @@ def split_text(
     return halves, trained, held_out
 
 
-def _split_pairs(parts, halves, wanted):
+def _split_pairs(
+    parts: Sequence[ParallelFiles], halves: TrainingConfig, wanted: int
+) -> list[tuple[int, int]]:
     last = _last(
         (line for part in parts for source, _ in part.pairs for line in read_lines(source)), wanted
     )
@@ -122,7 +124,7 @@ def _split_pairs(parts, halves, wanted):
     ]
 
 
-def _split_examples(records, folder, wanted):
+def _split_examples(records: RecordSource, folder: Path, wanted: int) -> tuple[int, int]:
     last = _last((record[0] for record in records), wanted)
     lines = (
         (
@@ -134,7 +136,7 @@ def _split_examples(records, folder, wanted):
     return _copy(lines, last, *([folder / f"{part}{EXAMPLES}"] for part in (TRAIN, VALID)))
 
 
-def _link(records, folder, share):
+def _link(records: ImageFolder, folder: Path, share: float) -> list[tuple[int, int]]:
     """Make folders of links to pictures, of each label on both sides."""
     counts = []
     for label, pictures in itertools.groupby(records, lambda record: record[1]):
@@ -148,7 +150,7 @@ def _link(records, folder, share):
     return counts
 
 
-def _cut(paths, folder, left):
+def _cut(paths: Iterable[Path], folder: Path, left: int) -> tuple[int, int]:
     """Write the lines of files up to a number to one half, and the rest to the other."""
     number, held_out = 0, 0
     for i, path in enumerate(paths, 1):
@@ -178,7 +180,7 @@ def _copy(lines: Iterable[Line], last: int, train: list, valid: list) -> tuple[i
     return counts[0], counts[1]
 
 
-def _writing(name):
+def _writing(name: Path | str) -> TextIO:
     return Path(name).open("a", encoding="utf-8", newline="\n")
 
 
@@ -191,11 +193,11 @@ def _digest(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
-def _parts(corpus):
-    return getattr(corpus, "parts", (corpus,))
+def _parts(corpus: Corpus) -> Sequence[ParallelFiles]:
+    return corpus.parts if isinstance(corpus, Mixture) else (corpus,)
 
 
-def _named(side, path):
+def _named(side: str, path: Path) -> str:
     """Name a half after its language, which the ending often says."""
     ending = Path(path.name.removesuffix(".gz")).suffix
     return side if set(ending) & set("*?[") else f"{side}{ending}"

@@ -150,6 +150,11 @@ class MaskedLanguageModelling(TaskTraining):
         inputs = encoder_inputs(ids, self.model, self.config.max_length)
         return inputs, tf.zeros([ids.nrows()], tf.int32)
 
+    @classmethod
+    def options(cls, config):
+        """Return the options of single tasks that this one takes."""
+        return ("mask_rate",)
+
     def corrupt(self, inputs, labels, seed):
         """Hide tokens of a batch."""
         model = self.model
@@ -177,7 +182,7 @@ def encoder_inputs(ids: tf.RaggedTensor, model: BertConfig, max_length: int) -> 
         model: Configuration of the encoder.
         max_length: Most tokens of a row; what is beyond is cut, as when the model is used.
     """
-    ids = frame(ids[:, : max_length - 2], [model.begin_id], [model.end_id])
+    ids = frame(ids[:, : max_length - 2], [model.begin_id], [model.end_id], keep_empty=False)
     if model.num_segments > 1:
         return {"token_ids": ids, "segment_ids": tf.zeros_like(ids)}
     return {"token_ids": ids}

@@ -96,6 +96,7 @@ class QuestionAnswering(TaskTraining):
         # Nothing is cut: rows that are too long are left out later, as their answers might be cut.
         pair = join_pairs(question, passage.ids, self.model, ANY_LENGTH)
         lengths = pair["begins"] + pair["counts"] + 1
+        lengths = tf.where(question.row_lengths() > 0, lengths, 0)  # nothing was asked
         inputs = {"token_ids": tf.RaggedTensor.from_tensor(pair["ids"], lengths=lengths)}
         if self.model.num_segments > 1:
             inputs["segment_ids"] = tf.RaggedTensor.from_tensor(pair["segment_ids"], lengths)

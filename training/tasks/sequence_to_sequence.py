@@ -1,51 +1,54 @@
 """Training from text to text: translation, summarisation and the like."""
 
-import dataclasses
-
 import numpy as np
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.artefacts.bulk import translate
 from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig, attention_maps
-from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
 from keras_transformer.pipelines.translator import Translator
-from keras_transformer.text.framing import cut_and_end, frame
-from keras_transformer.training.data.batching import ALONE
-from keras_transformer.training.data.corpora import ParallelFiles
-from keras_transformer.training.data.corpus_size import CorpusSize, measured
-from keras_transformer.training.data.parallel_text import make_batches, make_training_batches
+from keras_transformer.text import WordPieceTokenizer
+from keras_transformer.text.framing import cut_and_end
+from keras_transformer.training.data.parallel_text import SIDES, Pairs
 from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, TaskTraining
 
 
 class SequenceToSequence(TaskTraining):
-    """Pairs of a source and a target.
-
-    Parallel text of models that this package began takes the way that is made for it, which can
-    mix texts by shares and drop tokens. Everything else goes the way of all tasks: records, and
-    models that were imported, whose special tokens are others.
-    """
+    """Pairs of a source and a target: parallel text, or records of two columns."""
 
     preset = "tiny"
     columns = ("source", "target")
     unit = "pairs"
     counted = "tokens"
     label_smoothing = 0.1
-    length_of = ("source_ids", "target_ids")
+    length_of = SIDES
     model: TransformerConfig
 
     def __init__(self, model, settings, config, tokenizer):
         super().__init__(model, settings, config, tokenizer)
         self.ignore_id = model.padding_id
-        ids = (model.padding_id, model.begin_id, model.end_id, model.source_begin_id)
-        self.is_parallel = bool(config.source) and ids == (PADDING_ID, BEGIN_ID, END_ID, None)
-        for name in ("weights", "token_dropout", "piece_dropout", "data_service"):
-            if getattr(config, name) and not self.is_parallel:
-                raise InputError(
-                    f"{name} is for parallel text and for models that were not imported; leave it "
-                    "out."
-                )
+        self.pairs = Pairs(
+            tokenizer,
+            self.columns,
+            model.padding_id,
+            model.begin_id,
+            model.end_id,
+            model.source_begin_id,
+            getattr(tokenizer, "unknown_id", None),
+        )
+        if config.token_dropout and self.pairs.unknown_id is None:
+            raise InputError(
+                "token_dropout needs a vocabulary with an unknown token; leave it out."
+            )
+        if config.piece_dropout and not isinstance(tokenizer, WordPieceTokenizer):
+            raise InputError("piece_dropout is for vocabularies of kind wordpiece; leave it out.")
+
+    @classmethod
+    def options(cls, config):
+        """Return the options of single tasks that this one takes."""
+        of_files = ("weights", "data_service") if config.source else ()
+        return ("token_dropout", "piece_dropout", *of_files)
 
     def data(self, part):
         """Return the pairs to train or to validate on."""
@@ -53,67 +56,23 @@ class SequenceToSequence(TaskTraining):
         if not config.source:
             return super().data(part)
         corpus = config.train_files if part == TRAINING else config.valid_files
-        if self.is_parallel:
-            return corpus
-        if not isinstance(corpus, ParallelFiles):
-            raise InputError("A model that was imported takes one --source and one --target.")
-        return dataclasses.replace(corpus, columns=self.columns)
+        return corpus.named(self.columns)
 
     def featurize(self, columns):
         """Frame source and target with the model's special tokens."""
-        model = self.model
-        source, target = (self.tokenizer.tokenize(columns[name]) for name in self.columns)
-        begins = [] if model.source_begin_id is None else [model.source_begin_id]
-        inputs = {
-            "source_ids": frame(source, begins, [model.end_id]),
-            "target_ids": frame(target, [model.begin_id], []),
-        }
-        return inputs, frame(target, [], [model.end_id])
+        return self.pairs.featurize(columns)
 
-    def measure(self, known, part, worker=ALONE):
-        """Check and count the pairs; see `TaskTraining.measure`."""
-        if not self.is_parallel:
-            return super().measure(known, part, worker)
-        batching = self.batching(part, worker)
-        return measured(known, part, self.data(part), self.tokenizer, batching, worker)
-
-    def describe(self, size):
-        """Describe how many pairs there are, and how many are left out."""
-        if not isinstance(size, CorpusSize):
-            return super().describe(size)
-        lines = [
-            f"{size.pairs:,} pairs, {size.target_tokens:,} target tokens, {size.batches:,} "
-            f"batches, {size.padding:.0%} padding"
-        ]
-        if size.too_long:
-            lines.append(f"left out: {size.too_long:,} pairs longer than --max-length tokens")
-        if size.empty:
-            lines.append(f"left out: {size.empty:,} pairs with an empty side")
-        return lines
-
-    def training_batches(self, size, first_batch, worker=ALONE):
-        """Return batches without end, from one on."""
-        if not self.is_parallel:
-            return super().training_batches(size, first_batch, worker)
+    def augmentation(self):
+        """Return what training does to pairs; see `TaskTraining.augmentation`."""
         config = self.config
-        return make_training_batches(
-            self.data(TRAINING),
-            self.tokenizer,
-            self.batching(TRAINING, worker),
-            config.seed,
-            size,
-            first_batch,
-            worker=worker,
-            token_dropout=config.token_dropout,
-            piece_dropout=config.piece_dropout,
-            data_service=config.data_service,
-        )
-
-    def validation_batches(self):
-        """Return batches of all pairs to validate on."""
-        if not self.is_parallel:
-            return super().validation_batches()
-        return make_batches(self.config.valid_files, self.tokenizer, self.config.batching)
+        rate, longest = config.piece_dropout, config.max_length
+        return {
+            "vary": self.pairs.piece_dropout(rate, config.seed, longest) if rate else None,
+            "corrupt": (
+                self.pairs.token_dropout(config.token_dropout) if config.token_dropout else None
+            ),
+            "data_service": config.data_service,
+        }
 
     def metrics(self):
         """Make the metrics of validation."""
@@ -133,8 +92,6 @@ class SequenceToSequence(TaskTraining):
             outputs = translate(translator, samples).texts
             rows = zip(samples, outputs, strict=True)
             journal.table(step, "translations", ("source", "output"), rows)
-            if not self.is_parallel:
-                return
             ids = self.tokenizer.tokenize([samples[0], outputs[0]])
             longest, end, padding = self.model.max_length, self.model.end_id, self.model.padding_id
             source = cut_and_end(ids[:1].to_tensor(padding), longest, end, padding)

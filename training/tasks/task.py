@@ -12,18 +12,18 @@ from itertools import islice
 from typing import Any
 
 from keras_transformer._tensorflow import tf
+from keras_transformer.errors import InputError
 from keras_transformer.models.config import StackConfig
 from keras_transformer.pipelines.tasks import TaskSettings
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data.batching import ALONE, Batching, Worker
-from keras_transformer.training.data.corpus_size import fingerprint
+from keras_transformer.training.data.corpus_size import CorpusSize, count_examples, fingerprint
 from keras_transformer.training.data.examples import (
     NO_LABEL,
-    ExampleSize,
-    count_examples,
     make_example_batches,
     make_example_training_batches,
 )
+from keras_transformer.training.data.reading import groups_of, paths_of, shares_of
 from keras_transformer.training.data.records import Records, RecordSource
 from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
@@ -33,6 +33,8 @@ TRAINING, VALIDATION = "training", "validation"
 SAMPLES = 50  # texts kept in the run
 SAMPLES_SHOWN = 5
 LABELS_SHOWN = 10
+# Options of training that some tasks take and others would ignore.
+OPTIONS_OF_TASKS = ("weights", "token_dropout", "piece_dropout", "data_service", "mask_rate")
 
 
 class TaskTraining:
@@ -61,6 +63,17 @@ class TaskTraining:
         self.settings = settings
         self.config = config
         self.tokenizer = tokenizer
+        taken = self.options(config)
+        default = {field.name: field.default for field in dataclasses.fields(config)}
+        for name in OPTIONS_OF_TASKS:
+            if name not in taken and getattr(config, name) not in (default[name], None):
+                of_data = " with these examples" if "source" in self.columns else ""
+                raise InputError(f"{settings.task} takes no {name}{of_data}; leave it out.")
+
+    @classmethod
+    def options(cls, config: TrainingConfig) -> tuple[str, ...]:
+        """Return the options of single tasks that this one takes."""
+        return ()
 
     # --- Before there is a run --------------------------------------------------------------------
 
@@ -139,11 +152,15 @@ class TaskTraining:
         """
         records, batching = self.data(part), self.batching(part, worker)
         vocabulary = None if self.tokenizer is None else self.tokenizer.vocabulary
-        decides = [self.settings.to_dict(), vocabulary, dataclasses.astuple(batching), worker]
+        groups = [len(paths_of(group)) for group in groups_of(records)]
+        decides = [
+            *(self.settings.to_dict(), vocabulary, dataclasses.astuple(batching), worker),
+            *(groups, shares_of(records)),
+        ]
         of = fingerprint(records.paths, decides)
         noted = known.get(part)
         if isinstance(noted, dict) and noted.get("of") == of:
-            return ExampleSize(**noted["size"])
+            return CorpusSize.from_dict(noted["size"])
         self.check(records)
         size = count_examples(
             records, self.featurize, batching, worker=worker, length_of=self.length_of
@@ -154,11 +171,16 @@ class TaskTraining:
 
     def describe(self, size) -> list[str]:
         """Describe the data: a line, and one for each kind of examples that are left out."""
-        lines = [f"{size.examples:,} {self.unit}, {size.tokens:,} tokens, {size.batches:,} batches"]
+        name, tokens = list(size.tokens.items())[-1]  # those of targets, as training counts them
+        kind = "target tokens" if name == "target_ids" else "tokens"
+        lines = [
+            f"{size.examples:,} {self.unit}, {tokens:,} {kind}, {size.batches:,} batches, "
+            f"{size.padding:.0%} padding"
+        ]
         if size.too_long:
             lines.append(f"left out: {size.too_long:,} {self.unit} longer than --max-length tokens")
         if size.empty:
-            lines.append(f"left out: {size.empty:,} {self.unit} with nothing in a column")
+            lines.append(f"left out: {size.empty:,} {self.unit} with an empty column")
         return lines + describe_labels(size.labels)
 
     def training_batches(self, size, first_batch: int, worker: Worker = ALONE) -> tf.data.Dataset:
@@ -174,8 +196,12 @@ class TaskTraining:
             length_of=self.length_of,
             padding_id=self.model.padding_id,
             label_padding=self.ignore_id,
-            corrupt=self.corrupt,
+            **self.augmentation(),
         )
+
+    def augmentation(self) -> dict[str, Any]:
+        """Return what training does to examples: arguments of `make_example_training_batches`."""
+        return {"corrupt": self.corrupt}
 
     def validation_batches(self) -> tf.data.Dataset:
         """Return batches of all data to validate on, the same each time."""

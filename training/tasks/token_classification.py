@@ -74,4 +74,5 @@ class TokenClassification(TaskTraining):
         labels = of_pieces.with_values(tf.where(first, of_pieces.values, self.ignore_id))
         longest = self.config.max_length
         inputs = encoder_inputs(pieces.ids, self.model, longest)
-        return inputs, frame(labels[:, : longest - 2], [self.ignore_id], [self.ignore_id])
+        edge = [self.ignore_id]
+        return inputs, frame(labels[:, : longest - 2], edge, edge, keep_empty=False)

@@ -13,9 +13,8 @@ from keras_transformer.errors import InputError
 from keras_transformer.models.config import UNKNOWN_ID
 from keras_transformer.training.data.batching import Batching
 from keras_transformer.training.data.corpora import Mixture
-from keras_transformer.training.data.corpus_size import measure
 from keras_transformer.training.data.data_service import serve
-from keras_transformer.training.data.parallel_text import make_training_batches
+from keras_transformer.training.data.parallel_text import make_training_batches, measure
 
 BATCHING = Batching(64, 16)
 

@@ -1,6 +1,6 @@
 """Tests of keras_transformer.training.data.examples.
 
-Also: training.data.batching.
+Also: training.data.batching, training.data.featurizing.
 """
 
 import dataclasses
@@ -14,11 +14,10 @@ import tensorflow as tf
 from fixtures_data import TOKENIZER, ids
 
 from keras_transformer.errors import InputError
-from keras_transformer.training.data.batching import LINES_AT_ONCE, Batching
+from keras_transformer.training.data.batching import EXAMPLES_AT_ONCE, Batching
 from keras_transformer.training.data.corpora import ParallelFiles
+from keras_transformer.training.data.corpus_size import count_examples
 from keras_transformer.training.data.examples import (
-    ExampleSize,
-    count_examples,
     make_example_batches,
     make_example_training_batches,
 )
@@ -67,6 +66,11 @@ def expected_examples(rows, max_length):
         ((BEGIN, *ids(text), END), int(label == "yes")) for text, label in rows if text.strip()
     ]
     return [example for example in found if len(example[0]) <= max_length]
+
+
+def counts(size):
+    tokens = sum(size.tokens.values())
+    return size.examples, size.too_long, size.empty, tokens, size.batches
 
 
 def same_batches(one, other):
@@ -128,7 +132,7 @@ def test_tensors_of_other_kinds_pass(tmp_path):
     assert inputs["spans"].tolist() == [[True, True], [True, False]]
     assert inputs["text"].tolist() == [b"ab", b"c"]
     assert (labels["score"].tolist(), labels["curve"].tolist()) == ([0.5, 1.5], [[0.5], [1.5]])
-    assert count_examples(records, mixed, Batching(64, 16)).tokens == 8
+    assert count_examples(records, mixed, Batching(64, 16)).tokens == {"token_ids": 8}
 
 
 @pytest.fixture(scope="module", params=[(9, 9), (96, 24), (1000, 42)], ids=str)
@@ -143,17 +147,13 @@ def corpus(request, tmp_path_factory):
 
 def test_what_is_counted_is_what_batches_deliver(corpus):
     rows, batching, size, batches = corpus
-    assert len(rows) > 2 * LINES_AT_ONCE
+    assert len(rows) > 2 * EXAMPLES_AT_ONCE
     found = examples(batches)
     expected = expected_examples(rows, batching.max_length)
     empty = sum(not text.strip() for text, _ in rows)
-    assert size == ExampleSize(
-        examples=len(expected),
-        too_long=len(rows) - len(expected) - empty,
-        empty=empty,
-        tokens=sum(len(tokens) for tokens, _ in found),
-        batches=len(batches),
-    )
+    tokens = sum(len(tokens) for tokens, _ in found)
+    too_long = len(rows) - len(expected) - empty
+    assert counts(size) == (len(expected), too_long, empty, tokens, len(batches))
     assert size.empty > 0 and (size.too_long > 0 or batching.max_length == 42)
 
 
@@ -188,7 +188,7 @@ def test_all_inputs_that_are_named_decide_the_length(tmp_path):
 
     options = {"length_of": ("source_ids", "target_ids")}
     size = count_examples(records, pair, Batching(9, 5), **options)
-    assert size == ExampleSize(examples=2, too_long=1, empty=0, tokens=9, batches=2)
+    assert counts(size) == (2, 1, 0, 9, 2)
     batches = list(make_example_batches(records, pair, Batching(9, 5), padding_id=PAD, **options))
     assert [inputs["source_ids"].numpy().tolist() for inputs, _ in batches] == [
         [ids("a")],
@@ -218,7 +218,7 @@ def test_pictures_have_no_length(tmp_path):
     options = {"length_of": ()}
     batching = Batching(4 * 5, 5)  # 4 pictures of 5 patches
     size = count_examples(records, decode, batching, **options)
-    assert size == ExampleSize(examples=9, too_long=0, empty=0, tokens=45, batches=3)
+    assert counts(size) == (9, 0, 0, 45, 3)
     batches = list(make_example_batches(records, decode, batching, **options))
     assert [inputs["pixels"].shape.as_list() for inputs, _ in batches] == [[4, 2, 2, 3]] * 2 + [
         [1, 2, 2, 3]
@@ -246,7 +246,7 @@ def test_blank_columns_never_reach_the_task(tmp_path):
         return {"token_ids": TOKENIZER.tokenize(text)}, columns["label"]
 
     size = count_examples(records, vowels, Batching(64, 16))
-    assert size == ExampleSize(examples=1, too_long=0, empty=3, tokens=1, batches=1)
+    assert counts(size) == (1, 0, 3, 1, 1)
     ((_, labels),) = make_example_batches(records, vowels, Batching(64, 16))
     assert labels.numpy().tolist() == [b"1"]
 
@@ -254,8 +254,8 @@ def test_blank_columns_never_reach_the_task(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([("abc" * 9, "no"), ("", "yes")], "1 have more than 8 tokens, 1 are empty"),
-        ([], "0 have more than 8 tokens, 0 are empty"),
+        ([("abc" * 9, "no"), ("", "yes")], "1 have more than 8 tokens, 1 have an empty column"),
+        ([], "0 have more than 8 tokens, 0 have an empty column"),
     ],
 )
 def test_records_without_usable_examples_are_refused(tmp_path, rows, message):

@@ -1,4 +1,7 @@
-"""Tests of training.data.parallel_text with many files, mixtures and several workers."""
+"""Tests of parallel text in many files, of mixtures and of several workers.
+
+Also: training.data.reading, training.data.turns.
+"""
 
 import functools
 import itertools
@@ -16,11 +19,14 @@ from fixtures_data import (
 )
 
 from keras_transformer.models.config import END_ID, UNKNOWN_ID
-from keras_transformer.training.data import parallel_text as data
+from keras_transformer.training.data import examples
 from keras_transformer.training.data.batching import Batching
 from keras_transformer.training.data.corpora import Mixture, ParallelFiles
-from keras_transformer.training.data.corpus_size import measure
-from keras_transformer.training.data.parallel_text import make_batches, make_training_batches
+from keras_transformer.training.data.parallel_text import (
+    make_batches,
+    make_training_batches,
+    measure,
+)
 
 __all__ = ["write"]
 
@@ -74,7 +80,7 @@ def test_many_files_are_one_corpus(shards):
 
 
 def test_files_are_read_in_another_order_in_each_epoch(shards, monkeypatch):
-    monkeypatch.setattr(data, "SHUFFLE_LINES", 1)  # no shuffling but that of the files
+    monkeypatch.setattr(examples, "SHUFFLE_EXAMPLES", 1)  # no shuffling but that of the files
     corpus, pairs = shards
     epoch = len(take(corpus, None))
     batches = take(corpus, 3 * epoch)

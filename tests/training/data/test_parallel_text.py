@@ -20,12 +20,11 @@ from keras_transformer.errors import InputError
 from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, UNKNOWN_ID
 from keras_transformer.text import WordPieceTokenizer
-from keras_transformer.training.data.batching import Batching
-from keras_transformer.training.data.corpus_size import measure
+from keras_transformer.training.data.batching import Batching, split_batches
 from keras_transformer.training.data.parallel_text import (
     make_batches,
     make_training_batches,
-    split_batches,
+    measure,
 )
 
 __all__ = ["write"]
@@ -117,8 +116,8 @@ def test_a_batch_too_small_for_a_sentence_is_refused():
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ([("abc" * 9, "a"), ("", "a")], "1 have more than 8 tokens, 1 have an empty side"),
-        ([("", "a"), ("a", " ")], "0 have more than 8 tokens, 2 have an empty side"),
+        ([("abc" * 9, "a"), ("", "a")], "1 have more than 8 tokens, 1 have an empty column"),
+        ([("", "a"), ("a", " ")], "0 have more than 8 tokens, 2 have an empty column"),
     ],
 )
 def test_a_corpus_without_usable_pairs_is_refused(write, pairs, message):

@@ -16,9 +16,9 @@ from keras_transformer.models import Transformer, TransformerConfig
 from keras_transformer.text import SPECIAL_TOKENS, WordPieceTokenizer
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data.corpora import Mixture, ParallelFiles
-from keras_transformer.training.data.corpus_size import measured
 from keras_transformer.training.new_run import new_run
 from keras_transformer.training.run.run_directory import RunDirectory
+from keras_transformer.training.tasks.registry import training_of
 
 TOKENIZER = WordPieceTokenizer([*SPECIAL_TOKENS, "a", "##b", "c"])
 MODEL = TransformerConfig(7, num_layers=1, num_heads=2, d_model=8, d_ff=8, max_length=12)
@@ -251,8 +251,8 @@ def test_a_run_may_have_a_mixture_of_texts(tmp_path, texts, monkeypatch, weights
     assert config.train_files == mixture
     assert config.train_files.check() == 110
     size = run.sizes()["training"]["size"]
-    assert size["pairs"] == 110
-    assert [part["pairs"] for part in size["parts"]] == ([] if weights is None else [60, 50])
+    assert size["examples"] == 110
+    assert [part["examples"] for part in size["parts"]] == ([] if weights is None else [60, 50])
 
 
 def test_links_to_files_are_kept(tmp_path, texts):
@@ -276,14 +276,13 @@ def test_a_setting_of_a_former_version_is_read(run):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"training": 1}', b"\xff", None])
 def test_sizes_that_can_not_be_read_are_measured_again(tmp_path, texts, content):
     run = make_run(tmp_path / "run", *texts)
-    config = run.training_config()
     known = run.sizes()
     run.sizes_path.unlink()
     if content is not None:
         run.sizes_path.write_bytes(content)
     again = run.sizes()
-    for name, files in (("training", config.train_files), ("validation", config.valid_files)):
-        measured(again, name, files, run.tokenizer(), config.batching)
+    for part in ("training", "validation"):
+        training_of(run).measure(again, part)
     assert json.loads(json.dumps(again)) == known
 
 
@@ -376,7 +375,7 @@ def test_validation_text_that_does_not_do_is_refused(tmp_path, texts):
     train, valid = texts
     valid.target.write_text("\n" * valid.check())
     before = everything(tmp_path)
-    with pytest.raises(InputError, match=r"No pair of .*valid.* 10 have an empty side"):
+    with pytest.raises(InputError, match=r"No example of .*valid.* 10 have an empty column"):
         make_run(tmp_path / "run", train, valid)
     assert everything(tmp_path) == before
 
