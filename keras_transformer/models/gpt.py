@@ -26,10 +26,16 @@ from keras_transformer.layers import Decoder, Linear, bias_of
 from keras_transformer.layers.layer import Layer, shapes_of
 from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
 from keras_transformer.models.config import END_ID, Positions, StackConfig
+from keras_transformer.models.decoding_graphs import (
+    DecodingModel,
+    DecodingStep,
+    logits_of,
+    source_spec,
+    step_graph,
+)
 from keras_transformer.models.model import ConfiguredModel
-from keras_transformer.models.output_table import TransposesOutput
-from keras_transformer.models.transformer import CausalMask, source_spec, step_spec
-from keras_transformer.typing import Bias, Cache, DType, Hidden, Ids, Logits, Mask, Size, Tensor
+from keras_transformer.models.transformer import CausalMask
+from keras_transformer.typing import Bias, Cache, DType, Ids, Logits, Mask, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +131,7 @@ class GptConfig(StackConfig):
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class Gpt(TransposesOutput, ConfiguredModel):
+class Gpt(DecodingModel, ConfiguredModel):
     """A decoder-only language model.
 
     Args:
@@ -151,7 +157,6 @@ class Gpt(TransposesOutput, ConfiguredModel):
     """
 
     config_class = GptConfig
-    target_embedding = "embed"
     continues = True  # what it writes goes on from what it read
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
@@ -159,32 +164,27 @@ class Gpt(TransposesOutput, ConfiguredModel):
         layers = _make_layers(config, kwargs.pop("dtype", None))
         token_ids = keras.Input((None,), dtype="int32", name="token_ids")
         states = layers["decoder"](
-            layers["embed"](token_ids), attention_mask=CausalMask(name="causal_mask")(token_ids)
+            layers["embed_target"](token_ids),
+            attention_mask=CausalMask(name="causal_mask")(token_ids),
         )
         super().__init__(
             config,
             {"token_ids": token_ids},
-            _logits(layers, states),
+            logits_of(layers, states),
             layers["decoder"].dtype_policy,
             **{"name": config.family, **kwargs},
         )
         # Kept out of Keras's tracking: they own no weights, only new paths through the same layers.
         object.__setattr__(self, "_parts", layers)
         object.__setattr__(self, "encoder", _prompt_graph(config, layers))
-        object.__setattr__(self, "decoder_step", _step_graph(config, layers))
-
-    def empty_caches(self, batch_size: Size, length: Size) -> Cache:
-        """Make room for the keys and values of `length` new positions; see `Decoder`."""
-        return self.get_layer("decoder").empty_caches(batch_size, length)
-
-    def grow_caches(self, caches: Cache, length: Size) -> Cache:
-        """Make room in caches for `length` more positions."""
-        return self.get_layer("decoder").grow_caches(caches, length)
+        step = GptStep(config, layers, dtype=layers["decoder"].dtype_policy, name="step")
+        memory = [block.self_attention for block in layers["decoder"].blocks]
+        object.__setattr__(self, "decoder_step", step_graph(step, memory))
 
 
 def _make_layers(config: GptConfig, dtype: DType) -> dict[str, Any]:
     layers = {
-        "embed": Embedder.of(config, embedding(config, "embedding", dtype), "", dtype=dtype),
+        "embed_target": Embedder.of(config, embedding(config, "embedding", dtype), "", dtype=dtype),
         "decoder": Decoder(
             config.num_layers,
             cross_attention=False,
@@ -197,17 +197,6 @@ def _make_layers(config: GptConfig, dtype: DType) -> dict[str, Any]:
             config.vocabulary_size, use_bias=False, dtype=dtype, name="logits"
         )
     return layers
-
-
-def _logits(layers: dict[str, Any], states: Hidden, kernel: Tensor | None = None) -> Logits:
-    """Score the vocabulary: (B, T, D) -> (B, T, V)."""
-    if kernel is not None:  # the table, transposed
-        flat = ops.reshape(states, (-1, states.shape[-1]))
-        logits = ops.matmul(flat, ops.cast(kernel, states.dtype))
-        return ops.reshape(logits, (-1, ops.shape(states)[1], logits.shape[-1]))
-    if "logits" in layers:
-        return layers["logits"](states)
-    return layers["embed"].table(states, reverse=True)
 
 
 def _prompt_graph(config: GptConfig, layers: dict[str, Any]) -> keras.Model:
@@ -242,7 +231,7 @@ class ReadPrompt(Layer):
         places = ops.arange(length, dtype="int32")
         before = ops.expand_dims(places, 0) < last  # (B, S)
         _, caches = decoder(
-            self.shared["embed"](token_ids),
+            self.shared["embed_target"](token_ids),
             attention_mask=CausalMask()(token_ids),
             caches=decoder.empty_caches(batch, length),
             cache_index=ops.convert_to_tensor(0, dtype="int32"),
@@ -261,58 +250,11 @@ class ReadPrompt(Layer):
         return source_spec(attentions, token_ids.shape, self.compute_dtype)
 
 
-def _step_graph(config: GptConfig, layers: dict[str, Any]) -> keras.Model:
-    policy = layers["decoder"].dtype_policy
+class GptStep(DecodingStep):
+    """A step of the decoder behind a prompt, which is the memory.
 
-    def cache_inputs(name: str) -> Cache:
-        shapes = [block.self_attention.sublayer.cache_shape for block in layers["decoder"].blocks]
-        return [
-            tuple(
-                keras.Input(
-                    (heads, None, width), dtype=policy.compute_dtype, name=f"{name}_{i}_{kind}"
-                )
-                for kind in ("keys", "values")
-            )
-            for i, (heads, width) in enumerate(shapes)
-        ]
-
-    inputs = (
-        keras.Input((None,), dtype="int32", name="ids"),
-        keras.Input(batch_shape=(), dtype="int32", name="index"),
-        cache_inputs("cache"),
-        keras.Input((None, None), dtype="bool", name="visible"),
-        keras.Input((1, None), dtype="float32", name="memory_bias"),
-        cache_inputs("memory"),
-    )
-    step = GptStep(config, layers, dtype=policy, name="step")
-    return keras.Model(inputs, step(*inputs), name="decoder_step")
-
-
-class GptStep(Layer):
-    """One decoding step as a layer: from tokens, their position and caches to logits and caches.
-
-    Call arguments:
-        ids: Integer tensor `(B, K)`, the token of each hypothesis at position `index` after the
-            prompt's last but one.
-        index: Integer scalar, the position.
-        caches: List of N tuples of keys and values of what was written, each `(B, H, slots, d_k)`.
-            Slot `index * K + k` is hypothesis k's.
-        visible: Boolean tensor `(B, K, slots)` or `(1, K, slots)`, True where a hypothesis may
-            attend.
-        memory_bias: Float tensor `(B, 1, S)`, from the prompt.
-        memory_caches: List of N tuples of keys and values of the prompt, each `(B, H, S, d_k)`.
-
-    Returns:
-        Tuple of the logits of the next token `(B, K, V)` and the caches with the slots of position
-        `index` written.
+    The position `index` counts from the prompt's last token but one.
     """
-
-    def __init__(self, config: GptConfig, layers: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.autocast = False  # the biases have to stay in float32
-        self.config = config
-        self.shared = layers
-        self.output_kernel = None  # see `TransposesOutput`
 
     def call(
         self,
@@ -330,7 +272,7 @@ class GptStep(Layer):
         start = ops.minimum(lengths + index, self.config.max_length - 1)  # (B,)
         # All hypotheses of a row are at the same position, and are embedded as rows of one token.
         starts = ops.reshape(ops.tile(ops.expand_dims(start, 1), (1, width)), (-1,))
-        x = self.shared["embed"](ops.reshape(ids, (-1, 1)), start=starts)
+        x = self.shared["embed_target"](ops.reshape(ids, (-1, 1)), start=starts)
 
         prompt = ops.arange(ops.shape(memory_bias)[2], dtype="int32")
         prompt = ops.tile(ops.expand_dims(prompt, 0), (batch, 1))  # (B, S)
@@ -347,14 +289,4 @@ class GptStep(Layer):
             query_positions=ops.expand_dims(start, 1),
             key_positions=ops.concatenate([prompt, written], axis=1),
         )
-        return _logits(self.shared, states, self.output_kernel), caches
-
-    def compute_output_shape(self, *shapes: Any) -> Any:
-        """Return the shapes of the outputs; see `shapes_of`."""
-        return shapes_of(self.compute_output_spec, *shapes)
-
-    def compute_output_spec(
-        self, ids: Ids, index: Tensor, caches: Cache, *_: Any
-    ) -> tuple[keras.KerasTensor, Cache]:
-        """Return the specifications of the outputs without running the decoder."""
-        return step_spec(ids, self.config.vocabulary_size, caches, self.compute_dtype)
+        return logits_of(self.shared, states, self.output_kernel), caches

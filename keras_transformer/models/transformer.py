@@ -14,7 +14,7 @@ V vocabulary.
 Reference: Vaswani et al. 2017, "Attention Is All You Need".
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -34,8 +34,14 @@ from keras_transformer.layers import (
 from keras_transformer.layers.layer import Layer, shapes_of
 from keras_transformer.models.assembly import Embedder, embedding, stack_arguments
 from keras_transformer.models.config import TransformerConfig
+from keras_transformer.models.decoding_graphs import (
+    DecodingModel,
+    DecodingStep,
+    logits_of,
+    source_spec,
+    step_graph,
+)
 from keras_transformer.models.model import ConfiguredModel
-from keras_transformer.models.output_table import TransposesOutput
 from keras_transformer.typing import (
     Bias,
     Cache,
@@ -45,13 +51,12 @@ from keras_transformer.typing import (
     Logits,
     Mask,
     Shape,
-    Size,
     Tensor,
 )
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
-class Transformer(TransposesOutput, ConfiguredModel):
+class Transformer(DecodingModel, ConfiguredModel):
     """An encoder-decoder Transformer for sequence-to-sequence tasks such as translation.
 
     It is an ordinary Keras model: `compile`, `fit`, `save`, `summary` and
@@ -82,7 +87,6 @@ class Transformer(TransposesOutput, ConfiguredModel):
     """
 
     config_class = TransformerConfig
-    target_embedding = "embed_target"
 
     def __init__(self, config: Any, devices: Sequence[str] = (), **kwargs: Any) -> None:
         config = self.make_config(config)
@@ -101,7 +105,7 @@ class Transformer(TransposesOutput, ConfiguredModel):
             attention_mask=CausalMask(name="causal_mask")(target_ids),
             memory_mask=attend_to(source_mask),
         )
-        logits = _logits(layers, states)
+        logits = logits_of(layers, states)
         super().__init__(
             config,
             {"source_ids": source_ids, "target_ids": target_ids},
@@ -112,23 +116,9 @@ class Transformer(TransposesOutput, ConfiguredModel):
         # Kept out of Keras's tracking: they own no weights, only new paths through the same layers.
         object.__setattr__(self, "_parts", layers)
         object.__setattr__(self, "encoder", _encoder_graph(config, layers))
-        object.__setattr__(self, "decoder_step", _decoder_step_graph(config, layers))
-
-    def empty_caches(self, batch_size: Size, length: Size) -> Cache:
-        """Make room for the keys and values of `length` target positions.
-
-        Args:
-            batch_size: Number of rows B.
-            length: Number of positions.
-
-        Returns:
-            List of N tuples of zeros, each `(B, H, length, d_k)`, for `decoder_step`.
-        """
-        return self.get_layer("decoder").empty_caches(batch_size, length)
-
-    def grow_caches(self, caches: Cache, length: Size) -> Cache:
-        """Make room in caches for `length` more positions."""
-        return self.get_layer("decoder").grow_caches(caches, length)
+        step = DecoderStep(config, layers, dtype=layers["decoder"].dtype_policy, name="step")
+        memory = [block.cross_attention for block in layers["decoder"].blocks]
+        object.__setattr__(self, "decoder_step", step_graph(step, memory))
 
     def embed_source(self, ids: Ids) -> Hidden:
         """Return embeddings with positions of source ids: `(B, S)` -> `(B, S, D)`."""
@@ -182,19 +172,6 @@ def _make_layers(config: TransformerConfig, dtype: DType, devices: Sequence[str]
     return layers
 
 
-def _logits(layers: dict[str, Any], states: Hidden, kernel: Tensor | None = None) -> Logits:
-    """Score the vocabulary against the decoder's states: (B, T, D) -> (B, T, V)."""
-    if kernel is not None:  # the table, transposed
-        flat = ops.reshape(states, (-1, states.shape[-1]))
-        logits = ops.matmul(flat, ops.cast(kernel, states.dtype))
-        logits = ops.reshape(logits, (-1, ops.shape(states)[1], logits.shape[-1]))
-    elif "logits" in layers:
-        logits = layers["logits"](states)
-    else:
-        logits = layers["embed_target"].table(states, reverse=True)
-    return layers["logits_bias"](logits) if "logits_bias" in layers else logits
-
-
 def _encoder_graph(config: TransformerConfig, layers: dict[str, Any]) -> keras.Model:
     source_ids = keras.Input((None,), dtype="int32", name="source_ids")
     source_mask = padding_mask(source_ids, config.padding_id)
@@ -242,78 +219,8 @@ class CacheMemory(Layer):
         return source_spec(attentions, source_mask.shape, self.compute_dtype)
 
 
-def source_spec(
-    attentions: Iterable[keras.layers.Layer], shape: Shape, dtype: DType
-) -> tuple[keras.KerasTensor, Cache]:
-    """Return what every decoding step reads: the bias `(B, 1, S)`, and keys and values."""
-    batch, length = shape
-    caches = []
-    for attention in attentions:
-        heads, width = attention.sublayer.cache_shape
-        cache = (batch, heads, length, width)
-        # Two objects, because a graph tells its tensors apart by identity.
-        caches.append(tuple(keras.KerasTensor(cache, dtype=dtype) for _ in range(2)))
-    return keras.KerasTensor((batch, 1, length), dtype="float32"), caches
-
-
-def _decoder_step_graph(config: TransformerConfig, layers: dict[str, Any]) -> keras.Model:
-    policy = layers["decoder"].dtype_policy
-
-    def cache_inputs(name: str) -> Cache:
-        blocks = layers["decoder"].blocks
-        attentions = [
-            block.cross_attention if name == "memory" else block.self_attention for block in blocks
-        ]
-        return [
-            tuple(
-                keras.Input(
-                    (attention.sublayer.cache_shape[0], None, attention.sublayer.cache_shape[1]),
-                    dtype=policy.compute_dtype,
-                    name=f"{name}_{i}_{kind}",
-                )
-                for kind in ("keys", "values")
-            )
-            for i, attention in enumerate(attentions)
-        ]
-
-    inputs = (
-        keras.Input((None,), dtype="int32", name="ids"),
-        keras.Input(batch_shape=(), dtype="int32", name="index"),
-        cache_inputs("cache"),
-        keras.Input((None, None), dtype="bool", name="visible"),
-        keras.Input((1, None), dtype="float32", name="memory_bias"),
-        cache_inputs("memory"),
-    )
-    step = DecoderStep(layers, dtype=policy, name="step")
-    return keras.Model(inputs, step(*inputs), name="decoder_step")
-
-
-class DecoderStep(Layer):
-    """One decoding step as a layer: from tokens, their position and caches to logits and caches.
-
-    The K hypotheses of a source are K queries side by side. All of them read the source's keys and
-    values from one place, and `visible` keeps apart their own, which are in one cache too.
-
-    Call arguments:
-        ids: Integer tensor `(B, K)`, the token of each hypothesis at position `index`.
-        index: Integer scalar, the position.
-        caches: List of N tuples of keys and values of the target, each `(B, H, slots, d_k)`. Slot
-            `index * K + k` is hypothesis k's.
-        visible: Boolean tensor `(B, K, slots)` or `(1, K, slots)`, True where a hypothesis may
-            attend.
-        memory_bias: Float tensor `(B, 1, S)`, from the encoder.
-        memory_caches: List of N tuples of keys and values of the source, each `(B, H, S, d_k)`.
-
-    Returns:
-        Tuple of the logits of the next token `(B, K, V)` and the caches with the slots of position
-        `index` written.
-    """
-
-    def __init__(self, layers: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.autocast = False  # the biases have to stay in float32
-        self.shared = layers
-        self.output_kernel = None  # see `TransposesOutput`
+class DecoderStep(DecodingStep):
+    """A step of the decoder; the memory is the source."""
 
     def call(
         self,
@@ -339,24 +246,4 @@ class DecoderStep(Layer):
             query_positions=ops.reshape(index, (1,)),
             key_positions=slots // width,
         )
-        return _logits(self.shared, states, self.output_kernel), caches
-
-    def compute_output_shape(self, *shapes: Any) -> Any:
-        """Return the shapes of the outputs; see `shapes_of`."""
-        return shapes_of(self.compute_output_spec, *shapes)
-
-    def compute_output_spec(
-        self, ids: Ids, index: Tensor, caches: Cache, *_: Any
-    ) -> tuple[keras.KerasTensor, Cache]:
-        """Return the specifications of the outputs without running the decoder."""
-        vocabulary_size = self.shared["embed_target"].table.vocabulary_size
-        return step_spec(ids, vocabulary_size, caches, self.compute_dtype)
-
-
-def step_spec(
-    ids: Ids, vocabulary_size: int, caches: Cache, dtype: DType
-) -> tuple[keras.KerasTensor, Cache]:
-    """Return the specifications of a decoding step: logits `(B, K, V)`, and caches as given."""
-    shapes = [(*ids.shape, vocabulary_size), *(cache.shape for pair in caches for cache in pair)]
-    logits, *flat = (keras.KerasTensor(shape, dtype=dtype) for shape in shapes)
-    return logits, list(zip(flat[::2], flat[1::2], strict=True))
+        return logits_of(self.shared, states, self.output_kernel), caches

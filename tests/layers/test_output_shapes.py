@@ -125,7 +125,7 @@ def layer_classes():
 
 def test_every_layer_of_the_package_has_a_case():
     tested = {name.split(",")[0] for name in CASES}
-    assert layer_classes() - {"Layer"} == tested
+    assert layer_classes() - {"Layer", "DecodingStep"} == tested
 
 
 @pytest.mark.parametrize("name", CASES)

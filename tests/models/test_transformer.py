@@ -1,6 +1,6 @@
 """Tests of keras_transformer.models.transformer.
 
-Also: models.output_table.
+Also: models.decoding_graphs.
 """
 
 import dataclasses
