@@ -23,7 +23,7 @@ class Journal:
             are made again.
     """
 
-    def __init__(self, metrics_path: Path, tensorboard_path: Path, step: int = 0):
+    def __init__(self, metrics_path: Path, tensorboard_path: Path, step: int = 0) -> None:
         _forget_after(metrics_path, step)
         self._lines = metrics_path.open("a", encoding="utf-8")
         self._writer = tf.summary.create_file_writer(str(tensorboard_path))
@@ -85,7 +85,7 @@ class Journal:
         self._writer.close()
 
 
-def _forget_after(path, step):
+def _forget_after(path: Path, step: int) -> None:
     """Remove the lines of steps after `step`, and a last one that was cut off."""
     if not path.is_file():
         return
@@ -96,6 +96,6 @@ def _forget_after(path, step):
             new.write_text("".join(kept), "utf-8")
 
 
-def _line(texts):
+def _line(texts: Iterable[object]) -> str:
     cells = (str(text).replace("|", "\\|").replace("\n", " ") for text in texts)
     return f"| {' | '.join(cells)} |"

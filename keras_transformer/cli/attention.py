@@ -41,7 +41,7 @@ def attention(
     from keras_transformer.export.runtime import load
     from keras_transformer.files import replacing
 
-    servable = load(model)
+    servable: Any = load(model)  # a run's, which has its model
     blocks = servable.model.config.num_layers
     if not 0 <= layer <= blocks:
         raise InputError(f"There is no layer {layer}; the model has {blocks}.")

@@ -1,22 +1,31 @@
 """Training from text to text: translation, summarisation and the like."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from keras_transformer._backend import keras
 from keras_transformer._tensorflow import tf
 from keras_transformer.artefacts.bulk import translate
 from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig, attention_maps
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID
+from keras_transformer.pipelines.tasks import TaskSettings
 from keras_transformer.pipelines.translator import Translator
+from keras_transformer.text import Tokenizer
 from keras_transformer.text.framing import cut_and_end, frame
-from keras_transformer.training.data.batching import ALONE
+from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.data.batching import ALONE, Worker
 from keras_transformer.training.data.corpora import ParallelFiles
 from keras_transformer.training.data.corpus_size import CorpusSize, measured
+from keras_transformer.training.data.examples import ExampleSize
 from keras_transformer.training.data.parallel_text import make_batches, make_training_batches
+from keras_transformer.training.journal import Journal
 from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, TaskTraining
+from keras_transformer.typing import Ids, Ragged, Strings, Tensors
 
 
 class SequenceToSequence(TaskTraining):
@@ -35,7 +44,13 @@ class SequenceToSequence(TaskTraining):
     length_of = ("source_ids", "target_ids")
     model: TransformerConfig
 
-    def __init__(self, model, settings, config, tokenizer):
+    def __init__(
+        self,
+        model: TransformerConfig,
+        settings: TaskSettings,
+        config: TrainingConfig,
+        tokenizer: Tokenizer,
+    ) -> None:
         super().__init__(model, settings, config, tokenizer)
         self.ignore_id = model.padding_id
         ids = (model.padding_id, model.begin_id, model.end_id, model.source_begin_id)
@@ -47,7 +62,7 @@ class SequenceToSequence(TaskTraining):
                     "out."
                 )
 
-    def data(self, part):
+    def data(self, part: str) -> Any:
         """Return the pairs to train or to validate on."""
         config = self.config
         if not config.source:
@@ -59,7 +74,7 @@ class SequenceToSequence(TaskTraining):
             raise InputError("A model that was imported takes one --source and one --target.")
         return dataclasses.replace(corpus, columns=self.columns)
 
-    def featurize(self, columns):
+    def featurize(self, columns: dict[str, Strings]) -> tuple[Tensors, Ragged]:
         """Frame source and target with the model's special tokens."""
         model = self.model
         source, target = (self.tokenizer.tokenize(columns[name]) for name in self.columns)
@@ -70,14 +85,16 @@ class SequenceToSequence(TaskTraining):
         }
         return inputs, frame(target, [], [model.end_id])
 
-    def measure(self, known, part, worker=ALONE):
+    def measure(
+        self, known: dict[str, Any], part: str, worker: Worker = ALONE
+    ) -> CorpusSize | ExampleSize:
         """Check and count the pairs; see `TaskTraining.measure`."""
         if not self.is_parallel:
             return super().measure(known, part, worker)
         batching = self.batching(part, worker)
         return measured(known, part, self.data(part), self.tokenizer, batching, worker)
 
-    def describe(self, size):
+    def describe(self, size: CorpusSize | ExampleSize) -> list[str]:
         """Describe how many pairs there are, and how many are left out."""
         if not isinstance(size, CorpusSize):
             return super().describe(size)
@@ -91,7 +108,9 @@ class SequenceToSequence(TaskTraining):
             lines.append(f"left out: {size.empty:,} pairs with an empty side")
         return lines
 
-    def training_batches(self, size, first_batch, worker=ALONE):
+    def training_batches(
+        self, size: Any, first_batch: int, worker: Worker = ALONE
+    ) -> tf.data.Dataset:
         """Return batches without end, from one on."""
         if not self.is_parallel:
             return super().training_batches(size, first_batch, worker)
@@ -109,25 +128,25 @@ class SequenceToSequence(TaskTraining):
             data_service=config.data_service,
         )
 
-    def validation_batches(self):
+    def validation_batches(self) -> tf.data.Dataset:
         """Return batches of all pairs to validate on."""
         if not self.is_parallel:
             return super().validation_batches()
         return make_batches(self.config.valid_files, self.tokenizer, self.config.batching)
 
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         """Make the metrics of validation."""
         return token_metrics(self.config.label_smoothing, self.ignore_id)
 
-    def show(self, model, samples):
+    def show(self, model: keras.Model, samples: Sequence[str]) -> Callable[[Journal, int], None]:
         """Show translations, and where the heads look meanwhile."""
         samples = samples[:SAMPLES_SHOWN]
         translator = Translator(model, self.tokenizer)
 
-        def pieces(ids):
+        def pieces(ids: Ids) -> list[str]:
             return [self.tokenizer.vocabulary[int(i)] for i in ids]
 
-        def show(journal, step):
+        def show(journal: Journal, step: int) -> None:
             if not samples:
                 return
             outputs = translate(translator, samples).texts
