@@ -143,14 +143,14 @@ class NumbersJudge(Judge):
     def __init__(self, servable: Servable, validation: Validation) -> None:
         super().__init__(servable, validation)
         self.what = "pictures" if servable.tokenizer is None else "sentences"
-        self._expected: dict[str, list[dict]] = {}
+        self._expected: dict[str, list[dict[str, np.ndarray]]] = {}
 
     @property
     def reference(self) -> str:
         """The measure in words."""
         return f"agreement with the model in per cent, {len(self.texts)} {self.what}"
 
-    def expected(self, kind: str) -> list[dict]:
+    def expected(self, kind: str) -> list[dict[str, np.ndarray]]:
         """Return what the model answers."""
         if kind not in self._expected:
             calls = self.calls(kind)

@@ -257,7 +257,7 @@ class SavedModel(_File):
             specs_of(function.structured_outputs),
         )
 
-    def warmup(self) -> list[tuple[str, list]]:
+    def warmup(self) -> list[tuple[str, list[bytes]]]:
         """Return the warm-up requests that `export` wrote; see `TextToText.warmup`."""
         from keras_transformer.export.tf_serving import read_warmup
 

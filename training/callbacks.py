@@ -118,7 +118,7 @@ class Report(StepCallback):
         self.width = width
         self.counted = counted
         self.state = state
-        self.examples: collections.Counter = collections.Counter()
+        self.examples: collections.Counter[int] = collections.Counter()
         self.bar = Progress(
             TextColumn("Training"),
             BarColumn(),

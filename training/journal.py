@@ -9,6 +9,7 @@ import numpy as np
 from keras_transformer._tensorflow import tf
 from keras_transformer.files import replacing
 from keras_transformer.training.pictures import attention_picture
+from keras_transformer.typing import Tensor
 
 SMOOTHING = 0.6  # of the smoothed loss, from one report to the next, each of many steps
 
@@ -44,7 +45,9 @@ class Journal:
             lengths = np.repeat(list(by_length), list(by_length.values()))
             tf.summary.histogram("train/examples_by_length", lengths)
 
-    def table(self, step: int, name: str, header: Sequence[str], rows: Iterable) -> None:
+    def table(
+        self, step: int, name: str, header: Sequence[str], rows: Iterable[Iterable[object]]
+    ) -> None:
         """Show a table of texts.
 
         Args:
@@ -58,7 +61,7 @@ class Journal:
             tf.summary.text(name, "\n".join(lines))
 
     def attention(
-        self, step: int, maps: dict[str, list], source: list[str], target: list[str]
+        self, step: int, maps: dict[str, list[Tensor]], source: list[str], target: list[str]
     ) -> None:
         """Show the attention weights of every head.
 

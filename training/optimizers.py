@@ -5,7 +5,7 @@ all gradients together, `gradient_accumulation_steps`, and `use_ema` with `ema_m
 averages the weights while they are trained and puts the average in their place when `fit` ends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from keras_transformer._backend import keras, ops
@@ -188,7 +188,7 @@ OPTIMIZERS = {"adam": paper_adam, "adamw": adamw, "adafactor": adafactor}
 def make_schedule(config: TrainingConfig) -> keras.optimizers.schedules.LearningRateSchedule:
     """Make the learning-rate schedule that a configuration names."""
     peak, warmup, steps = config.learning_rate, config.warmup_steps, config.steps
-    makers = {
+    makers: dict[str, Callable[[], keras.optimizers.schedules.LearningRateSchedule]] = {
         "inverse-square-root": lambda: InverseSquareRoot(peak, warmup),
         "linear": lambda: LinearDecay(peak, warmup, steps),
         "cosine": lambda: WarmupCosine(peak, warmup, steps),

@@ -73,13 +73,13 @@ class _Stack(Layer):
         """Say what a tensor becomes here: one of its shape."""
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
 
-    def _device(self, i: int) -> contextlib.AbstractContextManager:
+    def _device(self, i: int) -> contextlib.AbstractContextManager[Any]:
         """Return a scope in which block i lives and computes."""
         if not self.devices:
             return contextlib.nullcontext()
         return keras.device(self.devices[i * len(self.devices) // self.num_layers])
 
-    def _caller(self, block: keras.layers.Layer, training: bool | None) -> Callable:
+    def _caller(self, block: keras.layers.Layer, training: bool | None) -> Callable[..., Any]:
         """Return the block, or in training what forgets its activations if that is asked for."""
         return recompute(block) if self.recompute and training else block
 

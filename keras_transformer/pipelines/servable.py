@@ -81,7 +81,7 @@ class Servable(Artefact):
         self._functions: dict[str, tf.types.experimental.ConcreteFunction] = {}
         self._tracing = threading.RLock()
 
-    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
+    def _all_graphs(self) -> dict[str, tuple[Callable[..., Any], Any]]:
         """Return each signature's function, and what it takes."""
         raise NotImplementedError
 
@@ -208,7 +208,7 @@ def likeliest(
     logits: Logits,
     labels: list[str],
     real: Tensor | None = None,
-    activation: Callable = tf.nn.softmax,
+    activation: Callable[..., Any] = tf.nn.softmax,
 ) -> tuple[Strings, Tensor, Tensor]:
     """Take the likeliest label.
 

@@ -180,7 +180,7 @@ class Client:
             for some, scores in zip(outputs["text"], outputs["score"], strict=True)
         ]
 
-    def _in_batches(self, signature: str, **inputs: Sequence[str]) -> dict[str, list]:
+    def _in_batches(self, signature: str, **inputs: Sequence[str]) -> dict[str, list[Any]]:
         """Send many rows in several requests at once, and put the answers in order."""
         count = len(next(iter(inputs.values())))
         if any(len(values) != count for values in inputs.values()):
@@ -400,7 +400,7 @@ class _Grpc:
             request.model_spec.version_label = label
         return request
 
-    def _ask(self, method: Callable, request: Any, timeout: float) -> Any:
+    def _ask(self, method: Callable[..., Any], request: Any, timeout: float) -> Any:
         try:
             return method(request, timeout=timeout)
         except self._grpc.RpcError as error:

@@ -295,7 +295,7 @@ class BytePairTokenizer(Tokenizer):
         return tokens, counts
 
     @property
-    def settings(self) -> dict:
+    def settings(self) -> dict[str, Any]:
         """What `load` needs to know besides the files."""
         settings: dict[str, Any] = {"special_tokens": self.special_tokens}
         if self.add_prefix_space:

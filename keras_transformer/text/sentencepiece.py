@@ -180,7 +180,7 @@ class SentencePieceTokenizer(Tokenizer):
         return tf.RaggedTensor.from_row_splits(ids, rows, validate=False)
 
     @property
-    def settings(self) -> dict:
+    def settings(self) -> dict[str, Any]:
         """What `load` needs to know besides the files."""
         settings: dict[str, Any] = {"mapped": self._mapped}
         if self._named:
@@ -265,7 +265,7 @@ def _rules_for(contents: Sequence[str], table: bytes) -> dict[str, str]:
     return {c: to for c, to in rules.items() if wanted.issuperset(to)}
 
 
-def _replacing(rules: Mapping[str, str]) -> Callable:
+def _replacing(rules: Mapping[str, str]) -> Callable[..., Any]:
     """Make a function that replaces characters of strings `(B,)` in the graph."""
     choice = np.zeros(CODE_POINTS, np.int32)
     strings = [b"", *(to.encode() for to in rules.values())]
