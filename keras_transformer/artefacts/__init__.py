@@ -1,1 +1,1 @@
-"""What runs models: signatures by name, many texts in bounded memory. No TensorFlow."""
+"""Running models without TensorFlow: signatures by name, many texts in bounded memory."""

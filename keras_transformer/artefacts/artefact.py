@@ -1,4 +1,4 @@
-"""What has signatures, wherever it runs: a model in Python, a SavedModel, a `.tflite`.
+"""Models with signatures, wherever they run: in Python, as a SavedModel, as a `.tflite`.
 
 They differ in how a signature is called; what is made of its arrays is the same. It needs no
 TensorFlow.
@@ -26,7 +26,7 @@ SMALLEST_PICTURE = bytes.fromhex(
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """What a tensor of a signature is like."""
+    """The dtype and shape of a signature's tensor."""
 
     dtype: str  # "string" or NumPy's name
     shape: tuple[int | None, ...]
@@ -124,12 +124,12 @@ class Artefact:
 
     @property
     def description(self) -> str:
-        """What the model is for, in a sentence, if it says so."""
+        """The purpose of the model in a sentence, if it is known."""
         return ""
 
     @property
     def purpose(self) -> dict[str, str]:
-        """What files made of it say of themselves."""
+        """The task, the answer and the description that exported files carry."""
         return {"task": self.task, "gives": self.gives, "description": self.description}
 
     def warmup(self) -> list[tuple[str, list[bytes]]]:

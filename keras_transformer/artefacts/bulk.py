@@ -21,7 +21,7 @@ BATCH_TOKENS = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Translations:
-    """What `translate` returns, in the order of the input."""
+    """The result of `translate`, in the order of the input."""
 
     texts: list[str]  # the best of each
     scores: list[float]
@@ -95,7 +95,7 @@ def translate_lines(
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What `score_lines` yields, in the order of the input."""
+    """A result of `score_lines`, in the order of the input."""
 
     scores: list[float]  # log-probability of each target
     tokens: list[int]  # of each target, the end token included

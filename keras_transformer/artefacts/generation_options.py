@@ -1,4 +1,4 @@
-"""What a search is to do: one set of names in Python, at the command line and in exports."""
+"""Options of text generation: one set of names in Python, at the command line and in exports."""
 
 import dataclasses
 import math

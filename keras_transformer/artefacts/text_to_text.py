@@ -1,4 +1,4 @@
-"""What takes text and writes text, wherever it runs: one interface, by the names of signatures.
+"""From text to text, wherever it runs: one interface, by the names of signatures.
 
 A `Translator`, a SavedModel and a `.tflite` differ in how a signature is called; what is made of
 its arrays is written here. It needs no TensorFlow.

@@ -79,7 +79,7 @@ class BeamSearch:
         }
 
     def visible(self, state: Rows, index: Tensor, slots: Tensor) -> Mask:
-        """Say what each hypothesis may attend to: its own past, boolean `(B, K, slots)`."""
+        """Return what each hypothesis may attend to: its own past, boolean `(B, K, slots)`."""
         own = ops.expand_dims(ops.arange(self.width, dtype="int32") + index * self.width, 1)
         return ops.logical_or(state["visible"], slots == own)
 

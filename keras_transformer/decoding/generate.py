@@ -179,7 +179,7 @@ def check_padding(ids: Any, padding_id: int, name: str) -> None:
 
 
 def _continues(model: ConfiguredModel) -> bool:
-    """Say whether what a model writes goes on from what it read."""
+    """Return whether a model continues its input."""
     return getattr(model, "continues", False)
 
 
@@ -246,7 +246,7 @@ def logits_of(model: ConfiguredModel, source_ids: Ids, target_ids: Ids) -> Logit
 
 
 def align(model: ConfiguredModel, source_ids: Ids, target_ids: Ids) -> Tensor:
-    """Say which source tokens each target token attends to, the mean of all heads of all blocks.
+    """Compute how each target token attends to the source, as the mean of all heads of all blocks.
 
     Args:
         model: A `Transformer`.
@@ -265,7 +265,7 @@ def align(model: ConfiguredModel, source_ids: Ids, target_ids: Ids) -> Tensor:
 
 
 def cross_attention(model: ConfiguredModel, source_ids: Ids, target_ids: Ids) -> Tensor:
-    """Say which source tokens each target token attends to, in every head of every block.
+    """Compute which source tokens each target token attends to, in every head of every block.
 
     Args:
         model: A `Transformer`.

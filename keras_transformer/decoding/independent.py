@@ -62,7 +62,7 @@ class Independent:
         }
 
     def visible(self, state: Rows, index: Tensor, slots: Tensor) -> Mask:
-        """Say what each hypothesis may attend to: its own tokens, boolean `(1, K, slots)`."""
+        """Return what each hypothesis may attend to: its own tokens, boolean `(1, K, slots)`."""
         written = slots < (index + 1) * self.width
         if self.width > 1:
             own = slots % self.width == ops.expand_dims(ops.arange(self.width, dtype="int32"), 1)

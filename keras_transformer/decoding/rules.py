@@ -78,7 +78,7 @@ class Rules:
         return ops.convert_to_tensor(ban)
 
     def _mark(self, ids: Hypotheses, logits: Logits) -> Tensor:
-        """Say which tokens occur in `ids` `(B, K, M)`: boolean `(B, K, V)`; padding does not."""
+        """Return which tokens occur in `ids` `(B, K, M)`: boolean `(B, K, V)`; padding does not."""
         hypotheses, vocabulary = logits.shape[1], logits.shape[2]
         rows = ops.arange(ops.shape(ids)[0] * hypotheses, dtype="int32")
         flat = ops.reshape(ids, (-1, ops.shape(ids)[2]))

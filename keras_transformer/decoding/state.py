@@ -13,7 +13,7 @@ from keras_transformer.typing import Bias, Cache, Hypotheses, Ids, Mask, Nested,
 
 
 class ModelCache(TypedDict):
-    """What a model reads at each step: the `cache` of a search over a model's decoder.
+    """The `cache` of a search over a model's decoder, which the model reads at each step.
 
     Attributes:
         target: Keys and values of what was written, for each block two float tensors
@@ -28,7 +28,7 @@ class ModelCache(TypedDict):
 
 
 class Beginning(TypedDict):
-    """What a search begins with: the arguments of `Search.run` and of `Search.start`.
+    """The arguments of `Search.run` and of `Search.start`.
 
     Attributes:
         cache: The cache of an empty target.
@@ -50,7 +50,7 @@ class Beginning(TypedDict):
 
 
 class Rows(TypedDict):
-    """What belongs to rows; axis 0 of every tensor is the batch.
+    """The tensors of rows; axis 0 of each is the batch.
 
     Attributes:
         cache: Tensors, nested at will; axis 2 may be slots. Over a model's decoder, a `ModelCache`.

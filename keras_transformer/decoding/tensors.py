@@ -1,4 +1,4 @@
-"""What searches do with tensors, in ops that every runtime has."""
+"""Operations of searches on tensors, by ops that every runtime has."""
 
 import math
 

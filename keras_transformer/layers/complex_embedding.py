@@ -87,7 +87,7 @@ class ComplexEmbedding(Layer):
         return ops.cast(ops.concatenate(parts, axis=-1), self.compute_dtype)
 
     def compute_output_shape(self, inputs_shape: Shape, **_: Any) -> Shape:
-        """Say the shape: an axis of width D for ids."""
+        """Return the shape of the output: D is added to that of ids."""
         return (*inputs_shape, self.d_model)
 
     def get_config(self) -> Config:

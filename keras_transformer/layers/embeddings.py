@@ -65,7 +65,7 @@ class TokenEmbedding(Layer):
         return vectors * self.d_model**0.5 if self.scale else vectors
 
     def compute_output_shape(self, inputs_shape: Shape, reverse: bool = False) -> Shape:
-        """Say the shape: an axis of width D for ids; in reverse, V in the place of D."""
+        """Return the shape of the output: D is added to that of ids; in reverse, V replaces D."""
         *outer, last = inputs_shape
         return (*outer, self.vocabulary_size) if reverse else (*outer, last, self.d_model)
 

@@ -17,7 +17,7 @@ class Layer(keras.layers.Layer):
     """
 
     def compute_output_shape(self, inputs_shape: Shape, *_: Any, **__: Any) -> Any:
-        """Say the shape of the output: that of the first input."""
+        """Return the shape of the output: that of the first input."""
         return tuple(inputs_shape)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
@@ -30,7 +30,7 @@ class Layer(keras.layers.Layer):
 
 
 def shapes_of(compute_output_spec: Callable[..., Any], *shapes: Nested) -> Any:
-    """Say the shapes of outputs of which a function says shapes and dtypes.
+    """Return the shapes of outputs whose shapes and dtypes a function returns.
 
     Args:
         compute_output_spec: The method of a layer; it reads nothing but shapes of its arguments.

@@ -46,5 +46,5 @@ class LayerMix(Layer):
         return sum(shares[i] * layer for i, layer in enumerate(layers))
 
     def compute_output_shape(self, layers_shape: Sequence[Shape]) -> Shape:
-        """Say the shape: that of each layer."""
+        """Return the shape of the output: that of each layer."""
         return tuple(layers_shape[0])

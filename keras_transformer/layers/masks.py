@@ -14,7 +14,7 @@ LOWEST = float(np.finfo("float32").min)
 
 
 def padding_mask(ids: Ids, padding_id: int = 0) -> Mask:
-    """Say which positions hold a real token.
+    """Return which positions hold a real token.
 
     Args:
         ids: Integer tensor `(B, S)`.

@@ -30,7 +30,7 @@ def packing_tokens() -> Iterator[None]:
 
 
 def wanted() -> bool:
-    """Say whether encoders are to pack."""
+    """Return whether encoders are to pack."""
     return _wanted.get()
 
 

@@ -58,7 +58,7 @@ class PatchEmbedding(Layer):
         return self.projection(ops.reshape(x, (-1, rows * columns, size * size * channels)))
 
     def compute_output_shape(self, images_shape: Shape) -> Shape:
-        """Say the shape: a vector a patch."""
+        """Return the shape of the output: a vector for each patch."""
         batch, height, width, _ = images_shape
         return batch, (height // self.patch_size) * (width // self.patch_size), self.d_model
 
@@ -93,6 +93,6 @@ class ClassToken(Layer):
         return ops.concatenate([first, inputs], axis=1)
 
     def compute_output_shape(self, inputs_shape: Shape) -> Shape:
-        """Say the shape: one token more."""
+        """Return the shape of the output: one token more."""
         batch, length, width = inputs_shape
         return batch, None if length is None else length + 1, width

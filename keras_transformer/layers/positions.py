@@ -35,7 +35,7 @@ def sinusoidal_table(length: int, d_model: int) -> np.ndarray:
 
 
 class _AbsolutePositions(Layer):
-    """What both kinds of absolute positions share: a table `(max_length, D)` added row by row."""
+    """The base of absolute positions: a table `(max_length, D)` that is added row by row."""
 
     def __init__(self, max_length: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

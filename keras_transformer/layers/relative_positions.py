@@ -17,7 +17,7 @@ from keras_transformer.typing import Config, Shape, Tensor, Tensors
 
 
 def distances(query_positions: Tensor, key_positions: Tensor) -> Tensor:
-    """Say how far each key is behind its query.
+    """Compute how far each key is behind its query.
 
     Args:
         query_positions: Integer tensor `(T,)` or `(B, T)`.
@@ -34,14 +34,14 @@ def distances(query_positions: Tensor, key_positions: Tensor) -> Tensor:
 
 
 def pairs_shape(query_positions: Shape, key_positions: Shape) -> Shape:
-    """Say the shape of `distances` of positions of two shapes: `(1, T, S)` or `(B, T, S)`."""
+    """Return the shape of `distances` of positions of two shapes: `(1, T, S)` or `(B, T, S)`."""
     batches = [shape[0] for shape in (query_positions, key_positions) if len(shape) == 2]
     batch = next((size for size in batches if size != 1), 1)
     return batch, query_positions[-1], key_positions[-1]
 
 
 def bias_shape(num_heads: int, query_positions: Shape, key_positions: Shape) -> dict[str, Shape]:
-    """Say the shape of biases, by the name of their argument: `(1, H, T, S)` or `(B, H, T, S)`."""
+    """Return shapes of biases by the argument's name: `(1, H, T, S)` or `(B, H, T, S)`."""
     batch, queries, keys = pairs_shape(query_positions, key_positions)
     return {"attention_bias": (batch, num_heads, queries, keys)}
 
@@ -146,7 +146,7 @@ class BucketedBias(Layer):
     def compute_output_shape(
         self, query_positions_shape: Shape, key_positions_shape: Shape
     ) -> dict[str, Shape]:
-        """Say the shape: a bias a head and a pair."""
+        """Return the shape of the output: a bias for each head and pair."""
         return bias_shape(self.num_heads, query_positions_shape, key_positions_shape)
 
     def get_config(self) -> Config:
@@ -198,7 +198,7 @@ class LinearBias(Layer):
     def compute_output_shape(
         self, query_positions_shape: Shape, key_positions_shape: Shape
     ) -> dict[str, Shape]:
-        """Say the shape: a bias a head and a pair."""
+        """Return the shape of the output: a bias for each head and pair."""
         return bias_shape(self.num_heads, query_positions_shape, key_positions_shape)
 
     def get_config(self) -> Config:
@@ -238,5 +238,5 @@ class Distances(Layer):
     def compute_output_shape(
         self, query_positions_shape: Shape, key_positions_shape: Shape
     ) -> dict[str, Shape]:
-        """Say the shape: a distance a pair."""
+        """Return the shape of the output: a distance for each pair."""
         return {"distance": pairs_shape(query_positions_shape, key_positions_shape)}

@@ -80,7 +80,7 @@ class RotaryPositions(Layer):
     def compute_output_shape(
         self, query_positions_shape: Shape, key_positions_shape: Shape | None = None
     ) -> dict[str, tuple[Shape, Shape]]:
-        """Say the shape of cosines and sines."""
+        """Return the shape of cosines and sines."""
         batch = query_positions_shape[0] if len(query_positions_shape) == 2 else 1
         shape = (batch, 1, query_positions_shape[-1], self.head_width // 2)
         return {"rotation": (shape, shape)}

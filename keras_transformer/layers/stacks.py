@@ -70,7 +70,7 @@ class _Stack(Layer):
     # model is made in a fraction of the time.
 
     def _like(self, inputs: Tensor) -> keras.KerasTensor:
-        """Say what a tensor becomes here: one of its shape."""
+        """Return the specification of the output: a tensor of the input's shape."""
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
 
     def _device(self, i: int) -> contextlib.AbstractContextManager[Any]:
@@ -176,13 +176,13 @@ class Encoder(_Stack):
     def compute_output_spec(
         self, inputs: Hidden, *_: Any, return_layers: bool = False, **__: Any
     ) -> Any:
-        """Say the shapes without running the blocks."""
+        """Return the specifications of the outputs without running the blocks."""
         x = self._like(inputs)
         layers = [self._like(inputs) for _ in range(self.num_layers + 1)]
         return (x, layers) if return_layers else x
 
     def _packs(self, mask: Mask | None, training: bool | None) -> bool:
-        """Say whether tokens are packed: where it is wanted, and padding alone is hidden."""
+        """Return whether tokens are packed: where it is wanted, and only padding is masked."""
         three_axes = self.block_arguments.get("norm") == "batch"  # which are all that it takes
         padding = mask is not None and mask.shape[1] == 1
         return packing.wanted() and padding and not training and not three_axes
@@ -287,7 +287,7 @@ class Decoder(_Stack):
         cache_index: Tensor | None = None,
         **__: Any,
     ) -> Any:
-        """Say the shapes without running the blocks."""
+        """Return the specifications of the outputs without running the blocks."""
         x = self._like(inputs)
         if cache_index is None:
             return x

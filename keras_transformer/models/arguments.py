@@ -1,4 +1,4 @@
-"""What stands in the place of a configuration: understood, or refused with what to write."""
+"""Checks of a model's configuration: a wrong one is refused with what to write instead."""
 
 import os
 import reprlib

@@ -119,7 +119,7 @@ def embedding(
 
 @dataclasses.dataclass
 class Embedder:
-    """What stands between ids and the first block: table, positions, norm, dropout.
+    """The layers before the first block: table, positions, norm, dropout.
 
     Args:
         table: The table of tokens.

@@ -1,4 +1,4 @@
-"""What readers of published checkpoints share: files, and pairing their tensors with our weights.
+"""Reading published checkpoints: their files, and pairing their tensors with our weights.
 
 Every weight of the model is paired with a tensor of the file, and what is missing or left over is
 named.

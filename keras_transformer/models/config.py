@@ -36,7 +36,7 @@ class KindError(InputError):
 
 @dataclasses.dataclass(frozen=True)
 class StackConfig:
-    """What decides the shape and behaviour of a stack of blocks, in every family.
+    """The configuration of a stack of blocks, which every family has.
 
     Dropout has four rates: the Transformer's paper has the first two, BERT and GPT also the third,
     the last is an extra of later implementations.
@@ -213,7 +213,7 @@ class StackConfig:
 
     @classmethod
     def is_complete(cls, preset: str) -> bool:
-        """Say whether a preset has a vocabulary of its own."""
+        """Return whether a preset has a vocabulary of its own."""
         return "vocabulary_size" in cls.presets[preset] or hasattr(cls, "vocabulary_size")
 
 

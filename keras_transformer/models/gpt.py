@@ -218,7 +218,7 @@ def _prompt_graph(config: GptConfig, layers: dict[str, Any]) -> keras.Model:
 
 
 class ReadPrompt(Layer):
-    """What every step reads of the prompt, computed for all of its tokens at once.
+    """The keys and values of a prompt, computed for all of its tokens at once.
 
     Call arguments:
         token_ids: Integer tensor `(B, S)`, padded at the end.
@@ -252,11 +252,11 @@ class ReadPrompt(Layer):
         return bias_of(ops.expand_dims(before, 1)), caches
 
     def compute_output_shape(self, *shapes: Any) -> Any:
-        """Say the shapes; see `shapes_of`."""
+        """Return the shapes of the outputs; see `shapes_of`."""
         return shapes_of(self.compute_output_spec, *shapes)
 
     def compute_output_spec(self, token_ids: Ids) -> tuple[keras.KerasTensor, Cache]:
-        """Say the shapes without knowing the lengths."""
+        """Return the specifications of the outputs for any lengths."""
         attentions = [block.self_attention for block in self.shared["decoder"].blocks]
         return source_spec(attentions, token_ids.shape, self.compute_dtype)
 
@@ -350,11 +350,11 @@ class GptStep(Layer):
         return _logits(self.shared, states, self.output_kernel), caches
 
     def compute_output_shape(self, *shapes: Any) -> Any:
-        """Say the shapes; see `shapes_of`."""
+        """Return the shapes of the outputs; see `shapes_of`."""
         return shapes_of(self.compute_output_spec, *shapes)
 
     def compute_output_spec(
         self, ids: Ids, index: Tensor, caches: Cache, *_: Any
     ) -> tuple[keras.KerasTensor, Cache]:
-        """Say the shapes without running the decoder."""
+        """Return the specifications of the outputs without running the decoder."""
         return step_spec(ids, self.config.vocabulary_size, caches, self.compute_dtype)

@@ -312,10 +312,10 @@ class Pick(Layer):
         return ops.reshape(picked, (-1, ops.shape(places)[1], width))
 
     def compute_output_shape(self, sequence_shape: Shape, places_shape: Shape) -> Shape:
-        """Say the shape: a vector a place."""
+        """Return the shape of the output: a vector for each place."""
         return (*places_shape, sequence_shape[-1])
 
     def compute_output_spec(self, sequence: Hidden, places: Tensor) -> keras.KerasTensor:
-        """Say the shape without knowing the lengths."""
+        """Return the specification of the output for any lengths."""
         shape = self.compute_output_shape(sequence.shape, places.shape)
         return keras.KerasTensor(shape, dtype=self.compute_dtype)

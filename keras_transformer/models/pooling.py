@@ -71,11 +71,11 @@ class PoolTokens(Layer):
         return total / (ops.sqrt(count) if self.kind == "mean_sqrt_length" else count)
 
     def compute_output_shape(self, sequence_shape: Shape, mask_shape: Shape | None = None) -> Shape:
-        """Say the shape: a vector a row."""
+        """Return the shape of the output: a vector for each row."""
         return sequence_shape[0], sequence_shape[-1]
 
     def compute_output_spec(self, sequence: Hidden, mask: Mask) -> keras.KerasTensor:
-        """Say the shape without knowing the lengths."""
+        """Return the specification of the output for any lengths."""
         return keras.KerasTensor(self.compute_output_shape(sequence.shape), dtype="float32")
 
     def get_config(self) -> Config:

@@ -148,11 +148,11 @@ class CausalMask(Layer):
         return causal_mask(ops.shape(ids)[1])
 
     def compute_output_shape(self, ids_shape: Shape) -> Shape:
-        """Say the shape: a query and a key a position, for all rows alike."""
+        """Return the output's shape: a query and a key for each position, the same for all rows."""
         return 1, ids_shape[1], ids_shape[1]
 
     def compute_output_spec(self, ids: Ids) -> keras.KerasTensor:
-        """Say the shape without knowing the length."""
+        """Return the specification of the output for any length."""
         return keras.KerasTensor(self.compute_output_shape(ids.shape), dtype="bool")
 
 
@@ -207,7 +207,7 @@ def _encoder_graph(config: TransformerConfig, layers: dict[str, Any]) -> keras.M
 
 
 class CacheMemory(Layer):
-    """What every cross-attention of a decoder reads of the source, computed once.
+    """The keys and values of all cross-attentions of a decoder, computed once for a source.
 
     Call arguments:
         memory: Float tensor `(B, S, D)`, the encoder's output.
@@ -231,13 +231,13 @@ class CacheMemory(Layer):
         return bias, [(keys, values * ops.cast(real, values.dtype)) for keys, values in caches]
 
     def compute_output_shape(self, *shapes: Any) -> Any:
-        """Say the shapes; see `shapes_of`."""
+        """Return the shapes of the outputs; see `shapes_of`."""
         return shapes_of(self.compute_output_spec, *shapes)
 
     def compute_output_spec(
         self, memory: Hidden, source_mask: Mask
     ) -> tuple[keras.KerasTensor, Cache]:
-        """Say the shapes without projecting anything."""
+        """Return the specifications of the outputs without projecting anything."""
         attentions = [block.cross_attention for block in self.decoder.blocks]
         return source_spec(attentions, source_mask.shape, self.compute_dtype)
 
@@ -245,7 +245,7 @@ class CacheMemory(Layer):
 def source_spec(
     attentions: Iterable[keras.layers.Layer], shape: Shape, dtype: DType
 ) -> tuple[keras.KerasTensor, Cache]:
-    """Say what decoding reads at every step: the bias `(B, 1, S)`, and keys and values."""
+    """Return what every decoding step reads: the bias `(B, 1, S)`, and keys and values."""
     batch, length = shape
     caches = []
     for attention in attentions:
@@ -342,13 +342,13 @@ class DecoderStep(Layer):
         return _logits(self.shared, states, self.output_kernel), caches
 
     def compute_output_shape(self, *shapes: Any) -> Any:
-        """Say the shapes; see `shapes_of`."""
+        """Return the shapes of the outputs; see `shapes_of`."""
         return shapes_of(self.compute_output_spec, *shapes)
 
     def compute_output_spec(
         self, ids: Ids, index: Tensor, caches: Cache, *_: Any
     ) -> tuple[keras.KerasTensor, Cache]:
-        """Say the shapes without running the decoder."""
+        """Return the specifications of the outputs without running the decoder."""
         vocabulary_size = self.shared["embed_target"].table.vocabulary_size
         return step_spec(ids, vocabulary_size, caches, self.compute_dtype)
 
@@ -356,7 +356,7 @@ class DecoderStep(Layer):
 def step_spec(
     ids: Ids, vocabulary_size: int, caches: Cache, dtype: DType
 ) -> tuple[keras.KerasTensor, Cache]:
-    """Say what a decoding step returns: logits `(B, K, V)`, and caches like those it gets."""
+    """Return the specifications of a decoding step: logits `(B, K, V)`, and caches as given."""
     shapes = [(*ids.shape, vocabulary_size), *(cache.shape for pair in caches for cache in pair)]
     logits, *flat = (keras.KerasTensor(shape, dtype=dtype) for shape in shapes)
     return logits, list(zip(flat[::2], flat[1::2], strict=True))

@@ -1,4 +1,4 @@
-"""What a servable is made of: checked first, so that a wrong thing is named and not run into."""
+"""Checks of a servable's arguments: a wrong one is named before it is used."""
 
 import os
 import reprlib

@@ -91,7 +91,7 @@ class ImageClassifier(Servable):
 
     @property
     def description(self) -> str:
-        """What the model is for, in a sentence."""
+        """The purpose of the model in a sentence."""
         return f"Says of a picture which of {', '.join(self.labels)} it shows."
 
     @property

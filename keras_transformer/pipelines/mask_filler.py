@@ -61,7 +61,7 @@ class MaskFiller(TextEncoder):
 
     @property
     def description(self) -> str:
-        """What the model is for, in a sentence."""
+        """The purpose of the model in a sentence."""
         return f"Says which tokens are likely in the places of a text where {self.mask} stands."
 
     def examples(self, texts: Sequence[str]) -> dict[str, list[str]]:

@@ -49,7 +49,7 @@ class SentenceEmbedder(TextEncoder):
 
     @property
     def description(self) -> str:
-        """What the model is for, in a sentence."""
+        """The purpose of the model in a sentence."""
         what = (
             "Gives a text a vector, so that texts of like meaning have vectors of like direction."
         )

@@ -34,7 +34,7 @@ def strings(*names: str) -> dict[str, tf.TensorSpec]:
 
 @dataclasses.dataclass(frozen=True)
 class LiteFile:
-    """What is in a `.tflite` file.
+    """The content of a `.tflite` file.
 
     Attributes:
         takes: What it takes, in a word.
@@ -49,7 +49,7 @@ class LiteFile:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What a file is asked, to be compared with what the model answers.
+    """A call of a file, whose answer is compared with the model's.
 
     Attributes:
         signature: What is called.

@@ -153,7 +153,7 @@ def find_task(name: str) -> Task:
 
 @dataclasses.dataclass(frozen=True)
 class TaskSettings:
-    """What a run holds beside the configuration of its model.
+    """The task of a run: its labels, and the arguments of its head and its servable.
 
     Args:
         task: Name of the task.

@@ -69,7 +69,7 @@ class TextClassifier(TextEncoder):
 
     @property
     def description(self) -> str:
-        """What the model is for, in a sentence."""
+        """The purpose of the model in a sentence."""
         what = "two texts" if self.pairs else "a text"
         if len(self.labels) == 1:
             return f"Gives {what} a score."

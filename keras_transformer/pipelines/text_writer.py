@@ -1,4 +1,4 @@
-"""What writes text: tokeniser, model and search in one graph.
+"""Text generation: tokeniser, model and search in one graph.
 
 It is what a training run samples from, what the command line runs on a run folder, and what the
 SavedModel and the `.tflite` are made of: there is one path from text to text. `Translator` and

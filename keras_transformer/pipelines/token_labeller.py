@@ -62,7 +62,7 @@ class TokenLabeller(TextEncoder):
 
     @property
     def description(self) -> str:
-        """What the model is for, in a sentence."""
+        """The purpose of the model in a sentence."""
         return f"Says of each word of a text which of {', '.join(self.labels)} it is."
 
     def read_text(self, text: Strings) -> Tensors:

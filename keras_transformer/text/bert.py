@@ -197,7 +197,7 @@ class BertTokenizer(Tokenizer):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What `load` needs to know besides the file."""
+        """The arguments of `load` besides the file."""
         more = {
             "strip_accents": self.strip_accents,
             "chinese_characters": self.chinese_characters,

@@ -1,4 +1,4 @@
-"""What BERT's reference makes of each character, for every way in which it can be set."""
+"""The treatment of each character by BERT's reference, for all of its settings."""
 
 import functools
 import unicodedata
@@ -46,7 +46,7 @@ class Rules(NamedTuple):
 def character_map(
     known: frozenset[str], rules: Rules, punctuation: bool = True
 ) -> tuple[list[bytes], np.ndarray]:
-    """Say what each character becomes: a part of a word, a word of its own, a space, or nothing.
+    """Return what each character becomes: a part of a word, a word of its own, a space, or nothing.
 
     What holds a character that no piece has becomes one mark, as its word is unknown anyway: a
     letter where it may be part of a word, or else a sign. This keeps tens of thousands of

@@ -243,7 +243,7 @@ class BytePairTokenizer(Tokenizer):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What `load` needs to know besides the files."""
+        """The arguments of `load` besides the files."""
         settings: dict[str, Any] = {"special_tokens": self.special_tokens}
         if self.add_prefix_space:
             settings["add_prefix_space"] = True

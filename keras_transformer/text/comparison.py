@@ -1,4 +1,4 @@
-"""What the kinds of tokenisers do to one text: how long it gets, and which words are lost."""
+"""Tokenisers compared on one text: how long it gets, and which words are lost."""
 
 import dataclasses
 from collections import Counter

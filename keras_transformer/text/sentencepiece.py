@@ -167,7 +167,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What `load` needs to know besides the files."""
+        """The arguments of `load` besides the files."""
         settings: dict[str, Any] = {"mapped": self._mapped}
         if self._named:
             settings["special_tokens"] = self.special_tokens

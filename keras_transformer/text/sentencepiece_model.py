@@ -20,7 +20,7 @@ NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
 
 
 class Model(NamedTuple):
-    """What a model says.
+    """The content of a SentencePiece model.
 
     Attributes:
         pieces: The pieces with their kinds.

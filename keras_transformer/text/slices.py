@@ -66,7 +66,7 @@ def words_between(text: Strings, begins: Tensor, ends: Tensor) -> Strings:
 
 
 def owners(begins: Tensor, size: Size) -> Tensor:
-    """Say of each place in which of the stretches one after the other it lies.
+    """Return the stretch that each place lies in, of stretches one after the other.
 
     Args:
         begins: Int32 tensor `(K,)`, ascending: where each stretch begins, from 0. Two that begin at

@@ -17,7 +17,7 @@ _SPACE = 0x20
 
 
 class Spacing(NamedTuple):
-    """What is done with the spaces of a text.
+    """The treatment of a text's spaces.
 
     Attributes:
         strip_left: Whether those at its beginning go.

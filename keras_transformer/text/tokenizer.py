@@ -1,4 +1,4 @@
-"""What all tokenisers have in common: they are learned from lines, called, saved and loaded."""
+"""The base of all tokenisers: they are learned from lines, called, saved and loaded."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -124,7 +124,7 @@ class Tokenizer:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What `load` needs to know besides the file."""
+        """The arguments of `load` besides the file."""
         return {}
 
     def save(self, path: Path | str) -> None:

@@ -26,7 +26,7 @@ from keras_transformer.typing import DType
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What a folder was found to hold.
+    """The content of a checkpoint's folder.
 
     Args:
         model: The model, with the file's weights.

@@ -46,13 +46,13 @@ MASKED = {
 
 
 def is_of_another_head(name: str, outer: str) -> bool:
-    """Say whether a tensor belongs to one of the known heads."""
+    """Return whether a tensor belongs to one of the known heads."""
     return name.removeprefix(outer).startswith(HEADS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """What tensors are called in a file.
+    """The names of tensors in a file.
 
     Args:
         kind: The type in `config.json`.
@@ -76,7 +76,7 @@ class Names:
 
     @property
     def copies(self) -> set[str]:
-        """What files have twice."""
+        """Tensors that files hold twice."""
         _, _, first, second = self.masked
         return {f"{first}.bias", f"{first}.bias_", f"{second}.bias", self.decoder}
 

@@ -13,7 +13,7 @@ from keras_transformer.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Only:
-    """What a field may say, because nothing else is built.
+    """The values of a field that are supported.
 
     Args:
         values: The values that are.
@@ -26,7 +26,7 @@ class Only:
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """What is known of the fields of a kind of JSON file.
+    """The known fields of a kind of JSON file.
 
     Args:
         understood: Names of fields that a reader goes by.
@@ -91,7 +91,7 @@ CHANGES = {
 
 
 def is_unset(value: Any) -> bool:
-    """Say whether a field has no value: nothing, false (not 0, which may be an id), or empty."""
+    """Return whether a field has no value: null, false (not 0, which may be an id), or empty."""
     if isinstance(value, dict):
         return all(map(is_unset, value.values()))
     return value is None or value is False or (isinstance(value, (str, list)) and not value)

@@ -1,4 +1,4 @@
-"""What published files say of how text is to be written, against what a search does here."""
+"""Options of generation in published files, and how they differ from a search here."""
 
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ OTHERS = (
 
 
 def notes_of_generation(folder: Path, published: dict[str, Any], config: StackConfig) -> list[str]:
-    """Say what a person has to know to get the publisher's texts.
+    """Return what a person has to know to get the publisher's texts.
 
     Args:
         folder: Folder of the checkpoint.

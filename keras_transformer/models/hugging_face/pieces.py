@@ -96,7 +96,7 @@ def outside(prefix: str, base: str) -> str:
 def is_tied(
     published: dict[str, Any], tensors: Mapping[str, np.ndarray], table: str, *others: str
 ) -> bool:
-    """Say whether one table serves for tokens that go in and for logits.
+    """Return whether input embeddings and logits share one table.
 
     What the tensors say counts; `tie_word_embeddings` where a file has one table only.
 

@@ -1,4 +1,4 @@
-"""What `preprocessor_config.json` says of how pictures become numbers."""
+"""The scaling of pixels in `preprocessor_config.json`."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What published classifiers' logits become: one label of several, several labels, a number."""
+"""The use of published classifiers' logits: one label of several, several labels, a number."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def scores_of(published: dict[str, Any], package: Package | None, labels: int) -
 
 
 def reads_pairs(published: dict[str, Any], package: Package | None, labels: int) -> bool:
-    """Say whether a classifier was made for pairs of texts, as far as its files tell."""
+    """Return whether a classifier was made for pairs of texts, as far as its files tell."""
     return labels == 1 or package is not None or _activation(published, package) is not None
 
 

@@ -103,7 +103,7 @@ _TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """What a folder of sentence-transformers says beside its weights.
+    """The settings of a sentence-transformers folder, beside its weights.
 
     Args:
         folder: Where `config.json`, the weights and the tokeniser are.

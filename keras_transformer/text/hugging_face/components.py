@@ -1,4 +1,4 @@
-"""What the kinds of `tokenizer.json` have in common."""
+"""The parts that all kinds of `tokenizer.json` share."""
 
 from keras_transformer.text.hugging_face.fields import Fields
 

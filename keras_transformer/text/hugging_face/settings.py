@@ -1,4 +1,4 @@
-"""What lies beside the vocabulary: special tokens, added tokens and how text is treated."""
+"""Settings beside the vocabulary: special tokens, added tokens and the treatment of text."""
 
 import dataclasses
 from collections.abc import Mapping

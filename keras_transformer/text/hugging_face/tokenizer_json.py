@@ -69,7 +69,7 @@ def read_tokenizer_json(folder: Path, settings: Settings, config: Mapping[str, A
 
 
 def _guess(model: Fields) -> str | None:
-    """Say what a model without a type is: files of old do not name it."""
+    """Infer the type of a model that has none: old files do not name it."""
     if "merges" in model:
         return "BPE"
     if "unk_id" in model:
