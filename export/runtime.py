@@ -164,12 +164,12 @@ class _File(TextToText):
     _purpose: dict[str, str]
 
     @property
-    def task(self) -> str:  # type: ignore[override]
+    def task(self) -> str:  # type: ignore[override]  # nobody sets it
         """Name of the task that the model is for."""
         return self._purpose["task"]
 
     @property
-    def gives(self) -> str:  # type: ignore[override]
+    def gives(self) -> str:  # type: ignore[override]  # nobody sets it
         """The output that answers."""
         return self._purpose["gives"]
 

@@ -123,7 +123,8 @@ class _DecayOfMatrices:
     """
 
     def _use_weight_decay(self, variable: keras.Variable) -> bool:
-        return len(variable.shape) >= 2 and super()._use_weight_decay(variable)  # type: ignore[misc]
+        of_base: Any = super()  # a Keras optimizer, which this class stands before
+        return len(variable.shape) >= 2 and of_base._use_weight_decay(variable)
 
 
 @keras.saving.register_keras_serializable("keras_transformer")

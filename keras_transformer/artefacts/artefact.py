@@ -145,10 +145,10 @@ def specs_of(tensors: Mapping[str, Any]) -> dict[str, Spec]:
     }
 
 
-def decode(texts: Any) -> list[Any]:
+def decode(texts: Any) -> Any:
     """Turn the bytes of a string array into Python strings, nested as the array is."""
     if isinstance(texts, bytes):
-        return texts.decode("utf-8", errors="replace")  # type: ignore[return-value]
+        return texts.decode("utf-8", errors="replace")
     return [decode(text) for text in texts]
 
 

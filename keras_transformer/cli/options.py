@@ -66,6 +66,7 @@ def with_options(
             parameter = inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY)
             kind: Any = Annotated[one.kind, how]
             parameters.append(parameter.replace(default=one.default, annotation=kind))
+        # Functions may have one; `functools.wraps` is typed as if not.
         wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
         return wrapped

@@ -160,7 +160,8 @@ class Encoder(_Stack):
         """Run the blocks in order."""
         places = ops.arange(ops.shape(inputs)[1], dtype="int32")
         if not return_layers and self._packs(attention_mask, training):
-            packed = packing.Packing(attention_mask[:, 0])  # type: ignore[index]
+            assert attention_mask is not None  # or there is nothing to pack by
+            packed = packing.Packing(attention_mask[:, 0])
             # A token sees at least itself, so that a bias hides as well as a mask.
             bias = ops.expand_dims(bias_of(attention_mask), 1)
             arguments = self._arguments(bias, places, places)

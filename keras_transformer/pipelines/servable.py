@@ -86,7 +86,7 @@ class Servable(Artefact):
         raise NotImplementedError
 
     @property
-    def signatures(self) -> frozenset[str]:  # type: ignore[override]
+    def signatures(self) -> frozenset[str]:  # type: ignore[override]  # nobody sets it
         """The names of what can be called."""
         return frozenset(self._graphs)
 
