@@ -62,7 +62,7 @@ coverage: tools $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy keras_transformer training export
+	.ci/mypy
 
 # The site, in build/docs; a warning fails.
 docs: $(DOCS_READY)

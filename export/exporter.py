@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 import shutil
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +31,13 @@ from keras_transformer.export.proof import EDGE_CASES
 from keras_transformer.export.quality import Judge, Measured, Validation, judge_of, measure
 from keras_transformer.export.saved_model import export_saved_model
 from keras_transformer.export.tflite.write import write_tflite
+from keras_transformer.export.validation import check_validation, validation_of
 from keras_transformer.files import write_json
 from keras_transformer.pipelines.servable import Servable
 from keras_transformer.pipelines.tasks import Task, TaskSettings, find_task, make_servable, task_of
 from keras_transformer.pipelines.text_writer import TextWriter
-from keras_transformer.pipelines.translator import Translator
-from keras_transformer.training.data.spoken_english import examples
 from keras_transformer.training.run.run_directory import RunDirectory
-from keras_transformer.training.tasks.registry import training_of
-from keras_transformer.training.tasks.task import VALIDATION
 
-VALIDATION_TEXTS = 200
-PROBES = 60  # generated sentences, where there is no text to validate on
 MAX_QUALITY_LOSS = 1.0
 # Arguments of servables that are not of `settings`.
 SERVABLE_ARGUMENTS = ("model", "tokenizer", "labels", "max_length", "options", "jit_compile")
@@ -179,12 +173,7 @@ def export(
     check_free(folder)
     name = tf_serving.check_name(name or folder.absolute().name)
     _check_formats(formats)
-    found = find_task(task) if task else task_of(model)
-    if found is None:
-        raise InputError(
-            f"A {type(model).__name__} has no task of its own: give a model of kt.models, where it "
-            "is an encoder one with a head."
-        )
+    found = _task_for(model, task)
     _check_writes(found, options, jit_compile, "The model")
     made = TaskSettings(found.name, tuple(labels), dict(settings or {}), max_length)
     _check_settings(found, made)
@@ -201,12 +190,23 @@ def export(
     precisions = [p for p in PRECISIONS if f"tflite-{p}".removesuffix("-float32") in formats]
     return exporter.write(
         folder,
-        _validation(validation, found.servable),
+        check_validation(validation, found.servable),
         precisions,
         max_quality_loss,
         keep,
         with_saved_model=SAVED_MODEL in formats,
     )
+
+
+def _task_for(model: Any, task: str | None) -> Task:
+    """Return the task that is asked for, or else the model's own."""
+    found = find_task(task) if task else task_of(model)
+    if found is None:
+        raise InputError(
+            f"A {type(model).__name__} has no task of its own: give a model of kt.models, where it "
+            "is an encoder one with a head."
+        )
+    return found
 
 
 def _check_formats(formats: Sequence[str]) -> None:
@@ -331,56 +331,6 @@ class _Exporter:
             tf_serving.write_warmup(scratch / SAVED_MODEL, self.name, texts, some)
         for file, text in tf_serving.configuration(self.name, self.jit_compile).items():
             (scratch / file).write_text(text, "utf-8")
-
-
-def validation_of(run: RunDirectory) -> Validation:
-    """Take the first lines of the run's validation text, its samples, or generated sentences."""
-    settings = run.task_settings()
-    samples = Validation(run.samples() or _generated())
-    # What writes one text for another is measured on what is right; see `Judge`.
-    if not _compares(find_task(settings.task).servable) or not run.was_trained_here:
-        return samples
-    try:
-        records: Any = training_of(run).data(VALIDATION)
-        rows = list(islice(records, VALIDATION_TEXTS))
-    except (OSError, InputError):
-        return samples  # the text is no longer what it was
-    sides = list(zip(*rows, strict=True))
-    return Validation(list(sides[0]), list(sides[1])) if len(sides) == 2 else samples
-
-
-def _validation(given: Any, servable: type[Servable]) -> Validation:
-    """Check what a script gives to validate on."""
-    if given is None:
-        return Validation(_generated())
-    pair = isinstance(given, tuple) and len(given) == 2 and not isinstance(given[0], str)
-    texts, references = given if pair else (given, None)
-    for side in (texts, references or ()):
-        if isinstance(side, str) or not all(isinstance(text, str) for text in side):
-            raise InputError(
-                f"validation has to be a list of texts, or a tuple of texts and of what is right "
-                f"for each, got {given!r:.100}."
-            )
-    if references is not None and not _compares(servable):
-        raise InputError(
-            "validation has to be a list of texts: files of this task are compared with the model, "
-            "so leave out what is right."
-        )
-    if not texts or (references is not None and len(texts) != len(references)):
-        raise InputError(
-            f"validation has {len(texts)} texts and {len(references or [])} of what is right; give "
-            "at least one text, and as many of both."
-        )
-    return Validation(list(texts), None if references is None else list(references))
-
-
-def _compares(servable: type[Servable]) -> bool:
-    """Return whether what a servable writes is compared with what is right."""
-    return issubclass(servable, Translator)
-
-
-def _generated() -> list[str]:
-    return [one.spoken for one in examples("test", PROBES)]
 
 
 def _report(

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keras_transformer.artefacts.artefact import SAVED_MODEL
 from keras_transformer.errors import InputError
@@ -19,6 +20,9 @@ from keras_transformer.files import (
     write_json,
 )
 from keras_transformer.locks import locked
+
+if TYPE_CHECKING:
+    from keras_transformer.text import Tokenizer
 
 KINDS = ("", "ids")  # of `.tflite` files, by their names; see `Servable.lite_files`
 
@@ -60,7 +64,7 @@ def versions(base: Path) -> dict[int, Path]:
     return {number: path for number, path in sorted(_numbered(base)) if path.is_dir()}
 
 
-def _numbered(base):
+def _numbered(base: Path) -> list[tuple[int, Path]]:
     paths = base.iterdir() if base.is_dir() else ()
     return [(int(p.name), p) for p in paths if p.name.isascii() and p.name.isdecimal()]
 
@@ -163,7 +167,7 @@ def size_of(path: Path) -> int:
     return sum(p.stat().st_size for p in files)
 
 
-def write_tokenizer(tokenizer, folder: Path) -> list[str]:
+def write_tokenizer(tokenizer: "Tokenizer | None", folder: Path) -> list[str]:
     """Write the files of a tokeniser, if there is one, and return their names.
 
     Where none of them is a list of pieces, `pieces.json` is: an alignment has to name them.

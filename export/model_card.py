@@ -116,5 +116,5 @@ def _best(run: RunDirectory) -> dict[str, Any]:
         return {}
     lines = [json.loads(line) for line in run.metrics_path.read_text("utf-8").splitlines()]
     found = [line for line in lines if "validation/loss" in line]
-    best: dict = min(found, key=lambda line: line["validation/loss"], default={})
+    best: dict[str, Any] = min(found, key=lambda line: line["validation/loss"], default={})
     return {name: value for name, value in best.items() if not name.startswith("train/")}

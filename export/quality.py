@@ -88,7 +88,7 @@ class Judge:
     loses: str  # a column's title: what is lost
     what = "sentences"
 
-    def __init__(self, servable: Any, validation: Validation):
+    def __init__(self, servable: Any, validation: Validation) -> None:
         self.servable = servable
         self.validation = validation
         self.texts = [*validation.texts, *EDGE_CASES]
@@ -140,34 +140,36 @@ class NumbersJudge(Judge):
     unit = "per cent of agreement"
     loses = "agreement lost"
 
-    def __init__(self, servable: Servable, validation: Validation):
+    def __init__(self, servable: Servable, validation: Validation) -> None:
         super().__init__(servable, validation)
         self.what = "pictures" if servable.tokenizer is None else "sentences"
-        self._expected: dict[str, list[dict]] = {}
+        self._expected: dict[str, list[dict[str, np.ndarray]]] = {}
 
     @property
-    def reference(self):
+    def reference(self) -> str:
         """The measure in words."""
         return f"agreement with the model in per cent, {len(self.texts)} {self.what}"
 
-    def expected(self, kind: str) -> list[dict]:
+    def expected(self, kind: str) -> list[dict[str, np.ndarray]]:
         """Return what the model answers."""
         if kind not in self._expected:
             calls = self.calls(kind)
             self._expected[kind] = [self.servable.call(c.signature, **c.inputs) for c in calls]
         return self._expected[kind]
 
-    def _pairs(self, kind, name, answers):
+    def _pairs(
+        self, kind: str, name: str, answers: Sequence[Answer]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         expected = (outputs[name] for outputs in self.expected(kind))
         return list(zip((answer.outputs[name] for answer in answers), expected, strict=True))
 
-    def more(self, kind, answers):
+    def more(self, kind: str, answers: Sequence[Answer]) -> dict[str, float]:
         """Compute the largest difference of any number; see `Judge.more`."""
         pairs = self._pairs(kind, self.servable.numbers, answers)
         difference = max(float(np.abs(got - wanted).max(initial=0)) for got, wanted in pairs)
         return {"largest_difference": difference}
 
-    def check(self, path, kind, answers):
+    def check(self, path: Path, kind: str, answers: Sequence[Answer]) -> None:
         """Compare the numbers; see `Judge.check`."""
         difference = self.more(kind, answers)["largest_difference"]
         if not difference <= TOLERANCE[SAVED_MODEL if path.name == SAVED_MODEL else "tflite"]:
@@ -176,7 +178,7 @@ class NumbersJudge(Judge):
                 "nothing was written."
             )
 
-    def quality(self, path, kind, answers):
+    def quality(self, path: Path, kind: str, answers: Sequence[Answer]) -> tuple[float, float]:
         """Compute the agreement; see `Judge.quality`."""
         answer = self.servable.answers.get(self.calls(kind)[0].signature)
         pairs = self._pairs(kind, answer or self.servable.numbers, answers)
@@ -197,7 +199,7 @@ class TextJudge(Judge):
     loses = "BLEU lost"
     servable: TextWriter
 
-    def __init__(self, servable: TextWriter, validation: Validation):
+    def __init__(self, servable: TextWriter, validation: Validation) -> None:
         super().__init__(servable, validation)
         self._prepare()
         lengths, _ = measure_lengths(servable, self.texts)
@@ -205,11 +207,11 @@ class TextJudge(Judge):
         answers = ask(servable, self.calls(SAVED_MODEL)[: len(self._order)])
         self._expected = self._written(SAVED_MODEL, answers)
 
-    def _prepare(self):
+    def _prepare(self) -> None:
         """Change what is asked before it is put into batches."""
 
     @property
-    def reference(self):
+    def reference(self) -> str:
         """The measure in words."""
         count = len(self.validation.texts)
         if self.validation.references is None:
@@ -217,11 +219,11 @@ class TextJudge(Judge):
         return f"BLEU on {count} sentences of the validation text"
 
     @property
-    def batches(self):
+    def batches(self) -> list[list[str]]:
         """The texts in batches of similar length."""
         return [[self.texts[i] for i in batch] for batch in self._order]
 
-    def _written(self, kind, answers):
+    def _written(self, kind: str, answers: Sequence[Answer]) -> list[tuple[str, float]]:
         """Return the text and the score of each of `texts`."""
         found: list[tuple[str, float]] = [("", 0.0)] * len(self.texts)
         # Of a language model there are more answers, of continuations.
@@ -231,7 +233,7 @@ class TextJudge(Judge):
                 found[i] = text, score
         return found
 
-    def check(self, path, kind, answers):
+    def check(self, path: Path, kind: str, answers: Sequence[Answer]) -> None:
         """Compare the texts; a tie in the last bits may be broken in any way."""
         for text, (wanted, wanted_score), (got, score) in zip(
             self.texts, self._expected, self._written(kind, answers), strict=True
@@ -243,12 +245,12 @@ class TextJudge(Judge):
                     f"  artefact: {got[:200]!r}"
                 )
 
-    def quality(self, path, kind, answers):
+    def quality(self, path: Path, kind: str, answers: Sequence[Answer]) -> tuple[float, float]:
         """Compute the BLEU; see `Judge.quality`."""
         quality = self._bleu(self._written(kind, answers))
         return quality, self._bleu(self._expected) - quality
 
-    def _bleu(self, written):
+    def _bleu(self, written: Sequence[tuple[str, float]]) -> float:
         count = len(self.validation.texts)
         expected = [text for text, _ in self._expected[:count]]
         return score_texts(
@@ -266,7 +268,7 @@ class ContinuationJudge(TextJudge):
     unit = "per cent of perplexity"
     loses = "% perplexity gained"
 
-    def _prepare(self):
+    def _prepare(self) -> None:
         words = [text.split() for text in self.validation.texts]
         parts = [
             (" ".join(some[:PROMPT_WORDS]), " " + " ".join(some[PROMPT_WORDS:]))
@@ -282,20 +284,20 @@ class ContinuationJudge(TextJudge):
         self._qualities: dict[str, float] = {}
 
     @property
-    def reference(self):
+    def reference(self) -> str:
         """The measure in words."""
         return f"perplexity a token of how {len(self._parts)} texts go on"
 
-    def calls(self, kind):
+    def calls(self, kind: str) -> list[Call]:
         """Return what a file is asked; those from pieces can't score what is given."""
         return super().calls(kind) + ([] if kind == "ids" else self._scoring())
 
-    def _scoring(self):
+    def _scoring(self) -> list[Call]:
         parts = [self._parts[i : i + ROWS] for i in range(0, len(self._parts), ROWS)]
         columns = [list(zip(*some, strict=True)) for some in parts]
         return [Call("score", {"text": list(a), "target": list(b)}) for a, b in columns]
 
-    def quality(self, path, kind, answers):
+    def quality(self, path: Path, kind: str, answers: Sequence[Answer]) -> tuple[float, float]:
         """Compute the perplexity; of a file from pieces it is that of the one from texts."""
         if "model" not in self._qualities:
             self._qualities["model"] = _perplexity(ask(self.servable, self._scoring()))

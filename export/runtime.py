@@ -5,9 +5,9 @@ import functools
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from keras_transformer.artefacts.artefact import (
     sees,
     specs_of,
 )
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.artefacts.text_to_text import SIGNATURES, STREAMING, TextToText
 from keras_transformer.errors import InputError
 from keras_transformer.export.folder import CARD, EXTRA, PIECES, TASK, saved_model_versions
@@ -41,7 +42,31 @@ TASKS_OF_OUTPUTS = {
 }
 
 
-def load(path, options=None, jit_compile: bool = False, gives: str | None = None) -> TextToText:
+@overload
+def load(
+    path: Path | str,
+    options: GenerationOptions | None = None,
+    jit_compile: bool = False,
+    *,
+    gives: Literal["text"],
+) -> TextToText: ...
+
+
+@overload
+def load(
+    path: Path | str,
+    options: GenerationOptions | None = None,
+    jit_compile: bool = False,
+    gives: str | None = None,
+) -> Artefact: ...
+
+
+def load(
+    path: Path | str,
+    options: GenerationOptions | None = None,
+    jit_compile: bool = False,
+    gives: str | None = None,
+) -> Artefact:
     """Load anything that takes text or pictures.
 
     Args:
@@ -72,7 +97,7 @@ def load(path, options=None, jit_compile: bool = False, gives: str | None = None
     return artefact
 
 
-def _load(path, options, jit_compile):
+def _load(path: Path, options: GenerationOptions | None, jit_compile: bool) -> Artefact:
     artefact: _File
     if path.is_file():
         artefact = TFLiteModel(path)
@@ -120,7 +145,7 @@ def check_model(path: Path) -> None:
         )
 
 
-def check_options(path: Path, options, jit_compile: bool) -> None:
+def check_options(path: Path, options: GenerationOptions | None, jit_compile: bool) -> None:
     """Make sure that options are only given for a run.
 
     Raises:
@@ -139,12 +164,12 @@ class _File(TextToText):
     _purpose: dict[str, str]
 
     @property
-    def task(self) -> str:  # type: ignore[override]
+    def task(self) -> str:  # type: ignore[override]  # nobody sets it
         """Name of the task that the model is for."""
         return self._purpose["task"]
 
     @property
-    def gives(self) -> str:  # type: ignore[override]
+    def gives(self) -> str:  # type: ignore[override]  # nobody sets it
         """The output that answers."""
         return self._purpose["gives"]
 
@@ -201,7 +226,7 @@ class SavedModel(_File):
         InputError: If it can't be loaded.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self._path = path
         with quiet_stderr():
             import tensorflow as tf
@@ -215,7 +240,7 @@ class SavedModel(_File):
         self.signatures = frozenset(self._model.signatures)
         self._purpose = _read_purpose(self, self._read)
 
-    def call(self, signature, **inputs):
+    def call(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
         """Call a signature; see `TextToText.call`."""
         function = self._model.signatures[signature]
         specs = function.structured_input_signature[1]
@@ -224,7 +249,7 @@ class SavedModel(_File):
         tensors = {name: self._constant(x, specs[name].dtype) for name, x in arrays.items()}
         return {name: tensor.numpy() for name, tensor in function(**tensors).items()}
 
-    def specs(self, signature):
+    def specs(self, signature: str) -> tuple[dict[str, Spec], dict[str, Spec]]:
         """Return what a signature takes and gives; see `TextToText.specs`."""
         function = self._model.signatures[signature]
         return (
@@ -232,18 +257,18 @@ class SavedModel(_File):
             specs_of(function.structured_outputs),
         )
 
-    def warmup(self):
+    def warmup(self) -> list[tuple[str, list[bytes]]]:
         """Return the warm-up requests that `export` wrote; see `TextToText.warmup`."""
         from keras_transformer.export.tf_serving import read_warmup
 
         return read_warmup(self._path)
 
     @functools.cached_property
-    def vocabulary(self):
+    def vocabulary(self) -> list[str]:
         """The pieces that ids stand for."""
         return _pieces(self._path, self._read)
 
-    def _read(self, name):
+    def _read(self, name: str) -> str:
         return (self._path / EXTRA / name).read_text("utf-8")
 
 
@@ -257,7 +282,7 @@ class TFLiteModel(_File):
         InputError: If it can't be loaded.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._interpreter = interpreter(path)
         self.signatures = frozenset(self._interpreter.get_signature_list())
@@ -265,7 +290,7 @@ class TFLiteModel(_File):
         self._lock = threading.Lock()  # an interpreter does one thing at a time
         self._purpose = _read_purpose(self, self._read)
 
-    def call(self, signature, **inputs):
+    def call(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
         """Call a signature; see `TextToText.call`."""
         with self._lock:
             if signature not in self._runners:
@@ -276,21 +301,21 @@ class TFLiteModel(_File):
             check_arrays(arrays, specs)
             return runner(**arrays)
 
-    def specs(self, signature):
+    def specs(self, signature: str) -> tuple[dict[str, Spec], dict[str, Spec]]:
         """Return what a signature takes and gives; see `TextToText.specs`."""
         runner = self._interpreter.get_signature_runner(signature)
         return _lite_specs(runner.get_input_details()), _lite_specs(runner.get_output_details())
 
     @functools.cached_property
-    def vocabulary(self):
+    def vocabulary(self) -> list[str]:
         """The pieces that ids stand for."""
         return _pieces(self._path, self._read)
 
-    def _read(self, name):
+    def _read(self, name: str) -> str:
         return read_file(self._path, name)
 
 
-def _lite_specs(details):
+def _lite_specs(details: Mapping[str, Any]) -> dict[str, Spec]:
     return {
         name: Spec(
             "string" if detail["dtype"] is np.bytes_ else np.dtype(detail["dtype"]).name,
@@ -300,7 +325,7 @@ def _lite_specs(details):
     }
 
 
-def _pieces(path, read):
+def _pieces(path: Path, read: Callable[[str], str]) -> list[str]:
     with contextlib.suppress(OSError, KeyError):
         return json.loads(read(PIECES))
     try:
@@ -312,7 +337,7 @@ def _pieces(path, read):
         ) from None
 
 
-def _check_signatures(path, artefact):
+def _check_signatures(path: Path, artefact: Artefact) -> None:
     """Refuse an artefact that lacks signatures, such as one of an older version."""
     if sees(artefact):
         return
@@ -326,7 +351,7 @@ def _check_signatures(path, artefact):
         )
 
 
-def interpreter(path: Path):
+def interpreter(path: Path) -> Any:
     """Make a LiteRT interpreter for a `.tflite` file, with tf.text's ops.
 
     Raises:

@@ -12,10 +12,12 @@ is written elsewhere and appears in one move.
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.export.folder import EXTRA
+from keras_transformer.text import Tokenizer
 
 WARMUP = "tf_serving_warmup_requests"
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -45,14 +47,14 @@ def length_buckets(max_length: int) -> list[int]:
     return [length for length in lengths if length < max_length] + [max_length]
 
 
-def warmup_texts(tokenizer, texts: Sequence[str], max_length: int) -> list[str]:
+def warmup_texts(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> list[str]:
     """Make a text of each length bucket out of the words of real ones."""
     words = [word for text in texts for word in text.split()] or ["a"]
     counts = [len(ids) for ids in tokenizer.tokenize(words).to_list()]
     return [_text_of(words, counts, length - 1) for length in length_buckets(max_length)]
 
 
-def _text_of(words, counts, length):
+def _text_of(words: Sequence[str], counts: Sequence[int], length: int) -> str:
     chosen: list[str] = []
     tokens = index = 0
     while tokens < length and index < 4 * max(length, len(words)):
@@ -90,7 +92,7 @@ def write_warmup(
     return len(requests)
 
 
-def _warmup_requests(name, texts, signatures) -> Iterator:
+def _warmup_requests(name: str, texts: Sequence[str], signatures: Sequence[str]) -> Iterator[Any]:
     from tensorflow_serving.apis import prediction_log_pb2
 
     for signature in signatures:

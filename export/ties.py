@@ -32,7 +32,7 @@ def is_tie(writer: TextWriter, source: str, target: str, score: float, expected:
     return _is_greedy_tie(writer, source, target)
 
 
-def _is_greedy_tie(writer, source, target):
+def _is_greedy_tie(writer: TextWriter, source: str, target: str) -> bool:
     """Return whether `target` is what greedy search gives if ties are broken otherwise."""
     config = writer.model.config
     if getattr(writer.model, "continues", False):

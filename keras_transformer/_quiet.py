@@ -7,10 +7,11 @@ itself is turned away while TensorFlow loads. What Python raises is not affected
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet_stderr():
+def quiet_stderr() -> Iterator[None]:
     """Send file descriptor 2 to nowhere inside the block."""
     try:
         saved = os.dup(2)

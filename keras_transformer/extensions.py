@@ -10,7 +10,7 @@ of `Table.register`, and the entry points of installed packages. An entry point 
 
 import importlib.metadata
 from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from keras_transformer.errors import InputError
 
@@ -39,7 +39,7 @@ class Table(Mapping[str, Row], Generic[Row]):
         rows: Mapping[str, Row],
         *,
         instances: bool = False,
-    ):
+    ) -> None:
         self.instances = instances
         self.group = group
         self.kind = kind
@@ -104,19 +104,19 @@ class Table(Mapping[str, Row], Generic[Row]):
             found[point.name] = point
         return found
 
-    def _is_loaded(self, point) -> bool:
+    def _is_loaded(self, point: importlib.metadata.EntryPoint) -> bool:
         """Return whether the row of that name is the class that the entry point names."""
         row = self._rows[point.name]
         return f"{row.__module__}:{getattr(row, '__qualname__', '')}" == point.value
 
-    def _load(self, point):
+    def _load(self, point: importlib.metadata.EntryPoint) -> Row:
         try:
             row = point.load()
         except (ImportError, AttributeError) as error:
             raise InputError(f"{self._described(point)} can't be loaded: {error}.") from error
         return self._check(point.name, row, self._described(point))
 
-    def _check(self, name, row, where):
+    def _check(self, name: str, row: Any, where: str) -> Any:
         if self.instances:
             fits, wanted = isinstance(row, self.base), f"a {self.base.__name__}"
         else:
@@ -126,6 +126,6 @@ class Table(Mapping[str, Row], Generic[Row]):
             raise InputError(f"{where} must give {wanted}, got {row!r}.")
         return row
 
-    def _described(self, point):
+    def _described(self, point: importlib.metadata.EntryPoint) -> str:
         package = f" of the package {point.dist.name!r}" if point.dist else ""
         return f"The entry point {point.name} = {point.value!r} in {self.group!r}{package}"

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.ENOTDIR
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path | str) -> Iterator[Path]:
     """Give a temporary path, and put what was made there in the place of `path` at the end.
 
     It serves files and folders. All is flushed to the disk first, so that not even a loss of power
@@ -52,7 +52,7 @@ def replacing(path: Path) -> Iterator[Path]:
         _flush_one(path.parent)
 
 
-def _followed(path):
+def _followed(path: Path) -> Path:
     """Return what a symbolic link leads to, whether it is there or not; or the path itself."""
     try:
         return path.resolve() if path.is_symlink() else path
@@ -130,14 +130,14 @@ def remove_unfinished(folder: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def flush(path):
+def flush(path: Path) -> None:
     """Make sure that a file, or a folder with all that is in it, is on the disk."""
     for inner in path.rglob("*") if path.is_dir() else ():
         _flush_one(inner)
     _flush_one(path)
 
 
-def _flush_one(path):
+def _flush_one(path: Path) -> None:
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -151,7 +151,7 @@ def write_json(path: Path, value: Any) -> None:
         new.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_lines(path) -> Iterator[str]:
+def read_lines(path: Path | str) -> Iterator[str]:
     """Yield the lines of a text file, plain or gzip, without their ends.
 
     A byte-order mark at the beginning of the file is left out.
@@ -210,7 +210,7 @@ def find_files(pattern: Path) -> list[Path]:
     return sorted(found)
 
 
-def _open(path):
+def _open(path: Path) -> contextlib.AbstractContextManager[Iterable[bytes]]:
     if str(path) == "-":
         return contextlib.nullcontext(sys.stdin.buffer)
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")

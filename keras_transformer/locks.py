@@ -26,7 +26,7 @@ _guard = threading.Lock()
 
 
 @contextlib.contextmanager
-def locked(folder, doing: str) -> Iterator[None]:
+def locked(folder: Path | str, doing: str) -> Iterator[None]:
     """Keep other processes from writing a folder.
 
     A process may take a lock again that it holds.
@@ -53,13 +53,13 @@ def locked(folder, doing: str) -> Iterator[None]:
                 _held.pop(path).close()
 
 
-def lock_path(folder) -> Path:
+def lock_path(folder: Path | str) -> Path:
     """Return the file of a folder's lock, the same by whatever name the folder goes."""
     folder = Path(folder).resolve()
     return folder.parent / f".{folder.name}.lock"
 
 
-def _take(path, folder, doing):
+def _take(path: Path, folder: Path, doing: str) -> TextIO:
     with naming_problems(path):
         while True:
             try:
@@ -91,7 +91,7 @@ def _take(path, folder, doing):
         return file
 
 
-def _is_still(path, file):
+def _is_still(path: Path, file: TextIO) -> bool:
     try:
         there = path.stat()
     except FileNotFoundError:
@@ -100,7 +100,7 @@ def _is_still(path, file):
     return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
 
 
-def _message(folder, path, content):
+def _message(folder: Path, path: Path, content: str) -> str:
     try:
         holder = json.loads(content)
         who = (

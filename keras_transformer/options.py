@@ -94,7 +94,7 @@ def parse_fields(option: str, config: type, specs: Sequence[str]) -> dict[str, A
 def kinds_of(config: type, but: Collection[str] = ()) -> dict[str, Any]:
     """Return the types of a dataclass's fields by their names, without those in `but`."""
     kinds = typing.get_type_hints(config)
-    fields = config.__dataclass_fields__  # type: ignore[attr-defined]
+    fields = {field.name for field in dataclasses.fields(config)}
     return {name: kind for name, kind in kinds.items() if name in fields and name not in but}
 
 

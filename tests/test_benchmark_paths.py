@@ -253,7 +253,7 @@ def test_serving(served, tmp_path, capsys):
 def test_serving_trains_a_model_of_its_own(served, monkeypatch, tmp_path):
     from keras_transformer import export
     from keras_transformer.cli import demo
-    from keras_transformer.export.exporter import validation_of
+    from keras_transformer.export.validation import validation_of
 
     monkeypatch.setattr(served, "STEPS", 2)
     monkeypatch.setattr(served, "PAIRS", 100)

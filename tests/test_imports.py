@@ -43,7 +43,7 @@ IMPORTED_LATE = {
     "text/learner.py": "progress bars are an extra of a module that needs no package",
     "layers/packing.py": "TensorFlow, under another backend",
     "decoding/loops.py": "TensorFlow, under another backend",
-    "serving/client.py": "gRPC takes long to load, and REST does without",
+    "serving/transports.py": "gRPC takes long to load, and REST does without",
     "training/config.py": "what it makes needs TensorFlow, and its options are the command's",
     "training/data/records.py": "TensorFlow, which pictures alone need",
     "export/folder.py": "tokenisers, so that names are known without TensorFlow",

@@ -4,7 +4,8 @@ import collections
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,16 +14,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from keras_transformer._backend import keras
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
+from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data.batching import Batching
 from keras_transformer.training.distribution import has_other_workers
 from keras_transformer.training.evaluation.evaluator import Evaluator
 from keras_transformer.training.journal import SMOOTHING, Journal
 from keras_transformer.training.run.run_directory import RunDirectory
+from keras_transformer.typing import Nested, Tensors
 
 SKIPPED_IN_A_ROW = 30  # float16's scale falls from 2^15 below 2^-14 in so many steps
 
 
-def steps_made(model) -> int:
+def steps_made(model: keras.Model) -> int:
     """Return the number of steps made, those before a resume and those skipped included."""
     optimizer = model.optimizer
     counters = [optimizer.iterations, getattr(optimizer, "skipped_steps", None)]
@@ -48,13 +51,14 @@ class StopOnNaN(StepCallback):
         summary: Says what a batch is made of, given its inputs.
     """
 
-    def __init__(self, summary: Callable[[Any], str]):
+    def __init__(self, summary: Callable[[Any], str]) -> None:
         super().__init__()
         self.summary = summary
         self.skipped = 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Tensors | None = None) -> None:
         """Look at the gradient's norm, which is not finite if any part of it is not."""
+        assert logs is not None
         norm = float(logs["gradient_norm"])
         if math.isfinite(norm):
             self.skipped = 0
@@ -70,7 +74,7 @@ class StopOnNaN(StepCallback):
         )
 
 
-def first_local(model, batch):
+def first_local(model: keras.Model, batch: Nested) -> Nested:
     """Return the part of a batch that the first replica of this process got."""
     strategy = model.distribute_strategy
     return keras.tree.map_structure(
@@ -103,8 +107,8 @@ class Report(StepCallback):
         batching: Batching,
         width: Callable[[Any], int],
         counted: str,
-        state: dict,
-    ):
+        state: dict[str, Any],
+    ) -> None:
         super().__init__()
         self.steps = steps
         self.journal = journal
@@ -114,7 +118,7 @@ class Report(StepCallback):
         self.width = width
         self.counted = counted
         self.state = state
-        self.examples: collections.Counter = collections.Counter()
+        self.examples: collections.Counter[int] = collections.Counter()
         self.bar = Progress(
             TextColumn("Training"),
             BarColumn(),
@@ -127,7 +131,7 @@ class Report(StepCallback):
             disable=not console.is_terminal,
         )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Tensors | None = None) -> None:
         """Start the clock."""
         self.task = self.bar.add_task("", total=self.steps, completed=self.step, values="")
         self.bar.start()
@@ -137,17 +141,18 @@ class Report(StepCallback):
         if not has_other_workers(self.model.distribute_strategy):
             self.restored = [value.numpy() for value in self.model.metrics_variables]
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Tensors | None = None) -> None:
         """Put the mean loss of a checkpoint back, which `fit` has just set to 0."""
         if not has_other_workers(self.model.distribute_strategy):
             for variable, value in zip(self.model.metrics_variables, self.restored, strict=True):
                 variable.assign(value)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Tensors | None = None) -> None:
         """Count the step, and report if it is time."""
         step = self.step
         self.bar.update(self.task, completed=step)
         self._count_examples()
+        assert logs is not None
         self.tokens += float(logs["tokens"])
         if step % self.every and step != self.steps:
             return
@@ -185,7 +190,7 @@ class Report(StepCallback):
         self.last = (step, time.perf_counter())
         self.tokens = 0.0
 
-    def _count_examples(self):
+    def _count_examples(self) -> None:
         inputs, _ = first_local(self.model, self.model.last_batch)
         bucket = self.batching.lengths[self.batching.bucket_of(self.width(inputs))]
         strategy = self.model.distribute_strategy
@@ -194,7 +199,7 @@ class Report(StepCallback):
         self.examples[bucket] += sum(part.shape[0] for part in parts)
         self.state["examples"] = dict(self.examples)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Tensors | None = None) -> None:
         """Stop the bar."""
         self.bar.stop()
 
@@ -224,15 +229,15 @@ class Validate(StepCallback):
         self,
         run: RunDirectory,
         evaluator: Evaluator,
-        is_better: Callable[[dict, dict], bool],
-        batches,
-        config,
+        is_better: Callable[[dict[str, float], dict[str, float]], bool],
+        batches: tf.data.Dataset,
+        config: TrainingConfig,
         journal: Journal | None,
         console: Console,
         show_samples: Callable[[Journal, int], None],
         report: Report,
-        state: dict,
-    ):
+        state: dict[str, Any],
+    ) -> None:
         super().__init__()
         self.run = run
         self.evaluator = evaluator
@@ -245,7 +250,7 @@ class Validate(StepCallback):
         self.report = report
         self.state = state
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Tensors | None = None) -> None:
         """Validate if it is time."""
         step = self.step
         if step % self.config.validate_every and step != self.config.steps:
@@ -279,7 +284,7 @@ class Validate(StepCallback):
             self.model.stop_training = True
 
 
-def _shown(name, value):
+def _shown(name: str, value: float) -> str:
     """Write a metric for people: a share in per cent."""
     if name.endswith("accuracy"):
         return f"{name.replace('_', ' ')} {value:.1%}"
@@ -287,7 +292,7 @@ def _shown(name, value):
 
 
 @contextlib.contextmanager
-def averaged_weights(model):
+def averaged_weights(model: keras.Model) -> Iterator[None]:
     """Put the optimizer's moving average of the weights in their place, if it keeps one."""
     optimizer = _innermost(model.optimizer)
     if not optimizer.use_ema:
@@ -304,7 +309,7 @@ def averaged_weights(model):
             variable.assign(value)
 
 
-def _innermost(optimizer):
+def _innermost(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
@@ -318,7 +323,7 @@ class Checkpoint(StepCallback):
         state: What else to remember.
     """
 
-    def __init__(self, run: RunDirectory, every: int, keep: int, state: dict):
+    def __init__(self, run: RunDirectory, every: int, keep: int, state: dict[str, Any]) -> None:
         super().__init__()
         self.run = run
         self.every = every
@@ -326,19 +331,19 @@ class Checkpoint(StepCallback):
         self.state = state
         self.saved = -1
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Tensors | None = None) -> None:
         """Save if it is time."""
         if self.step % self.every == 0:
             self.save()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Tensors | None = None) -> None:
         """Save the last step, also when training was stopped.
 
         Later, Keras would have put the optimizer's average in the place of the weights.
         """
         self.save()
 
-    def save(self):
+    def save(self) -> None:
         """Write a checkpoint, unless this step has one."""
         step = self.step
         if step != self.saved:
@@ -355,29 +360,29 @@ class Profile(StepCallback):
         folder: TensorBoard's folder.
     """
 
-    def __init__(self, begin: int, end: int, folder):
+    def __init__(self, begin: int, end: int, folder: Path | str) -> None:
         super().__init__()
         self.begin = begin
         self.end = end
         self.folder = str(folder)
         self.running = False
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Tensors | None = None) -> None:
         """Start before the first step."""
         if self.step + 1 == self.begin:
             tf.profiler.experimental.start(self.folder)
             self.running = True
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Tensors | None = None) -> None:
         """Stop after the last step."""
         if self.running and self.step >= self.end:
             self.stop()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Tensors | None = None) -> None:
         """Stop if training ended before."""
         self.stop()
 
-    def stop(self):
+    def stop(self) -> None:
         """Write what was recorded."""
         if self.running:
             tf.profiler.experimental.stop()

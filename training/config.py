@@ -134,7 +134,7 @@ class TrainingConfig:
         "Share of the text to validate on instead, such as 0.02; it is not trained on.", None, DATA
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse values that can't make a run."""
         for name in (
             "steps",
@@ -174,7 +174,7 @@ class TrainingConfig:
             make_corpus(_as_list(self.source), _as_list(self.target), self.weights)  # if they fit
         self.batching  # noqa: B018  (refuses a batch too small for a sentence)
 
-    def _check(self, name, holds, rule, more="") -> None:
+    def _check(self, name: str, holds: object, rule: str, more: str = "") -> None:
         if not holds:
             raise InputError(f"{name} {rule}, got {getattr(self, name)!r}.{more}")
 
@@ -203,7 +203,7 @@ class TrainingConfig:
         return fields
 
 
-def _as_list(names):
+def _as_list(names: str | list[str] | None) -> list[str]:
     return [names] if isinstance(names, str) else names or []
 
 

@@ -3,10 +3,13 @@
 import functools
 import json
 import os
+from collections.abc import Callable
+from typing import Any
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError, no_such
 from keras_transformer.training.data.batching import split_batches
+from keras_transformer.typing import Tensor
 
 STRATEGIES = ("auto", "single", "mirrored", "multiworker")
 
@@ -84,10 +87,10 @@ def sum_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
 
 
 @functools.cache
-def _make_sum(strategy):
+def _make_sum(strategy: tf.distribute.Strategy) -> Callable[[Tensor], Tensor]:
     @tf.function
-    def total(value):
-        def each(value):
+    def total(value: Tensor) -> Tensor:
+        def each(value: Tensor) -> Tensor:
             context = tf.distribute.get_replica_context()
             return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
 
@@ -96,7 +99,7 @@ def _make_sum(strategy):
     return total
 
 
-def _workers():
+def _workers() -> list[str]:
     """Return the addresses in TF_CONFIG, checked."""
     config = _tf_config()
     try:
@@ -116,7 +119,7 @@ def _workers():
     return workers
 
 
-def _tf_config():
+def _tf_config() -> dict[str, Any]:
     text = os.environ.get("TF_CONFIG", "")
     try:
         return json.loads(text) if text else {}
@@ -124,7 +127,9 @@ def _tf_config():
         raise InputError(f"TF_CONFIG is not JSON ({error}): {text}") from None
 
 
-def distribute_batches(batches: tf.data.Dataset, strategy: tf.distribute.Strategy):
+def distribute_batches(
+    batches: tf.data.Dataset, strategy: tf.distribute.Strategy
+) -> tf.data.Dataset:
     """Give each replica its part of every batch, for `fit` and `evaluate`.
 
     Every worker reads the same `batches` and keeps its own rows, so that the update is that of the
@@ -142,7 +147,7 @@ def distribute_batches(batches: tf.data.Dataset, strategy: tf.distribute.Strateg
     if replicas == 1:
         return batches
 
-    def local(context):
+    def local(context: tf.distribute.InputContext) -> tf.data.Dataset:
         count = replicas // context.num_input_pipelines  # replicas of a worker
         first = context.input_pipeline_id * count
         return split_batches(batches, replicas, range(first, first + count)).prefetch(2 * count)
@@ -150,7 +155,9 @@ def distribute_batches(batches: tf.data.Dataset, strategy: tf.distribute.Strateg
     return strategy.distribute_datasets_from_function(local)
 
 
-def distribute_local_batches(batches: tf.data.Dataset, strategy: tf.distribute.Strategy):
+def distribute_local_batches(
+    batches: tf.data.Dataset, strategy: tf.distribute.Strategy
+) -> tf.data.Dataset:
     """Split this worker's own batches over its replicas, for `fit`.
 
     Args:
@@ -163,7 +170,7 @@ def distribute_local_batches(batches: tf.data.Dataset, strategy: tf.distribute.S
     if not has_other_workers(strategy):
         return distribute_batches(batches, strategy)
 
-    def local(context):
+    def local(context: tf.distribute.InputContext) -> tf.data.Dataset:
         count = strategy.num_replicas_in_sync // context.num_input_pipelines
         return split_batches(batches, count).prefetch(2 * count)
 

@@ -9,6 +9,7 @@ import numpy as np
 from keras_transformer._tensorflow import tf
 from keras_transformer.files import replacing
 from keras_transformer.training.pictures import attention_picture
+from keras_transformer.typing import Tensor
 
 SMOOTHING = 0.6  # of the smoothed loss, from one report to the next, each of many steps
 
@@ -23,7 +24,7 @@ class Journal:
             are made again.
     """
 
-    def __init__(self, metrics_path: Path, tensorboard_path: Path, step: int = 0):
+    def __init__(self, metrics_path: Path, tensorboard_path: Path, step: int = 0) -> None:
         _forget_after(metrics_path, step)
         self._lines = metrics_path.open("a", encoding="utf-8")
         self._writer = tf.summary.create_file_writer(str(tensorboard_path))
@@ -44,7 +45,9 @@ class Journal:
             lengths = np.repeat(list(by_length), list(by_length.values()))
             tf.summary.histogram("train/examples_by_length", lengths)
 
-    def table(self, step: int, name: str, header: Sequence[str], rows: Iterable) -> None:
+    def table(
+        self, step: int, name: str, header: Sequence[str], rows: Iterable[Iterable[object]]
+    ) -> None:
         """Show a table of texts.
 
         Args:
@@ -58,7 +61,7 @@ class Journal:
             tf.summary.text(name, "\n".join(lines))
 
     def attention(
-        self, step: int, maps: dict[str, list], source: list[str], target: list[str]
+        self, step: int, maps: dict[str, list[Tensor]], source: list[str], target: list[str]
     ) -> None:
         """Show the attention weights of every head.
 
@@ -85,7 +88,7 @@ class Journal:
         self._writer.close()
 
 
-def _forget_after(path, step):
+def _forget_after(path: Path, step: int) -> None:
     """Remove the lines of steps after `step`, and a last one that was cut off."""
     if not path.is_file():
         return
@@ -96,6 +99,6 @@ def _forget_after(path, step):
             new.write_text("".join(kept), "utf-8")
 
 
-def _line(texts):
+def _line(texts: Iterable[object]) -> str:
     cells = (str(text).replace("|", "\\|").replace("\n", " ") for text in texts)
     return f"| {' | '.join(cells)} |"

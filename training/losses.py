@@ -1,18 +1,22 @@
 """The losses: label-smoothed cross-entropy over real tokens, and that of yes or no for each."""
 
+from collections.abc import Callable
+from typing import Any
+
 from keras_transformer._backend import keras, ops
+from keras_transformer.typing import Config, Ids, Logits, Mask, Tensor
 
 # What PyTorch and Hugging Face label what counts for nothing with; here it does so too.
 IGNORED_ELSEWHERE = -100
 
 
-def real_labels(labels, ignore_id):
+def real_labels(labels: Ids, ignore_id: int) -> Mask:
     """Return which labels count: neither `ignore_id` nor -100, of any integer type and shape."""
     real = ops.not_equal(labels, ignore_id)
     return ops.logical_and(real, ops.not_equal(labels, IGNORED_ELSEWHERE))
 
 
-def label_weights(labels, ignore_id, sample_weight=None):
+def label_weights(labels: Ids, ignore_id: int, sample_weight: Tensor | None = None) -> Tensor:
     """Return how much each label counts.
 
     Args:
@@ -33,7 +37,13 @@ def label_weights(labels, ignore_id, sample_weight=None):
     return weights * given
 
 
-def token_cross_entropy(labels, logits, label_smoothing=0.0, ignore_id=0, sample_weight=None):
+def token_cross_entropy(
+    labels: Ids,
+    logits: Logits,
+    label_smoothing: float = 0.0,
+    ignore_id: int = 0,
+    sample_weight: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Sum the cross-entropy over real tokens, and count them.
 
     With smoothing e the true token gets probability 1 - e + e / V and every other one e / V, which
@@ -66,7 +76,7 @@ def token_cross_entropy(labels, logits, label_smoothing=0.0, ignore_id=0, sample
     return ops.sum(losses * weights), ops.sum(weights)
 
 
-def _smoothed_cross_entropy(logits, labels, smoothing):
+def _smoothed_cross_entropy(logits: Logits, labels: Ids, smoothing: float) -> Tensor:
     """Compute log(sum(exp(z))) - (1 - e) z_label - e mean(z), and its gradient in closed form.
 
     The logits are by far the largest tensor of a step. The gradient, softmax(z) less the soft
@@ -76,7 +86,7 @@ def _smoothed_cross_entropy(logits, labels, smoothing):
     """
 
     @ops.custom_gradient
-    def compute(logits):
+    def compute(logits: Logits) -> tuple[Tensor, Callable[[Tensor], Logits]]:
         probabilities = ops.softmax(logits)  # (B, T, V)
         true_logits = ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1)
         # The likeliest token's probability, at least 1 / V, is exp(z) over the sum.
@@ -85,7 +95,7 @@ def _smoothed_cross_entropy(logits, labels, smoothing):
         if smoothing:  # 0 times the mean is no number where logits are the lowest there are
             losses = losses - smoothing * ops.mean(logits, axis=-1)
 
-        def grad(upstream):  # (B, T)
+        def grad(upstream: Tensor) -> Logits:  # (B, T)
             size = ops.shape(logits)[-1]
             flat = ops.reshape(upstream, (-1,))
             # Without smoothing the number of logits may be any, such as the length of a text.
@@ -111,7 +121,7 @@ class CountingLoss(keras.losses.Loss):
 
     ignore_id: int
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(self, y_true: Ids, y_pred: Logits, sample_weight: Tensor | None = None) -> Tensor:
         """Return the mean over real labels, a scalar: the weighted sum over the weighted count.
 
         Where Keras has a mask for the outputs, what it hides counts for nothing.
@@ -124,23 +134,25 @@ class CountingLoss(keras.losses.Loss):
         labels = y_true if sample_weight is None else (y_true, sample_weight)
         return super().__call__(labels, y_pred)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Ids | tuple[Ids, Tensor], y_pred: Logits) -> Tensor:
         """Return the mean over the batch's real labels, `(1,)`; 0 if there are none."""
         labels, weights = y_true if isinstance(y_true, (tuple, list)) else (y_true, None)
         total, count = self.sum_and_count(labels, y_pred, weights)
         # With an axis, because Keras divides no scalar by the number of replicas.
         return ops.reshape(total / ops.where(count > 0, count, 1.0), (1,))
 
-    def sum_and_count(self, y_true, y_pred, sample_weight=None):
+    def sum_and_count(
+        self, y_true: Ids, y_pred: Logits, sample_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the summed loss and how much counts, float32 scalars."""
         raise NotImplementedError
 
-    def count(self, y_true, sample_weight=None):
+    def count(self, y_true: Ids, sample_weight: Tensor | None = None) -> Tensor:
         """Return the number of real labels, or the sum of their weights, a float32 scalar."""
         return ops.sum(label_weights(y_true, self.ignore_id, sample_weight))
 
 
-def _weighted(mask, sample_weight):
+def _weighted(mask: Tensor, sample_weight: Tensor) -> Tensor:
     """Multiply a mask `(B, T)` and weights `(B,)` or `(B, T)`."""
     weights = ops.cast(sample_weight, "float32")
     for _ in range(len(mask.shape) - len(weights.shape)):
@@ -164,21 +176,29 @@ class CrossEntropy(CountingLoss):
         ValueError: If `label_smoothing` is not in [0, 1).
     """
 
-    def __init__(self, label_smoothing=0.0, ignore_id=0, name="cross_entropy", **kwargs):
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        ignore_id: int = 0,
+        name: str = "cross_entropy",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}.")
         self.label_smoothing = label_smoothing
         self.ignore_id = ignore_id
 
-    def sum_and_count(self, y_true, y_pred, sample_weight=None):
+    def sum_and_count(
+        self, y_true: Ids, y_pred: Logits, sample_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the summed loss and the number of real tokens, float32 scalars."""
         labels = ops.cast(y_true, "int32")
         return token_cross_entropy(
             labels, y_pred, self.label_smoothing, self.ignore_id, sample_weight
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {
             "name": self.name,
@@ -200,17 +220,21 @@ class BinaryCrossEntropy(CountingLoss):
     Reference: Clark et al. 2020, "ELECTRA", section 2.
     """
 
-    def __init__(self, ignore_id=-1, name="binary_cross_entropy", **kwargs):
+    def __init__(
+        self, ignore_id: int = -1, name: str = "binary_cross_entropy", **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.ignore_id = ignore_id
 
-    def sum_and_count(self, y_true, y_pred, sample_weight=None):
+    def sum_and_count(
+        self, y_true: Ids, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the summed loss and the number of real tokens, float32 scalars."""
         logits = ops.cast(y_pred, "float32")
         weights = label_weights(y_true, self.ignore_id, sample_weight)
         losses = ops.softplus(logits) - logits * ops.cast(y_true, "float32")
         return ops.sum(losses * weights), ops.sum(weights)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {"name": self.name, "ignore_id": self.ignore_id}

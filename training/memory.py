@@ -9,12 +9,14 @@ import resource
 import sys
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.layers import ATTENTIONS
 from keras_transformer.models import TransformerConfig, parameters
 from keras_transformer.models.config import StackConfig
+from keras_transformer.training.config import TrainingConfig
 
 FLOAT = 4  # weights, gradients and the optimizer's state are float32 under every precision
 COPIES = {"adam": 2, "adamw": 2, "adafactor": 0}  # of the weights, in the optimizer's state
@@ -97,14 +99,14 @@ def estimate_memory(
     )
 
 
-def _feed_forward(model, tokens, size):
+def _feed_forward(model: TransformerConfig, tokens: int, size: int) -> int:
     """Count the hidden layer around its activation, and with a gate, the gate and the product."""
     hidden = tokens * model.d_ff
     dropped = hidden * (size + 1) if model.ffn_dropout else 0  # the output and the mask
     return (4 if model.gated else 2) * hidden * size + dropped
 
 
-def _attention(model, tokens, length, size, shared):
+def _attention(model: TransformerConfig, tokens: int, length: int, size: int, shared: int) -> int:
     """Count an attention whose keys and values have `shared` heads.
 
     Kept are queries, keys, values and what comes out of the heads, the softmax in float32, and the
@@ -119,7 +121,7 @@ def _attention(model, tokens, length, size, shared):
     return heads * model.key_width * tokens * size + kept
 
 
-def _self_attention(model, tokens, length, size):
+def _self_attention(model: TransformerConfig, tokens: int, length: int, size: int) -> int:
     """Count a block's attention to its own side, with what relative positions keep."""
     kept = _attention(model, tokens, length, size, model.num_kv_heads or model.num_heads)
     if model.positions == "shaw":  # scores of all distances, and the sums of weights over them
@@ -135,7 +137,7 @@ def count_parameters(model: StackConfig) -> int:
     return parameters.count_parameters(model).total
 
 
-def memory_table(model: TransformerConfig, rows: int, length: int, **settings) -> Table:
+def memory_table(model: TransformerConfig, rows: int, length: int, **settings: Any) -> Table:
     """Compare a training step with itself under each technique that saves memory.
 
     Args:
@@ -163,7 +165,12 @@ def memory_table(model: TransformerConfig, rows: int, length: int, **settings) -
     return table
 
 
-def describe_memory(console, model, config, strategy) -> None:
+def describe_memory(
+    console: Console,
+    model: TransformerConfig,
+    config: TrainingConfig,
+    strategy: tf.distribute.Strategy,
+) -> None:
     """Print the memory that a run's largest batches will take on each device."""
     length = config.max_length
     rows = -(-config.batch_tokens // length // strategy.num_replicas_in_sync)

@@ -3,20 +3,25 @@
 Sample weights make each the weighted sum over the weighted count.
 """
 
+from typing import Any
+
 from keras_transformer._backend import keras, ops
 from keras_transformer.training.losses import label_weights, token_cross_entropy
+from keras_transformer.typing import Config, Ids, Logits, Tensor
 
 
 class _TokenMean(keras.metrics.Metric):
     """The mean over all real tokens seen since the last reset of what `sum_and_count` counts."""
 
-    def __init__(self, name, ignore_id=0, **kwargs):
+    def __init__(self, name: str, ignore_id: int = 0, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.ignore_id = ignore_id
         self.total = self.add_weight(name="total", initializer="zeros", dtype="float32")
         self.count = self.add_weight(name="count", initializer="zeros", dtype="float32")
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Ids, y_pred: Logits, sample_weight: Tensor | None = None
+    ) -> None:
         """Add a batch.
 
         Args:
@@ -28,11 +33,11 @@ class _TokenMean(keras.metrics.Metric):
         self.total.assign_add(total)
         self.count.assign_add(count)
 
-    def result(self):
+    def result(self) -> Tensor:
         """Return the mean; 0 if no token was seen."""
         return self.total / ops.where(self.count > 0, self.count, 1.0)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "ignore_id": self.ignore_id}
 
@@ -46,17 +51,19 @@ class TokenCrossEntropy(_TokenMean):
         ignore_id: Label of padding.
     """
 
-    def __init__(self, label_smoothing=0.0, name="loss", **kwargs):
+    def __init__(self, label_smoothing: float = 0.0, name: str = "loss", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.label_smoothing = label_smoothing
 
-    def sum_and_count(self, labels, logits, sample_weight=None):
+    def sum_and_count(
+        self, labels: Ids, logits: Logits, sample_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Sum the cross-entropy."""
         return token_cross_entropy(
             labels, logits, self.label_smoothing, self.ignore_id, sample_weight
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
 
@@ -71,14 +78,16 @@ class Perplexity(_TokenMean):
         ignore_id: Label of padding.
     """
 
-    def __init__(self, name="perplexity", **kwargs):
+    def __init__(self, name: str = "perplexity", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
-    def sum_and_count(self, labels, logits, sample_weight=None):
+    def sum_and_count(
+        self, labels: Ids, logits: Logits, sample_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Sum the cross-entropy."""
         return token_cross_entropy(labels, logits, 0.0, self.ignore_id, sample_weight)
 
-    def result(self):
+    def result(self) -> Tensor:
         """Return the perplexity."""
         return ops.exp(super().result())
 
@@ -91,17 +100,19 @@ class TokenAccuracy(_TokenMean):
         ignore_id: Label of padding.
     """
 
-    def __init__(self, name="token_accuracy", **kwargs):
+    def __init__(self, name: str = "token_accuracy", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
-    def sum_and_count(self, labels, logits, sample_weight=None):
+    def sum_and_count(
+        self, labels: Ids, logits: Logits, sample_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Count the hits."""
         weights = label_weights(labels, self.ignore_id, sample_weight)
         hit = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
         return ops.sum(ops.cast(hit, "float32") * weights), ops.sum(weights)
 
 
-def token_metrics(label_smoothing: float = 0.0, ignore_id: int = 0) -> list:
+def token_metrics(label_smoothing: float = 0.0, ignore_id: int = 0) -> list[keras.metrics.Metric]:
     """Make what is measured where each token is predicted: loss, perplexity and token accuracy.
 
     Args:

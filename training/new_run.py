@@ -3,25 +3,29 @@
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from rich.console import Console
 
+from keras_transformer._backend import keras
 from keras_transformer.errors import InputError
 from keras_transformer.files import read_lines, scratch_folder
 from keras_transformer.models.config import StackConfig
 from keras_transformer.models.families import find_preset
 from keras_transformer.pipelines.tasks import TaskSettings, check_family, find_task, make_model
+from keras_transformer.text import Tokenizer
 from keras_transformer.training.config import TrainingConfig, paper_peak
 from keras_transformer.training.data.corpora import Corpus, ParallelFiles
+from keras_transformer.training.data.records import RecordSource
 from keras_transformer.training.data.validation_split import FOLDER, split_text
 from keras_transformer.training.data.vocabulary import learn_tokenizer, read_tokenizer
 from keras_transformer.training.plan import Plan
 from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.tasks.registry import find_training
-from keras_transformer.training.tasks.task import SAMPLES, TRAINING, VALIDATION
+from keras_transformer.training.tasks.task import SAMPLES, TRAINING, VALIDATION, TaskTraining
 from keras_transformer.training.transfer import describe, transfer_weights
 
 EPOCHS = 10
@@ -33,7 +37,7 @@ Data: TypeAlias = Corpus | Path | str
 
 
 def new_run(
-    output,
+    output: Path | str,
     train: Data,
     valid: Data | None = None,
     *,
@@ -68,7 +72,7 @@ def new_run(
     _check_counts(steps, asked)
     RunDirectory.check_free(output, asked.overwrite)
     task = find_training(asked.task)
-    start = None if asked.init_from is None else _Start.of(asked)
+    start = None if asked.init_from is None else _Start.of(asked.init_from, asked)
 
     # All settings are checked before anything that takes time, with stand-ins for what the text
     # will decide: the size of the vocabulary, and the number of steps in an epoch.
@@ -113,7 +117,9 @@ def new_run(
         )
 
 
-def _defaults(task, config, start) -> dict[str, Any]:
+def _defaults(
+    task: type[TaskTraining], config: StackConfig, start: "_Start | None"
+) -> dict[str, Any]:
     return {
         "learning_rate": paper_peak(config.d_model),
         "label_smoothing": task.label_smoothing,
@@ -122,7 +128,7 @@ def _defaults(task, config, start) -> dict[str, Any]:
     }
 
 
-def _measure(task):
+def _measure(task: TaskTraining) -> tuple[dict[str, Any], int]:
     """Count both parts, which refuses data of which nothing can be used."""
     sizes: dict[str, Any] = {}
     batches = task.measure(sizes, TRAINING).batches
@@ -130,13 +136,26 @@ def _measure(task):
     return sizes, batches
 
 
-def _make_config(asked, task, start, model, vocabulary_size, **fields) -> StackConfig:
+def _make_config(
+    asked: Plan,
+    task: type[TaskTraining],
+    start: "_Start | None",
+    model: dict[str, Any],
+    vocabulary_size: int | None,
+    **fields: Any,
+) -> StackConfig:
     if start is not None:
         return _changed(start.config, {**model, **fields})
     return find_preset(asked.preset or task.preset, vocabulary_size, **{**model, **fields})
 
 
-def _make_head(asked, start, labels, config, training) -> TaskSettings:
+def _make_head(
+    asked: Plan,
+    start: "_Start | None",
+    labels: Sequence[str],
+    config: StackConfig,
+    training: TrainingConfig,
+) -> TaskSettings:
     settings = {} if start is None else start.settings_for(asked.task)
     if asked.pooling is not None:
         settings["pooling"] = asked.pooling
@@ -144,7 +163,7 @@ def _make_head(asked, start, labels, config, training) -> TaskSettings:
     return TaskSettings(asked.task, tuple(labels), settings, shorter)
 
 
-def _check_counts(steps, asked) -> None:
+def _check_counts(steps: int | None, asked: Plan) -> None:
     """Refuse numbers that nothing can be made of."""
     if steps is not None and asked.epochs is not None:
         raise InputError("Give --steps or --epochs, not both.")
@@ -157,7 +176,9 @@ def _check_counts(steps, asked) -> None:
             raise InputError(f"--{name} must be at least 1, got {value}.")
 
 
-def _check_fits(training, config, asked, valid) -> None:
+def _check_fits(
+    training: TrainingConfig, config: StackConfig, asked: Plan, valid: Data | None
+) -> None:
     """Refuse settings that contradict each other."""
     if find_task(asked.task).has_text and training.max_length > config.max_length:
         raise InputError(
@@ -170,7 +191,14 @@ def _check_fits(training, config, asked, valid) -> None:
         raise InputError("Give something to validate on, or a valid_split, and not both.")
 
 
-def _take_apart(task, whole, training, text, output, console):
+def _take_apart(
+    task: type[TaskTraining],
+    whole: Corpus | RecordSource,
+    training: TrainingConfig,
+    text: Path,
+    output: Path,
+    console: Console,
+) -> TrainingConfig:
     """Write both halves of the text; return the configuration that reads them."""
     running = task.is_running_text(training.data)
     halves, trained, held_out = split_text(training, whole, task.columns, text, running)
@@ -182,13 +210,21 @@ def _take_apart(task, whole, training, text, output, console):
     return halves
 
 
-def _halves(training) -> tuple[Data, Data]:
+def _halves(training: TrainingConfig) -> tuple[Data, Data]:
     if training.source:
         return training.train_files, training.valid_files
+    assert training.data is not None and training.valid_data is not None
     return training.data, training.valid_data
 
 
-def _tokenizer(asked, task, start, config, records, console):
+def _tokenizer(
+    asked: Plan,
+    task: type[TaskTraining],
+    start: "_Start | None",
+    config: StackConfig,
+    records: Corpus | RecordSource,
+    console: Console,
+) -> Tokenizer | None:
     """Take, read or learn the tokeniser; None where there is no text."""
     if not find_task(asked.task).has_text:
         return None
@@ -218,17 +254,17 @@ class _Start:
     settings: TaskSettings
 
     @classmethod
-    def of(cls, asked):
+    def of(cls, folder: Path, asked: Plan) -> Self:
         """Open it, and refuse options that it decides."""
         for name, value in (("--preset", asked.preset), ("--vocab", asked.vocabulary)):
             if value is not None:
                 raise InputError(
                     f"--init-from takes the model and the vocabulary; leave out {name}."
                 )
-        run = RunDirectory.open(Path(asked.init_from))
+        run = RunDirectory.open(Path(folder))
         return cls(run, run.model_config(), run.tokenizer(), run.task_settings())
 
-    def settings_for(self, task):
+    def settings_for(self, task: str) -> dict[str, Any]:
         """Return arguments of its head that another head takes as well."""
         names = ["pooling"] if task == "classification" else []
         if task == self.settings.task:
@@ -238,7 +274,7 @@ class _Start:
             name: self.settings.settings[name] for name in names if name in self.settings.settings
         }
 
-    def begin(self, config, head, console):
+    def begin(self, config: StackConfig, head: TaskSettings, console: Console) -> keras.Model:
         """Make a model that begins with its weights."""
         model = make_model(config, head)
         taken = transfer_weights(self.run.load_model(), model)
@@ -246,27 +282,28 @@ class _Start:
         return model
 
 
-def _opened(task, data):
+def _opened(task: type[TaskTraining], data: Data) -> Any:
     return data if isinstance(data, Corpus) else task.open(Path(data))
 
 
-def _changed(config, fields):
+def _changed(config: StackConfig, fields: dict[str, Any]) -> StackConfig:
     known = {field.name for field in dataclasses.fields(config)}
     if unknown := sorted(fields.keys() - known):
         raise InputError(f"A model of the family {config.family!r} has no {', '.join(unknown)}.")
     return dataclasses.replace(config, **fields)
 
 
-def _samples(task, valid):
+def _samples(task: type[TaskTraining], valid: Corpus | RecordSource) -> list[str]:
     if isinstance(valid, Corpus):
         return list(islice(read_lines(valid.pairs[0][0]), SAMPLES))
     return task.find_samples(valid)
 
 
-def _data_fields(train, valid):
+def _data_fields(train: Data, valid: Data | None) -> dict[str, Any]:
     if valid is not None and isinstance(train, Corpus) != isinstance(valid, Corpus):
         raise InputError("Train and validate on the same kind of data: parallel text, or examples.")
     if not isinstance(train, Corpus):
+        assert not isinstance(valid, Corpus)  # as train is none
         names = ("source", "target", "valid_source", "valid_target")
         data = {"data": _absolute(Path(train)), "valid_data": valid and _absolute(Path(valid))}
         return {**dict.fromkeys(names), **data}
@@ -283,12 +320,12 @@ def _data_fields(train, valid):
     }
 
 
-def _absolute(path):
+def _absolute(path: Path) -> str:
     # Links are not followed: what a link leads to may lack the ending .gz.
     return str(path.absolute())
 
 
-def _with_steps(settings, steps):
+def _with_steps(settings: dict[str, Any], steps: int) -> dict[str, Any]:
     """Fill in what depends on the number of steps, where it is not set."""
     often = max(1, min(1000, steps // 5))
     share = 10 if settings.get("schedule") == "linear" else 4

@@ -5,7 +5,8 @@ all gradients together, `gradient_accumulation_steps`, and `use_ema` with `ema_m
 averages the weights while they are trained and puts the average in their place when `fit` ends.
 """
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from keras_transformer._backend import keras, ops
 from keras_transformer._tensorflow import tf
@@ -17,9 +18,12 @@ from keras_transformer.training.schedules import (
     OneCycle,
     WarmupCosine,
 )
+from keras_transformer.typing import Tensor
+
+LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 
-def paper_adam(learning_rate, **kwargs):
+def paper_adam(learning_rate: LearningRate, **kwargs: Any) -> "Adam":
     """Make Adam as the paper has it: beta 0.9 and 0.98, epsilon 1e-9.
 
     Args:
@@ -32,7 +36,7 @@ def paper_adam(learning_rate, **kwargs):
     return Adam(learning_rate, beta_1=0.9, beta_2=0.98, epsilon=1e-9, **kwargs)
 
 
-def adamw(learning_rate, weight_decay=0.01, **kwargs):
+def adamw(learning_rate: LearningRate, weight_decay: float = 0.01, **kwargs: Any) -> "AdamW":
     """Make Adam with decoupled weight decay; without decay it is `paper_adam`.
 
     Each step first shrinks the weights by the share `learning_rate * weight_decay`, whatever their
@@ -49,7 +53,7 @@ def adamw(learning_rate, weight_decay=0.01, **kwargs):
     return AdamW(learning_rate, weight_decay, **{**paper, **kwargs})
 
 
-def adafactor(learning_rate, **kwargs):
+def adafactor(learning_rate: LearningRate, **kwargs: Any) -> "Adafactor":
     """Make Adafactor with the paper's settings, which needs hardly more memory than the weights.
 
     Its learning rate is relative: a variable moves by that share of its own size. Step t takes the
@@ -73,7 +77,12 @@ class Adam(keras.optimizers.Adam):
     Keras makes it of a dozen ops, each of which goes through all of the weights.
     """
 
-    def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros"):
+    def add_variable_from_reference(
+        self,
+        reference_variable: keras.Variable,
+        name: str | None = None,
+        initializer: str = "zeros",
+    ) -> keras.Variable:
         """Make a variable where the one is that it belongs to, as the op demands."""
         # Strategies see to it themselves.
         here = None if tf.distribute.has_strategy() else reference_variable.value.device
@@ -82,7 +91,9 @@ class Adam(keras.optimizers.Adam):
                 reference_variable, name=name, initializer=initializer
             )
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
+    ) -> None:
         """Move one variable, and its means of the gradient and of its square."""
         if self.amsgrad:
             super().update_step(gradient, variable, learning_rate)
@@ -111,8 +122,9 @@ class _DecayOfMatrices:
     not save what it was told; a rule needs no saving.
     """
 
-    def _use_weight_decay(self, variable):
-        return len(variable.shape) >= 2 and super()._use_weight_decay(variable)  # type: ignore[misc]
+    def _use_weight_decay(self, variable: keras.Variable) -> bool:
+        of_base: Any = super()  # a Keras optimizer, which this class stands before
+        return len(variable.shape) >= 2 and of_base._use_weight_decay(variable)
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -129,7 +141,7 @@ class Adafactor(_DecayOfMatrices, keras.optimizers.Adafactor):
     float32: the whole matrix becomes NaN. Here the gradient is divided by one after the other.
     """
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Make the means of the squares: one for a vector, one a factor for a matrix."""
         if self.built:
             return
@@ -142,7 +154,9 @@ class Adafactor(_DecayOfMatrices, keras.optimizers.Adafactor):
                 [self.add_variable(s, dtype=variable.dtype, name=variable.name) for s in factors]
             )
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
+    ) -> None:
         """Move one variable."""
         # A table's gradient may be a list of rows, some of them twice; the sum makes it one matrix.
         gradient = ops.zeros(variable.shape, variable.dtype) + ops.cast(gradient, variable.dtype)
@@ -172,10 +186,10 @@ class Adafactor(_DecayOfMatrices, keras.optimizers.Adafactor):
 OPTIMIZERS = {"adam": paper_adam, "adamw": adamw, "adafactor": adafactor}
 
 
-def make_schedule(config: TrainingConfig):
+def make_schedule(config: TrainingConfig) -> keras.optimizers.schedules.LearningRateSchedule:
     """Make the learning-rate schedule that a configuration names."""
     peak, warmup, steps = config.learning_rate, config.warmup_steps, config.steps
-    makers = {
+    makers: dict[str, Callable[[], keras.optimizers.schedules.LearningRateSchedule]] = {
         "inverse-square-root": lambda: InverseSquareRoot(peak, warmup),
         "linear": lambda: LinearDecay(peak, warmup, steps),
         "cosine": lambda: WarmupCosine(peak, warmup, steps),
@@ -185,7 +199,7 @@ def make_schedule(config: TrainingConfig):
     return makers[config.schedule]()
 
 
-def make_optimizer(config: TrainingConfig):
+def make_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
     """Make the optimizer that a configuration names, with its schedule and its clipping."""
     options: dict[str, Any] = {"global_clipnorm": config.clip_norm or None}
     if config.optimizer == "adamw":

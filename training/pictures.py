@@ -2,9 +2,12 @@
 
 import math
 import unicodedata
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from keras_transformer.typing import Tensor
 
 CELL = 18  # pixels a weight
 FONT = 13
@@ -13,8 +16,10 @@ WIDTH = 1100  # pixels; so wide is a picture at most, if no head is wider
 FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
 DARKEST = np.array([8, 29, 88])  # the colour of weight 1; that of 0 is white
 
+Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-def attention_picture(weights, rows: list[str], columns: list[str]) -> np.ndarray:
+
+def attention_picture(weights: Tensor, rows: list[str], columns: list[str]) -> np.ndarray:
     """Draw the attention weights of all heads in a square; the darker, the more attention.
 
     Darkness grows with the square root of a weight, or else attention that is spread over a whole
@@ -65,7 +70,7 @@ def attention_picture(weights, rows: list[str], columns: list[str]) -> np.ndarra
     return np.asarray(picture)
 
 
-def _font():
+def _font() -> tuple[Font, bool]:
     """Return a font, and whether it has more letters than ASCII's; that of Pillow has not."""
     for name in FONTS:
         try:
@@ -75,11 +80,11 @@ def _font():
     return ImageFont.load_default(FONT), False
 
 
-def _ascii(text):
+def _ascii(text: str) -> str:
     """Leave accents out, and write other letters as numbers, so that pieces stay different."""
     letters = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return "".join(letters).encode("ascii", "backslashreplace").decode("ascii")
 
 
-def _width(font, text):
+def _width(font: Font, text: str) -> int:
     return int(font.getlength(text))

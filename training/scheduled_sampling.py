@@ -1,8 +1,11 @@
 """Scheduled sampling: train the decoder on its own predictions as well as on the truth."""
 
+from typing import Self
+
 from keras_transformer._backend import keras, ops
 from keras_transformer._tensorflow import tf
 from keras_transformer.models.config import PADDING_ID
+from keras_transformer.typing import Config, Shape, Tensor, Tensors
 
 
 @keras.saving.register_keras_serializable("keras_transformer")
@@ -28,7 +31,7 @@ class ScheduledSampling:
     Sampling", for the passes.
     """
 
-    def __init__(self, share, steps=0, passes=1):
+    def __init__(self, share: float, steps: int = 0, passes: int = 1) -> None:
         if not 0 <= share <= 1:
             raise ValueError(f"share must be in [0, 1], got {share}.")
         if steps < 0 or passes < 1:
@@ -40,14 +43,14 @@ class ScheduledSampling:
         self.steps = steps
         self.passes = passes
 
-    def share_at(self, step):
+    def share_at(self, step: Tensor) -> Tensor:
         """Return the share of true tokens at a step, a float32 scalar."""
         if not self.steps:
             return ops.convert_to_tensor(self.share, "float32")
         progress = ops.minimum(ops.cast(step, "float32") / self.steps, 1.0)
         return 1.0 - (1.0 - self.share) * progress
 
-    def __call__(self, model, inputs):
+    def __call__(self, model: keras.Model, inputs: Tensors) -> Tensors:
         """Return the inputs with some of `target_ids` `(B, T)` replaced; begin and padding stay."""
         step = model.optimizer.iterations
         true = mixed = inputs["target_ids"]
@@ -65,17 +68,17 @@ class ScheduledSampling:
             mixed = ops.where(keep, true, shifted)
         return {**inputs, "target_ids": mixed}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {"share": self.share, "steps": self.steps, "passes": self.passes}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """Rebuild it."""
         return cls(**config)
 
 
-def _uniform(shape, seed):
+def _uniform(shape: Shape, seed: Tensor) -> Tensor:
     # Keras has no random numbers from a seed that is a tensor.
 
     return tf.random.stateless_uniform(shape, seed)

@@ -1,8 +1,10 @@
 """Learning-rate schedules: a rise to the peak, and what comes after it."""
 
 import math
+from typing import Self
 
 from keras_transformer._backend import keras, ops
+from keras_transformer.typing import Config, Tensor
 
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -12,7 +14,7 @@ class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
     `share_of_peak(step)` the share of the peak at `step`, a float32 of at least 1.
     """
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         """Return the learning rate at `step`, a float32 scalar.
 
         Args:
@@ -21,7 +23,7 @@ class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
         """
         return self.peak * self.share_of_peak(ops.maximum(ops.cast(step, "float32"), 1.0))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return dict(vars(self))
 
@@ -40,14 +42,14 @@ class InverseSquareRoot(_Schedule):
     Reference: Vaswani et al. 2017, section 5.3.
     """
 
-    def __init__(self, peak, warmup_steps):
+    def __init__(self, peak: float, warmup_steps: int) -> None:
         _check_peak(peak)
         _check_warmup(warmup_steps)
         self.peak = peak
         self.warmup_steps = warmup_steps
 
     @classmethod
-    def noam(cls, d_model, warmup_steps=4000, factor=1.0):
+    def noam(cls, d_model: int, warmup_steps: int = 4000, factor: float = 1.0) -> Self:
         """Make the paper's schedule: factor * d_model^-0.5 * min(n^-0.5, n * warmup^-1.5).
 
         Args:
@@ -57,7 +59,7 @@ class InverseSquareRoot(_Schedule):
         """
         return cls(factor * (d_model * warmup_steps) ** -0.5, warmup_steps)
 
-    def share_of_peak(self, step):
+    def share_of_peak(self, step: Tensor) -> Tensor:
         """Rise linearly, then fall with the root."""
         return ops.minimum(step / self.warmup_steps, ops.sqrt(self.warmup_steps / step))
 
@@ -74,13 +76,13 @@ class Constant(_Schedule):
         ValueError: If `peak` or `warmup_steps` is not positive.
     """
 
-    def __init__(self, peak, warmup_steps=1):
+    def __init__(self, peak: float, warmup_steps: int = 1) -> None:
         _check_peak(peak)
         _check_warmup(warmup_steps)
         self.peak = peak
         self.warmup_steps = warmup_steps
 
-    def share_of_peak(self, step):
+    def share_of_peak(self, step: Tensor) -> Tensor:
         """Rise linearly, then stay: the formula of the rise alone would go on rising."""
         return ops.minimum(step / self.warmup_steps, 1.0)
 
@@ -100,14 +102,14 @@ class LinearDecay(_Schedule):
     Reference: Devlin et al. 2018, "BERT", appendix A.2.
     """
 
-    def __init__(self, peak, warmup_steps, steps):
+    def __init__(self, peak: float, warmup_steps: int, steps: int) -> None:
         _check_peak(peak)
         _check_warmup(warmup_steps, steps)
         self.peak = peak
         self.warmup_steps = warmup_steps
         self.steps = steps
 
-    def share_of_peak(self, step):
+    def share_of_peak(self, step: Tensor) -> Tensor:
         """Rise and fall linearly."""
         fall = ops.maximum(self.steps - step, 0.0) / (self.steps - self.warmup_steps)
         return ops.minimum(step / self.warmup_steps, fall)
@@ -130,7 +132,9 @@ class WarmupCosine(_Schedule):
         without restarts.
     """
 
-    def __init__(self, peak, warmup_steps, steps, end_fraction=0.0):
+    def __init__(
+        self, peak: float, warmup_steps: int, steps: int, end_fraction: float = 0.0
+    ) -> None:
         _check_peak(peak)
         _check_warmup(warmup_steps, steps)
         _check_share("end_fraction", end_fraction)
@@ -139,7 +143,7 @@ class WarmupCosine(_Schedule):
         self.steps = steps
         self.end_fraction = end_fraction
 
-    def share_of_peak(self, step):
+    def share_of_peak(self, step: Tensor) -> Tensor:
         """Rise linearly, then fall with the cosine, which is 1 all through the warm-up."""
         done = (step - self.warmup_steps) / (self.steps - self.warmup_steps)
         return ops.minimum(step / self.warmup_steps, _cosine(1.0, self.end_fraction, done))
@@ -166,7 +170,14 @@ class OneCycle(_Schedule):
     Reference: Smith & Topin 2019, "Super-Convergence".
     """
 
-    def __init__(self, peak, steps, warmup_fraction=0.3, start_fraction=1 / 25, end_fraction=1e-4):
+    def __init__(
+        self,
+        peak: float,
+        steps: int,
+        warmup_fraction: float = 0.3,
+        start_fraction: float = 1 / 25,
+        end_fraction: float = 1e-4,
+    ) -> None:
         _check_peak(peak)
         if not 1 < warmup_fraction * steps < steps:
             raise ValueError(
@@ -185,7 +196,7 @@ class OneCycle(_Schedule):
         self.start_fraction = start_fraction
         self.end_fraction = end_fraction
 
-    def share_of_peak(self, step):
+    def share_of_peak(self, step: Tensor) -> Tensor:
         """Rise with one cosine, and from the top fall with the other."""
         top = self.warmup_fraction * self.steps
         rise = _cosine(self.start_fraction, 1.0, (step - 1) / (top - 1))
@@ -193,17 +204,17 @@ class OneCycle(_Schedule):
         return ops.minimum(rise, fall)
 
 
-def _cosine(start, end, done):
+def _cosine(start: float, end: float, done: Tensor) -> Tensor:
     """Go from `start` to `end` along half a cosine as `done` goes from 0 to 1, and stay there."""
     return end + (start - end) * 0.5 * (1 + ops.cos(math.pi * ops.clip(done, 0.0, 1.0)))
 
 
-def _check_peak(peak):
+def _check_peak(peak: float) -> None:
     if not peak > 0:
         raise ValueError(f"peak must be positive, got {peak}.")
 
 
-def _check_warmup(warmup_steps, steps=None):
+def _check_warmup(warmup_steps: int, steps: int | None = None) -> None:
     if steps is None:
         if warmup_steps < 1:
             raise ValueError(f"warmup_steps must be at least 1, got {warmup_steps}.")
@@ -214,6 +225,6 @@ def _check_warmup(warmup_steps, steps=None):
         )
 
 
-def _check_share(name, value):
+def _check_share(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must be in [0, 1], got {value}.")

@@ -3,11 +3,13 @@
 import signal
 import sys
 import threading
+from types import FrameType
 from typing import Any
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.training.callbacks import StepCallback
 from keras_transformer.training.distribution import all_agree, has_other_workers
+from keras_transformer.typing import Tensors
 
 
 class StopOnSignal(StepCallback):
@@ -22,19 +24,19 @@ class StopOnSignal(StepCallback):
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self, strategy: tf.distribute.Strategy | None = None):
+    def __init__(self, strategy: tf.distribute.Strategy | None = None) -> None:
         super().__init__()
         self.strategy = strategy or tf.distribute.get_strategy()
         self.signal: signal.Signals | None = None
         self.stopped = False
         self.previous: dict[int, Any] = {}
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Tensors | None = None) -> None:
         """Take over the signals, which only the main thread may do."""
         if threading.current_thread() is threading.main_thread():
             self.previous = {one: signal.signal(one, self._stop) for one in self.SIGNALS}
 
-    def _stop(self, number, frame):
+    def _stop(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
         hint = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else ""
         print(f"\nStopping after this step{hint}.", file=sys.stderr)
@@ -42,7 +44,7 @@ class StopOnSignal(StepCallback):
             self.model.stop_training = True
         self._give_back()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Tensors | None = None) -> None:
         """Stop if any worker has to."""
         if has_other_workers(self.strategy) and not all_agree(self.strategy, self.signal is None):
             self.stopped = self.model.stop_training = True
@@ -52,11 +54,11 @@ class StopOnSignal(StepCallback):
         """Whether training ended because of a signal to another worker."""
         return self.stopped and self.signal is None
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Tensors | None = None) -> None:
         """Give the signals back."""
         self._give_back()
 
-    def _give_back(self):
+    def _give_back(self) -> None:
         for one, handler in self.previous.items():
             signal.signal(one, handler)
         self.previous = {}

@@ -178,7 +178,9 @@ def _train(
     )
 
 
-def _make_model(run: RunDirectory, task: TaskTraining, strategy: tf.distribute.Strategy) -> Any:
+def _make_model(
+    run: RunDirectory, task: TaskTraining, strategy: tf.distribute.Strategy
+) -> keras.Model:
     """Make and compile the model, with the weights that training begins with."""
     config = task.config
     with strategy.scope():
@@ -191,7 +193,7 @@ def _make_model(run: RunDirectory, task: TaskTraining, strategy: tf.distribute.S
     return model
 
 
-def _restore(run: RunDirectory, model: Any, console: Console) -> dict[str, Any]:
+def _restore(run: RunDirectory, model: keras.Model, console: Console) -> dict[str, Any]:
     """Go on from the newest checkpoint that is whole; return its state."""
     state = run.checkpoints.restore(model) if run.checkpoints.all() else {}
     for path, problem in run.checkpoints.damaged.items():
@@ -204,7 +206,7 @@ def _restore(run: RunDirectory, model: Any, console: Console) -> dict[str, Any]:
 
 def _describe(
     console: Console,
-    model: Any,
+    model: keras.Model,
     task: TaskTraining,
     size: Any,
     valid_size: Any,
@@ -228,7 +230,7 @@ def _describe(
 
 
 def _fit(
-    model: Any, run: RunDirectory, batches: tf.data.Dataset, done: int, callbacks: list[Any]
+    model: keras.Model, run: RunDirectory, batches: tf.data.Dataset, done: int, callbacks: list[Any]
 ) -> None:
     """Train for the steps that are left."""
     config = run.training_config()
@@ -249,7 +251,9 @@ def _fit(
         ) from None
 
 
-def compile_model(model, config: TrainingConfig, loss=None) -> None:
+def compile_model(
+    model: keras.Model, config: TrainingConfig, loss: keras.losses.Loss | None = None
+) -> None:
     """Compile a model as a configuration says.
 
     Args:
@@ -268,7 +272,7 @@ def compile_model(model, config: TrainingConfig, loss=None) -> None:
     )
 
 
-def _check_same_step(strategy, step):
+def _check_same_step(strategy: tf.distribute.Strategy, step: int) -> None:
     """Make sure that all workers go on from one checkpoint."""
     if not has_other_workers(strategy):
         return

@@ -1,9 +1,11 @@
 """From one model to another: fine-tuning begins with the weights of a model that is trained."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 
+from keras_transformer._backend import keras
 from keras_transformer.errors import InputError
 
 # Layers that belong to a task, not to what reads the text or the picture.
@@ -23,7 +25,7 @@ class Transfer:
     new: list[str]
 
 
-def transfer_weights(source, target) -> Transfer:
+def transfer_weights(source: keras.Model, target: keras.Model) -> Transfer:
     """Copy all weights that two models have in common, by their names.
 
     Heads that differ in size, such as those for other labels, stay as they are in the target.
@@ -57,7 +59,7 @@ def transfer_weights(source, target) -> Transfer:
     return Transfer(taken, new)
 
 
-def freeze(model) -> None:
+def freeze(model: keras.Model) -> None:
     """Keep everything but the head as it is in training.
 
     Raises:
@@ -70,7 +72,7 @@ def freeze(model) -> None:
         layer.trainable = layer in heads
 
 
-def describe(transfer: Transfer, weights) -> str:
+def describe(transfer: Transfer, weights: Iterable[keras.Variable]) -> str:
     """Describe what was taken over, and what is new.
 
     Args:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
@@ -32,6 +32,8 @@ FIXED = {"vocabulary_size", "steps", "weights"} | {
     f"{part}{name}" for part in ("", "valid_") for name in ("source", "target", "data", "split")
 }
 
+Point: TypeAlias = dict[str, dict[str, Any]]  # fields of the model and of the training, by name
+
 
 @dataclasses.dataclass(frozen=True)
 class TuneResult:
@@ -50,7 +52,7 @@ class TuneResult:
     error: str = ""
 
 
-def grid_points(specs: Sequence[str]) -> list[dict[str, dict[str, Any]]]:
+def grid_points(specs: Sequence[str]) -> list[Point]:
     """Make every combination of the values in specifications such as `num_layers=2,4`.
 
     Args:
@@ -91,10 +93,10 @@ def grid_points(specs: Sequence[str]) -> list[dict[str, dict[str, Any]]]:
 
 
 def tune(
-    output,
+    output: Path | str,
     train: ParallelFiles,
     valid: ParallelFiles,
-    points: Sequence[dict[str, dict[str, Any]]],
+    points: Sequence[Point],
     *,
     steps: int,
     console: Console | None = None,
@@ -130,7 +132,15 @@ def tune(
         return _tune(output, train, valid, points, steps, console, new_run_options)
 
 
-def _tune(output, train, valid, points, steps, console, new_run_options) -> list[TuneResult]:
+def _tune(
+    output: Path,
+    train: ParallelFiles,
+    valid: ParallelFiles,
+    points: Sequence[Point],
+    steps: int,
+    console: Console,
+    new_run_options: dict[str, Any],
+) -> list[TuneResult]:
     plan = _as_json(
         {
             "train": [train.source.resolve(), train.target.resolve()],
@@ -196,7 +206,14 @@ def table(results: Sequence[TuneResult]) -> Table:
     return shown
 
 
-def _set_up(folder, train, valid, points, options, steps):
+def _set_up(
+    folder: Path,
+    train: ParallelFiles,
+    valid: ParallelFiles,
+    points: Sequence[Point],
+    options: dict[str, Any],
+    steps: int,
+) -> None:
     """Make the runs of all points. The first learns the vocabulary of all, unless one is given."""
     folder.mkdir()
     for number, point in enumerate(points):
@@ -215,7 +232,7 @@ def _set_up(folder, train, valid, points, options, steps):
         )
 
 
-def _check_same_plan(output, plan):
+def _check_same_plan(output: Path, plan: dict[str, Any]) -> None:
     """Make sure that what is in the folder is the same search, to go on with."""
     path = output / "tune.json"
     if not path.is_file():
@@ -231,27 +248,27 @@ def _check_same_plan(output, plan):
         )
 
 
-def _criterion(points):
+def _criterion(points: Sequence[Point]) -> str:
     smoothings = {point["training"].get("label_smoothing") for point in points}
     return "loss" if len(smoothings) == 1 else "perplexity"
 
 
-def _state(run):
+def _state(run: RunDirectory) -> dict[str, Any]:
     """Return what the newest checkpoint remembers of the validations."""
     newest = run.checkpoints.newest()
     return json.loads((newest / Checkpoints.STATE).read_text("utf-8")) if newest else {}
 
 
-def _finished(run):
+def _finished(run: RunDirectory) -> bool:
     config = run.training_config()
     stopped_early = 0 < config.patience <= _state(run).get("bad", 0)
     return stopped_early or run.steps_done() >= config.steps
 
 
-def _as_json(value):
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
     """Return what JSON makes of a value: lists for tuples, text for paths."""
     return json.loads(json.dumps(value, default=str))
 
 
-def _show(value):
+def _show(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

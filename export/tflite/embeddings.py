@@ -6,6 +6,8 @@ for, and reads the copy of the logits, which has a scale for each row.
 """
 
 import copy
+from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -14,8 +16,11 @@ OPERATORS, TYPES = schema.BuiltinOperator, schema.TensorType
 SCALE_A_ROW = 4  # the version of EMBEDDING_LOOKUP that takes one
 RUNTIME = (2, 18, 0)  # the first that has it
 
+# What reads a tensor: the graph that it is in, the operator, and the index of the tensor there.
+Reader: TypeAlias = tuple[schema.SubGraphT, schema.OperatorT, int]
 
-def look_up_rows(model) -> None:
+
+def look_up_rows(model: schema.ModelT) -> None:
     """Replace what gathers rows and widens them, or widens first, by lookups of rows in int8.
 
     A widened table stays as it is if anything but GATHER reads it, here or in a loop that it is
@@ -38,7 +43,9 @@ def look_up_rows(model) -> None:
             _require_runtime(model)
 
 
-def _table_and_readers(model, graph, widening):
+def _table_and_readers(
+    model: schema.ModelT, graph: schema.SubGraphT, widening: schema.OperatorT
+) -> tuple[schema.TensorT | None, list[Reader]]:
     """Return the table that is widened, whole or some of its rows, and what reads it."""
     index = widening.inputs[0]
     if widening.outputs[0] in graph.outputs:
@@ -53,7 +60,7 @@ def _table_and_readers(model, graph, widening):
     return None, []
 
 
-def _readers(model, graph, index):
+def _readers(model: schema.ModelT, graph: schema.SubGraphT, index: int) -> Iterator[Reader]:
     """Yield `(graph, operator, tensor)` for what reads a tensor, inside of loops first."""
     for operator in graph.operators:
         if index in operator.inputs:
@@ -62,7 +69,9 @@ def _readers(model, graph, index):
             yield graph, operator, index
 
 
-def _inside(model, operator, index):
+def _inside(
+    model: schema.ModelT, operator: schema.OperatorT, index: int
+) -> list[tuple[schema.SubGraphT, int]]:
     """Return where a loop passes a tensor on: its condition and its body, and the position."""
     if _kind(model, operator) != OPERATORS.WHILE:
         return []
@@ -72,7 +81,9 @@ def _inside(model, operator, index):
     return [(graph, position) for graph in graphs]
 
 
-def _can_change(model, graph, operator, index):
+def _can_change(
+    model: schema.ModelT, graph: schema.SubGraphT, operator: schema.OperatorT, index: int
+) -> bool:
     if list(operator.inputs).count(index) != 1:
         return False
     if inside := _inside(model, operator, index):
@@ -91,7 +102,13 @@ def _can_change(model, graph, operator, index):
     return operator.builtinOptions.axis == 0 and ids.type == TYPES.INT32 and len(ids.shape) == 1
 
 
-def _change(model, graph, operator, index, table):
+def _change(
+    model: schema.ModelT,
+    graph: schema.SubGraphT,
+    operator: schema.OperatorT,
+    index: int,
+    table: schema.TensorT,
+) -> None:
     if inside := _inside(model, operator, index):
         (condition, position), (body, _) = inside
         for holder in (operator, body):
@@ -105,7 +122,7 @@ def _change(model, graph, operator, index, table):
     operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.NONE, None
 
 
-def _require_runtime(model):
+def _require_runtime(model: schema.ModelT) -> None:
     """Raise the oldest version of the runtime that the file says it runs on."""
     for entry in model.metadata or []:
         if entry.name == b"min_runtime_version":
@@ -116,7 +133,7 @@ def _require_runtime(model):
             buffer.data = np.frombuffer(text, np.uint8)
 
 
-def _table_of_logits(model, table):
+def _table_of_logits(model: schema.ModelT, table: schema.TensorT) -> schema.TensorT | None:
     """Return the table with a scale for each row that holds what this one holds, or None."""
     expected, step = _widened(model, table), table.quantization.scale.max()
     for graph in model.subgraphs:
@@ -131,26 +148,26 @@ def _table_of_logits(model, table):
     return None
 
 
-def _widened(model, tensor):
+def _widened(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray:
     rows = model.buffers[tensor.buffer].data.view(np.int8).reshape(tensor.shape)
     return rows * tensor.quantization.scale[:, None]  # one scale, or one for each row
 
 
-def _is_table(model, tensor):
+def _is_table(model: schema.ModelT, tensor: schema.TensorT) -> bool:
     constant = model.buffers[tensor.buffer].data is not None
     return constant and tensor.type == TYPES.INT8 and len(tensor.shape) == 2
 
 
-def _operators(model, graph, kind):
+def _operators(model: schema.ModelT, graph: schema.SubGraphT, kind: int) -> list[schema.OperatorT]:
     return [operator for operator in graph.operators if _kind(model, operator) == kind]
 
 
-def _kind(model, operator):
+def _kind(model: schema.ModelT, operator: schema.OperatorT) -> int:
     code = model.operatorCodes[operator.opcodeIndex]
     return max(code.builtinCode, code.deprecatedBuiltinCode)
 
 
-def _code(model, kind, version):
+def _code(model: schema.ModelT, kind: int, version: int) -> int:
     """Return the index of an operator's code, which is added if the model has none."""
     for index, code in enumerate(model.operatorCodes):
         if code.builtinCode == kind and code.version == version:

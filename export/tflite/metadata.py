@@ -10,7 +10,9 @@ TensorFlow does not run with.
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -94,7 +96,7 @@ def add_metadata(
     return whole.getvalue()
 
 
-def read_file(path, name: str) -> str:
+def read_file(path: Path | str, name: str) -> str:
     """Read a text that `add_metadata` put into a `.tflite` file.
 
     Raises:
@@ -107,7 +109,9 @@ def read_file(path, name: str) -> str:
         raise KeyError(name) from None
 
 
-def _describe(model, name, description, files, told):
+def _describe(
+    model: schema.ModelT, name: str, description: str, files: Iterable[str], told: Mapping[str, str]
+) -> bytes:
     build = flatbuffers.Builder(4096)
     signatures = {d.subgraphIndex: d for d in model.signatureDefs or []}
     graphs = []
@@ -121,12 +125,12 @@ def _describe(model, name, description, files, told):
             key = build.CreateString(signature.signatureKey)
             fields = {0: key, 2: inputs, 3: outputs}
         graphs.append(_table(build, fields, size=10))
-    graphs = _vector(build, graphs)
+    described = _vector(build, graphs)
     associated = _vector(build, [_file(build, file) for file in files])
     fields = {
         0: build.CreateString(name),
         1: build.CreateString(description),
-        3: graphs,
+        3: described,
         6: associated,
         7: build.CreateString(MIN_PARSER_VERSION),
     }
@@ -134,7 +138,12 @@ def _describe(model, name, description, files, told):
     return bytes(build.Output())
 
 
-def _tensors(build, told, indices, named):
+def _tensors(
+    build: flatbuffers.Builder,
+    told: Mapping[str, str],
+    indices: Iterable[int],
+    named: Sequence[Any] | None,
+) -> Iterator[int]:
     """Describe tensors in the order of the graph, which the signature's need not be."""
     names: dict[int, list[str]] = {}
     for tensor in named or []:  # equal outputs may share a tensor
@@ -145,7 +154,7 @@ def _tensors(build, told, indices, named):
         yield _table(build, {0: build.CreateString(name), 1: text}, size=7)
 
 
-def _file(build, name):
+def _file(build: flatbuffers.Builder, name: str) -> int:
     label = build.CreateString(name)
     build.StartObject(5)
     build.PrependUOffsetTRelativeSlot(0, label, 0)
@@ -154,7 +163,7 @@ def _file(build, name):
     return build.EndObject()
 
 
-def _vector(build, offsets):
+def _vector(build: flatbuffers.Builder, offsets: Iterable[int]) -> int:
     offsets = list(offsets)
     build.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
@@ -162,7 +171,7 @@ def _vector(build, offsets):
     return build.EndVector()
 
 
-def _table(build, fields, size):
+def _table(build: flatbuffers.Builder, fields: Mapping[int, int], size: int) -> int:
     build.StartObject(size)
     for slot, offset in fields.items():
         build.PrependUOffsetTRelativeSlot(slot, offset, 0)

@@ -73,7 +73,7 @@ class Artefact:
         raise NotImplementedError
 
     def __call__(
-        self, texts: Sequence[str] | None = None, /, batch_size: int = 32, **columns: Sequence
+        self, texts: Sequence[str] | None = None, /, batch_size: int = 32, **columns: Sequence[Any]
     ) -> Any:
         """Answer any number of texts.
 
@@ -132,12 +132,12 @@ class Artefact:
         """The task, the answer and the description that exported files carry."""
         return {"task": self.task, "gives": self.gives, "description": self.description}
 
-    def warmup(self) -> list[tuple[str, list]]:
+    def warmup(self) -> list[tuple[str, list[bytes]]]:
         """Return signatures and texts that prepare the model for every length."""
         return []
 
 
-def specs_of(tensors: Mapping) -> dict[str, Spec]:
+def specs_of(tensors: Mapping[str, Any]) -> dict[str, Spec]:
     """Describe tensors of TensorFlow, or their specifications, by name."""
     return {
         name: Spec(tensor.dtype.name, tuple(tensor.shape.as_list()))
@@ -145,14 +145,14 @@ def specs_of(tensors: Mapping) -> dict[str, Spec]:
     }
 
 
-def decode(texts: Any) -> list:
+def decode(texts: Any) -> Any:
     """Turn the bytes of a string array into Python strings, nested as the array is."""
     if isinstance(texts, bytes):
-        return texts.decode("utf-8", errors="replace")  # type: ignore[return-value]
+        return texts.decode("utf-8", errors="replace")
     return [decode(text) for text in texts]
 
 
-def as_arrays(inputs: Mapping) -> dict[str, np.ndarray]:
+def as_arrays(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Make arrays of what a signature is called with; strings become arrays of bytes."""
     return {name: _as_array(value) for name, value in inputs.items()}
 
@@ -192,7 +192,7 @@ def _as_bytes(value: Any) -> Any:
     return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
 
 
-def batched_inputs(specs: Mapping) -> list[str]:
+def batched_inputs(specs: Mapping[str, Any]) -> list[str]:
     """Return the names of inputs that have a row for each row of the batch."""
     return [name for name, spec in specs.items() if spec.shape[:1] == (None,)]
 

@@ -7,6 +7,7 @@ It needs no TensorFlow: what runs the batch may be a model in Python, a SavedMod
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -206,7 +207,7 @@ def read_columns(
         lengths += [_count(row) for row in outputs["ids"]]
         cut += (start + np.flatnonzero(outputs["truncated"])).tolist()
     order = sorted(range(total), key=lambda i: -lengths[i])
-    parts: dict[str, list] = {}
+    parts: dict[str, list[Any]] = {}
     for start in range(0, total, batch_size):
         some = order[start : start + batch_size]
         for name, values in artefact.call("serving_default", **take(some)).items():

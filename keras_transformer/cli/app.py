@@ -8,7 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,7 +34,7 @@ from keras_transformer.cli.vocab import vocab
 from keras_transformer.errors import InputError
 
 # By group, each verb with an example of what is typed behind `keras-transformer`.
-VERBS: dict[str, dict[Callable, str]] = {
+VERBS: dict[str, dict[Callable[..., Any], str]] = {
     "Start here": {
         demo: "demo --output runs/demo",
         doctor: "doctor",

@@ -41,7 +41,7 @@ def attention(
     from keras_transformer.export.runtime import load
     from keras_transformer.files import replacing
 
-    servable = load(model)
+    servable: Any = load(model)  # a run's, which has its model
     blocks = servable.model.config.num_layers
     if not 0 <= layer <= blocks:
         raise InputError(f"There is no layer {layer}; the model has {blocks}.")
@@ -91,7 +91,7 @@ def _of_pair(translator: Any, text: str, target: str) -> tuple[Any, ...]:
     return maps, *(_pieces(translator, ids) for ids in (source_ids, target_ids))
 
 
-def _of_text(servable: Any, text: str) -> tuple[dict[str, list], list[str]]:
+def _of_text(servable: Any, text: str) -> tuple[dict[str, list[Any]], list[str]]:
     """Return the maps of an encoder or a decoder alone, and the pieces of the text."""
     import numpy as np
 
@@ -108,7 +108,7 @@ def _of_text(servable: Any, text: str) -> tuple[dict[str, list], list[str]]:
     return _maps(servable.model, inputs), _pieces(servable, ids)
 
 
-def _maps(model: Any, inputs: Mapping[str, Any]) -> dict[str, list]:
+def _maps(model: Any, inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
     import numpy as np
 
     from keras_transformer.models import attention_maps

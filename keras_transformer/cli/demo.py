@@ -21,9 +21,10 @@ from keras_transformer.errors import InputError
 
 if TYPE_CHECKING:
     from keras_transformer.training.data.corpora import ParallelFiles
+    from keras_transformer.training.data.spoken_english import Split
     from keras_transformer.training.run.run_directory import RunDirectory
 
-SIZES = {"train": 100_000, "validation": 500, "test": 500}
+SIZES: dict["Split", int] = {"train": 100_000, "validation": 500, "test": 500}
 # Two layers and no regularisation: every sentence has one right answer, and the text is plentiful.
 MODEL = {
     "num_layers": 2,
@@ -105,7 +106,7 @@ def _write_text(folder: Path, console: Console) -> dict[str, "ParallelFiles"]:
 
     folder.mkdir(parents=True, exist_ok=True)
     spoken_english.write_corpus(folder, SIZES)
-    files = {
+    files: dict[str, ParallelFiles] = {
         split: ParallelFiles(folder / f"{split}.spoken", folder / f"{split}.written")
         for split in SIZES
     }
@@ -160,7 +161,7 @@ def _compare(run: "RunDirectory", paths: Mapping[str, Path], files: "ParallelFil
         (".tflite", paths["tflite"]),
         (".tflite in int8", paths["int8_tflite"]),
     ):
-        runtime = load(path)
+        runtime = load(path, gives="text")
         translate(runtime, sources[:1])  # the first call prepares the graph
         since = time.perf_counter()
         texts = translate(runtime, sources).texts

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,7 +74,7 @@ def evaluate(
         if is_language_model(model):
             values = _evaluate_run(model, data)
         else:
-            artefact = load(model, options, jit_compile)
+            artefact: Any = load(model, options, jit_compile)
             gives = artefact.specs("pixels" if sees(artefact) else "serving_default")[1]
             if "text" in gives and "tokens" not in gives:
                 _evaluate_text(
@@ -123,7 +123,7 @@ def _evaluate_examples(
     """Compare labels or answers."""
     from keras_transformer.training.evaluation import of_examples as evaluation
 
-    by_output = {
+    by_output: dict[str, Callable[..., Any]] = {
         "label": evaluation.evaluate_labels,
         "labels": evaluation.evaluate_words,
         "answer": evaluation.evaluate_answers,
@@ -164,6 +164,7 @@ def _evaluate_text(
         sources, references = _pairs(model, data)
         files = None
     else:
+        assert source is not None and target is not None  # `evaluate` has checked it
         files = ParallelFiles(source, target)
         files.check()
         sources, references = list(read_lines(source)), list(read_lines(target))
@@ -217,7 +218,7 @@ def _pairs(model: Path, data: Path) -> tuple[list[str], list[str]]:
 
 
 def _perplexity(
-    model: Path, runtime: Any, files: "ParallelFiles | None", console: Console
+    model: Path, runtime: Any, files: "ParallelFiles", console: Console
 ) -> float | None:
     """Compute the perplexity of the references if the model is a run that was trained here."""
     from keras_transformer.training.run.run_directory import RunDirectory

@@ -18,7 +18,7 @@ def _write_groups(
     formatter: Any, rows: Iterable[tuple[str, Any]], order: Sequence[str] = ()
 ) -> None:
     """Write rows, each below the name of its group."""
-    groups: dict[str, list] = {group: [] for group in order}
+    groups: dict[str, list[Any]] = {group: [] for group in order}
     for group, row in rows:
         groups.setdefault(group, []).append(row)
     for group, some in groups.items():

@@ -25,7 +25,9 @@ JitCompile = Annotated[
 Stream = Annotated[bool, typer.Option("--stream", help="Show text while it is written.")]
 
 
-def with_options(**groups: type | tuple[type, Sequence[str]]) -> Callable[[Callable], Callable]:
+def with_options(
+    **groups: type | tuple[type, Sequence[str]],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the options that dataclasses have.
 
     Args:
@@ -37,7 +39,7 @@ def with_options(**groups: type | tuple[type, Sequence[str]]) -> Callable[[Calla
         group: options_of(*(of if isinstance(of, tuple) else (of,))) for group, of in groups.items()
     }
 
-    def decorate(command: Callable) -> Callable:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = inspect.signature(command).parameters.values()
         needs_context = any(p.name == CONTEXT for p in own)
 
@@ -62,8 +64,9 @@ def with_options(**groups: type | tuple[type, Sequence[str]]) -> Callable[[Calla
         for one in (one for options in asked.values() for one in options.values()):
             how = typer.Option(*one.flags, help=one.help, rich_help_panel=one.panel)
             parameter = inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY)
-            kind: Any = Annotated[one.kind, how]  # type: ignore[name-defined]
+            kind: Any = Annotated[one.kind, how]
             parameters.append(parameter.replace(default=one.default, annotation=kind))
+        # Functions may have one; `functools.wraps` is typed as if not.
         wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
         return wrapped
@@ -77,7 +80,7 @@ def _was_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def with_generation_options(command: Callable) -> Callable:
+def with_generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command an option for each field of `GenerationOptions`.
 
     The command gets them together as `options`: None where none was given.

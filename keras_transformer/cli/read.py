@@ -171,7 +171,7 @@ def read_all(
     batch: int,
     gives: str,
     title: str,
-    lines: Callable[[dict, int], Iterable[str]],
+    lines: Callable[[dict[str, Any], int], Iterable[str]],
     row_of: Callable[[str, int], dict[str, str]] = lambda line, number: {"text": line},
     given: list[str] | None = None,
 ) -> None:

@@ -75,7 +75,8 @@ def translate(
             prefixes, count = (sum(1 for _ in read_lines(path)) for path in reversed(copies))
             if prefixes != count:
                 raise InputError(f"{prefix} has {prefixes:,} lines, but {input} has {count:,}.")
-            input, prefix = copies
+            copy, prefix = copies
+            input = str(copy)
         count = None if input == "-" else count_lines(input)
         file = stack.enter_context(output_file(output))
         show = stack.enter_context(progress("Translating", console))

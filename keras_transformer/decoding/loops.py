@@ -13,7 +13,7 @@ from keras_transformer.typing import Nested, Tensor
 SHAPES_MAY_CHANGE = keras.backend.backend() == "tensorflow"
 
 
-def while_loop(condition: Callable, body: Callable, state: Nested) -> Any:
+def while_loop(condition: Callable[..., Any], body: Callable[..., Any], state: Nested) -> Any:
     """Repeat `state = body(state)` while `condition(state)`.
 
     Args:
@@ -43,7 +43,7 @@ def while_loop(condition: Callable, body: Callable, state: Nested) -> Any:
     )[0]
 
 
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that XLA compiles, once for each combination of shapes."""
     import tensorflow as tf
 

@@ -17,7 +17,7 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return keras.activations.gelu(x, approximate=True)
 
 
-def get_activation(name: Any) -> Callable:
+def get_activation(name: Any) -> Callable[..., Any]:
     """Return an activation by its name, or the callable that was given.
 
     Raises:

@@ -41,7 +41,7 @@ def scaled_dot_product_attention(
     value: Tensor,
     attention_mask: Mask | None = None,
     attention_bias: Bias | None = None,
-    dropout: Callable | None = None,
+    dropout: Callable[..., Any] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mix values by how well their keys match each query: softmax(QK^T / sqrt(d_k)) V.
 

@@ -29,7 +29,7 @@ class Layer(keras.layers.Layer):
         return keras.Operation.compute_output_spec(self, *args, **kwargs)
 
 
-def shapes_of(compute_output_spec: Callable, *shapes: Nested) -> Any:
+def shapes_of(compute_output_spec: Callable[..., Any], *shapes: Nested) -> Any:
     """Return the shapes of outputs whose shapes and dtypes a function returns.
 
     Args:

@@ -9,7 +9,7 @@ from keras import ops
 from keras_transformer.typing import Tensor
 
 
-def recompute(layer: keras.layers.Layer) -> Callable:
+def recompute(layer: keras.layers.Layer) -> Callable[..., Any]:
     """Wrap a layer so that its activations are computed again for the gradient, not kept.
 
     Only the layer's inputs stay in memory until the backward pass, which first runs the layer once

@@ -73,13 +73,13 @@ class _Stack(Layer):
         """Return the specification of the output: a tensor of the input's shape."""
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
 
-    def _device(self, i: int) -> contextlib.AbstractContextManager:
+    def _device(self, i: int) -> contextlib.AbstractContextManager[Any]:
         """Return a scope in which block i lives and computes."""
         if not self.devices:
             return contextlib.nullcontext()
         return keras.device(self.devices[i * len(self.devices) // self.num_layers])
 
-    def _caller(self, block: keras.layers.Layer, training: bool | None) -> Callable:
+    def _caller(self, block: keras.layers.Layer, training: bool | None) -> Callable[..., Any]:
         """Return the block, or in training what forgets its activations if that is asked for."""
         return recompute(block) if self.recompute and training else block
 
@@ -160,7 +160,8 @@ class Encoder(_Stack):
         """Run the blocks in order."""
         places = ops.arange(ops.shape(inputs)[1], dtype="int32")
         if not return_layers and self._packs(attention_mask, training):
-            packed = packing.Packing(attention_mask[:, 0])  # type: ignore[index]
+            assert attention_mask is not None  # or there is nothing to pack by
+            packed = packing.Packing(attention_mask[:, 0])
             # A token sees at least itself, so that a bias hides as well as a mask.
             bias = ops.expand_dims(bias_of(attention_mask), 1)
             arguments = self._arguments(bias, places, places)

@@ -31,7 +31,7 @@ ATTENTION_OF_POSITIONS = {"shaw": ShawAttention, "transformer-xl": TransformerXL
 
 def stack_arguments(
     config: StackConfig, causal: bool, dtype: DType = None, devices: Sequence[str] = ()
-) -> dict:
+) -> dict[str, Any]:
     """Return what `Encoder` and `Decoder` take for a configuration.
 
     Args:

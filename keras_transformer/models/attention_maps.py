@@ -41,7 +41,7 @@ def _of_both(model: ConfiguredModel, source_ids: Ids, target_ids: Ids) -> dict[s
     encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
     x, weights = _run(encoder, model.embed_source(source_ids), source_mask)
     memory = x if encoder.final_norm is None else encoder.final_norm(x)
-    cross: list = []
+    cross: list[Tensor] = []
     _, own = _run(
         decoder,
         model.embed_target(target_ids),

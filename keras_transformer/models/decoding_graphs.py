@@ -28,7 +28,7 @@ class DecodingModel:
     _parts: dict[str, Any]
     config: Any
     decoder_step: Any
-    get_layer: Callable
+    get_layer: Callable[[str], Any]
 
     def empty_caches(self, batch_size: Size, length: Size) -> Cache:
         """Make room for the keys and values of `length` target positions.

@@ -61,7 +61,8 @@ class EncoderHead(ConfiguredModel):
         if source is not None:
             graph.begin_with(source)
 
-    head: Callable[..., tuple]  # of graph, dtype and settings: inputs and outputs of the model
+    # Of graph, dtype and settings: inputs and outputs of the model.
+    head: Callable[..., tuple[Any, ...]]
 
     def get_config(self) -> Config:
         """Return the configuration as plain values."""

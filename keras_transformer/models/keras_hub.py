@@ -356,7 +356,7 @@ def _vit(
     return model, weights
 
 
-READERS: dict[str, Callable] = {
+READERS: dict[str, Callable[..., Any]] = {
     "BertBackbone": _bert,
     "RobertaBackbone": _roberta,
     "GPT2Backbone": _gpt2,

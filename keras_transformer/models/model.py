@@ -11,7 +11,7 @@ from keras_transformer.typing import Config, DType, Nested
 if keras.backend.backend() == "tensorflow":
     from keras_transformer.models.train_step import Model
 else:
-    from keras import Model  # type: ignore[no-redef]
+    from keras import Model  # type: ignore[no-redef]  # without the exact step
 
 __all__ = ["ConfiguredModel", "Model"]
 

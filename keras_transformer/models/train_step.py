@@ -45,7 +45,7 @@ class Model(keras.Model):
         loss: Any = None,
         *,
         accumulate: int = 1,
-        prepare_inputs: Callable | None = None,
+        prepare_inputs: Callable[..., Any] | None = None,
         jit_compile: bool | str = "auto",
         **kwargs: Any,
     ) -> None:
@@ -238,7 +238,7 @@ class Model(keras.Model):
         self.compute_metrics(x, y, y_pred, *weights)
 
 
-def _make_function(model: Model, step: Callable) -> Callable:
+def _make_function(model: Model, step: Callable[..., Any]) -> Callable[..., Any]:
     strategy = model.distribute_strategy
 
     @tf.autograph.experimental.do_not_convert
@@ -254,7 +254,7 @@ def _make_function(model: Model, step: Callable) -> Callable:
         one_step = tf.function(one_step, reduce_retracing=True, jit_compile=model.jit_compile)
 
     # XLA compiles for each shape anyway, and can cut micro-batches only where it knows the shape.
-    traced: list = [None] if model.run_eagerly or model.jit_compile else []
+    traced: list[Any] = [None] if model.run_eagerly or model.jit_compile else []
 
     def function(batches: Any) -> Any:
         logs = None

@@ -80,7 +80,7 @@ class ImageClassifier(Servable):
         self.image_std = image_std
         super().__init__()
 
-    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
+    def _all_graphs(self) -> dict[str, tuple[Callable[..., Any], Any]]:
         config = self.model.config
         shape = [None, config.image_size, config.image_size, config.channels]
         pixels = tf.TensorSpec(shape, tf.float32, name="pixels")

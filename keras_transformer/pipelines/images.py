@@ -66,7 +66,7 @@ def _grey(pixels: Tensor) -> Tensor:
     return tf.cast(tf.round(bright), tf.uint8)
 
 
-def read_pictures(paths: Sequence, size: int, channels: int = 3) -> np.ndarray:
+def read_pictures(paths: Sequence[Path | str], size: int, channels: int = 3) -> np.ndarray:
     """Read files as `decode_images` decodes them.
 
     Args:

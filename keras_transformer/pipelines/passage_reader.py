@@ -61,7 +61,7 @@ class PassageReader(TextEncoder):
         check_words(tokenizer)
         super().__init__(model, tokenizer, max_length)
 
-    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
+    def _all_graphs(self) -> dict[str, tuple[Callable[..., Any], Any]]:
         text = strings("question", "passage")
         ids = {n: tf.TensorSpec([None, None], tf.int32, name=n) for n in ("ids", "segment_ids")}
         return {

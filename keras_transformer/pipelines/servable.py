@@ -81,12 +81,12 @@ class Servable(Artefact):
         self._functions: dict[str, tf.types.experimental.ConcreteFunction] = {}
         self._tracing = threading.RLock()
 
-    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
+    def _all_graphs(self) -> dict[str, tuple[Callable[..., Any], Any]]:
         """Return each signature's function, and what it takes."""
         raise NotImplementedError
 
     @property
-    def signatures(self) -> frozenset[str]:  # type: ignore[override]
+    def signatures(self) -> frozenset[str]:  # type: ignore[override]  # nobody sets it
         """The names of what can be called."""
         return frozenset(self._graphs)
 
@@ -208,7 +208,7 @@ def likeliest(
     logits: Logits,
     labels: list[str],
     real: Tensor | None = None,
-    activation: Callable = tf.nn.softmax,
+    activation: Callable[..., Any] = tf.nn.softmax,
 ) -> tuple[Strings, Tensor, Tensor]:
     """Take the likeliest label.
 

@@ -5,7 +5,7 @@ runs the graph hands them back. So it works in the same way in Python, in a Save
 `.tflite`. `TextToText.stream` is the loop.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -13,7 +13,7 @@ from keras import tree
 
 from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.decoding.generate import encode, join_rows, make_search
-from keras_transformer.decoding.state import SearchState
+from keras_transformer.decoding.state import Beginning, SearchState
 from keras_transformer.errors import InputError
 from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.text.tokenizer import Tokenizer
@@ -42,7 +42,7 @@ class Stream:
                 "them nothing is known to stay until the end. Set it to 1."
             )
         self._search = make_search(model, options)
-        self._encode = lambda source_ids: encode(model, source_ids, options)
+        self._encode: Callable[[Ids], Beginning] = lambda ids: encode(model, ids, options)
         self._tokenizer = tokenizer
         self._continues = getattr(model, "continues", False)
         self._padding_id = model.config.padding_id

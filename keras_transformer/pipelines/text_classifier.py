@@ -61,7 +61,7 @@ class TextClassifier(TextEncoder):
         self.pairs = pairs
         super().__init__(model, tokenizer, max_length)
 
-    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
+    def _all_graphs(self) -> dict[str, tuple[Callable[..., Any], Any]]:
         graphs = super()._all_graphs()
         if self.pairs:
             graphs["pair"] = (self.read_pair, strings("text", "text_pair"))

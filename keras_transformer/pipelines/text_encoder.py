@@ -53,7 +53,7 @@ class TextEncoder(Servable):
         check_model(model, self.model_class, type(self).__name__)
         check_tokenizer(tokenizer, type(self).__name__)
 
-    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
+    def _all_graphs(self) -> dict[str, tuple[Callable[..., Any], Any]]:
         ids = tf.TensorSpec([None, None], tf.int32, name="ids")
         return {
             "serving_default": (self.read_text, strings("text")),

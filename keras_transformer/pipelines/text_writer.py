@@ -78,9 +78,9 @@ class TextWriter(Servable, TextToText):
         )
         super().__init__()
 
-    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
+    def _all_graphs(self) -> dict[str, tuple[Callable[..., Any], Any]]:
         """Return each signature's function, and what it takes."""
-        graphs: dict[str, tuple[Callable, Any]] = {
+        graphs: dict[str, tuple[Callable[..., Any], Any]] = {
             "serving_default": (self.write_text, strings("text")),
             "translate": (self.hypotheses, strings("text")),
             "complete": (self.complete, strings("text", "prefix")),

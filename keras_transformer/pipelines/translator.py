@@ -39,7 +39,7 @@ class Translator(TextWriter):
     task = "translation"
     description = "Writes one text for another: text in, text out."
 
-    def _all_graphs(self) -> dict[str, tuple[Callable, Any]]:
+    def _all_graphs(self) -> dict[str, tuple[Callable[..., Any], Any]]:
         graphs = super()._all_graphs()
         pair = strings("text", "target")
         return graphs | {
@@ -88,7 +88,7 @@ class Translator(TextWriter):
         """
         return self._aligned(text, target, cross_attention)
 
-    def _aligned(self, text: Strings, target: Strings, compute: Callable) -> Tensors:
+    def _aligned(self, text: Strings, target: Strings, compute: Callable[..., Any]) -> Tensors:
         source, labels = self._pair(text, target)
         weights = compute(self.model, source, labels)
         # The padding of a published model may be any id, and 0 may be one of its tokens.

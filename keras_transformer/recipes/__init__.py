@@ -6,6 +6,7 @@ is given on the command line goes before what the recipe says.
 
 import tomllib
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,11 @@ def load(name: str) -> dict[str, dict[str, Any]]:
         InputError: If there is no such recipe, or it can't be read.
     """
     if name.endswith(SUFFIX):
-        file = Path(name)
+        file: Path | Traversable = Path(name)
         if not file.is_file():
             raise InputError(f"There is no file {name}.")
     elif name in names():
-        file = resources.files(__name__) / f"{name}{SUFFIX}"  # type: ignore[assignment]
+        file = resources.files(__name__) / f"{name}{SUFFIX}"
     else:
         raise no_such("recipe", name, names(), f", or give a file that ends with {SUFFIX}")
     try:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -31,9 +32,9 @@ class _Job:
     signature: str
     inputs: dict[str, np.ndarray]
     rows: int
-    result: asyncio.Future
+    result: asyncio.Future[Any]
     taken: int = 0  # rows that have been put into a batch
-    parts: list = dataclasses.field(default_factory=list)
+    parts: list[Any] = dataclasses.field(default_factory=list)
 
     @property
     def left(self) -> int:
@@ -64,7 +65,7 @@ class Batcher:
         self._arrived = asyncio.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._crowded = False
-        self._worker: asyncio.Task | None = None
+        self._worker: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to take requests."""

@@ -10,6 +10,18 @@ HTTP_STATUS = {
     "UNIMPLEMENTED": 501,
     "INTERNAL": 500,
 }
+# What statuses mean that came without an error in gRPC's words.
+CODES = {
+    400: "INVALID_ARGUMENT",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    413: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
 
 
 class RequestError(Exception):
@@ -26,3 +38,17 @@ class RequestError(Exception):
         self.code = code
         self.message = message
         self.status = status or HTTP_STATUS[code]
+
+
+class ServerError(Exception):
+    """The server refused a request, or could not be reached.
+
+    Args:
+        code: gRPC's name for what happened, such as `NOT_FOUND`, whatever the protocol.
+        message: The server's words.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message

@@ -66,7 +66,9 @@ def make_server(service: Service) -> grpc.aio.Server:
     return server
 
 
-def _handler(service: Service, method: str, answer: Callable | None) -> grpc.RpcMethodHandler:
+def _handler(
+    service: Service, method: str, answer: Callable[..., Any] | None
+) -> grpc.RpcMethodHandler:
     """Wrap a function of the service and the request's bytes."""
 
     async def handle(content: bytes, context: Any) -> Any:
@@ -174,7 +176,7 @@ def _array(name: str, tensor: Any, spec: Spec | None, limits: Limits) -> np.ndar
 # --- What both protocols tell of a model ----------------------------------------------------------
 
 
-def metadata_of(service: Service, servable: ServedVersion) -> dict:
+def metadata_of(service: Service, servable: ServedVersion) -> dict[str, Any]:
     """Return the signatures of a version as JSON, in TensorFlow Serving's form."""
     message = _metadata(service, servable)
     fields = MessageToDict(message, preserving_proto_field_name=True)
@@ -182,7 +184,7 @@ def metadata_of(service: Service, servable: ServedVersion) -> dict:
     return fields
 
 
-def status_of(service: Service, name: str, version: int | None = None) -> dict:
+def status_of(service: Service, name: str, version: int | None = None) -> dict[str, Any]:
     """Return the state of the versions as JSON, in TensorFlow Serving's form."""
     return MessageToDict(
         _status(service, name, version),

@@ -83,7 +83,7 @@ def _add_model(app: FastAPI, service: Service, path: str) -> None:
 
     @app.post(path + ":stream")
     async def stream(request: Request) -> StreamingResponse:
-        async def events() -> AsyncGenerator[tuple[str, dict], None]:
+        async def events() -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
             with service.request("rest", "stream"):
                 servable = _servable(service, request)
                 (text,) = _strings(await _body(request, service.limits), "text")
@@ -136,7 +136,7 @@ def _add_page(app: FastAPI, service: Service) -> None:
         )
 
 
-def _file_sender(path: Path) -> Callable:
+def _file_sender(path: Path) -> Callable[..., Any]:
     async def send() -> FileResponse:
         return FileResponse(path, headers=PAGE_HEADERS)
 
@@ -263,7 +263,7 @@ def _strings(body: dict[str, Any], *names: str) -> list[str]:
     return [body[name] for name in names]
 
 
-async def _unless_gone(request: Request, answer: Awaitable) -> Any:
+async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any:
     """Wait for an answer as long as the client does."""
     waiting = asyncio.ensure_future(answer)
     leaving = asyncio.ensure_future(_left(request))
@@ -283,7 +283,7 @@ async def _left(request: Request) -> None:
 
 
 async def _events(
-    first: tuple[str, dict], rest: AsyncGenerator[tuple[str, dict], None]
+    first: tuple[str, dict[str, Any]], rest: AsyncGenerator[tuple[str, dict[str, Any]], None]
 ) -> AsyncIterator[bytes]:
     """Write server-sent events. An error ends them."""
     async with contextlib.aclosing(rest):
@@ -295,7 +295,7 @@ async def _events(
             yield _event("error", {"error": error.message})
 
 
-def _event(name: str, data: dict) -> bytes:
+def _event(name: str, data: dict[str, Any]) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode(
         "utf-8", "replace"
     )

@@ -129,7 +129,7 @@ class Service:
 
     async def stream(
         self, servable: ServedVersion, text: str
-    ) -> AsyncGenerator[tuple[str, dict], None]:
+    ) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
         """Translate one text piece by piece.
 
         Yields:
@@ -185,7 +185,7 @@ class Service:
                 raise RequestError("DEADLINE_EXCEEDED", "The text took too long.")
             yield piece
 
-    async def attention(self, servable: ServedVersion, text: str, target: str) -> dict:
+    async def attention(self, servable: ServedVersion, text: str, target: str) -> dict[str, Any]:
         """Show which source pieces each target piece attends to, in every head of every block."""
         inputs = as_arrays({"text": [text], "target": [target]})
         if "attention" not in servable.model.signatures:

@@ -165,7 +165,7 @@ def _strings(value: Any) -> np.ndarray:
     return array
 
 
-def outputs_to_json(outputs: dict[str, np.ndarray], row_by_row: bool) -> dict:
+def outputs_to_json(outputs: dict[str, np.ndarray], row_by_row: bool) -> dict[str, Any]:
     """Write outputs in the form of the request: `predictions` or `outputs`.
 
     Bytes that are no UTF-8 are written as U+FFFD.
@@ -181,7 +181,7 @@ def outputs_to_json(outputs: dict[str, np.ndarray], row_by_row: bool) -> dict:
     return {"predictions": [dict(zip(names, row, strict=True)) for row in rows]}
 
 
-def _to_list(array: np.ndarray) -> list:
+def _to_list(array: np.ndarray) -> list[Any]:
     if array.dtype == object or array.dtype.kind == "S":
         return decode(array.tolist())
     return array.tolist()

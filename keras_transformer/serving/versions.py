@@ -9,7 +9,7 @@ import dataclasses
 import gc
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -112,11 +112,11 @@ class Model:
         self.path = Path(path)
         self.statuses: dict[int, Status] = {}
         self.labels: dict[str, int] = dict(labels)
-        self._load = lambda found: load(found, options, jit_compile)
+        self._load: Callable[[Path], Artefact] = lambda found: load(found, options, jit_compile)
         self._keep = keep
         self._loaded: dict[int, ServedVersion] = {}
-        self._failed: dict[int, tuple] = {}  # what each version that can't be loaded looked like
-        self._seen: tuple = ()
+        self._failed: dict[int, tuple[Any, ...]] = {}  # how each looked that can't be loaded
+        self._seen: tuple[Any, ...] = ()
         self._number = 0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
 
@@ -213,7 +213,7 @@ class Model:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @staticmethod
-    def _look(path: Path) -> tuple:
+    def _look(path: Path) -> tuple[Any, ...]:
         """Return what tells one state of a model on disk from another."""
         files = [path] if path.is_file() else [path / "best.weights.h5", path / "saved_model.pb"]
         stats = [os.stat(file) for file in files if file.exists()]

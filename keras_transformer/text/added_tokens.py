@@ -112,7 +112,7 @@ class AddedTokens:
         tokens: Sequence[AddedToken],
         ids: Mapping[str, int],
         special: Sequence[int | None] = (),
-        normalize: Callable | None = None,
+        normalize: Callable[..., Any] | None = None,
     ) -> None:
         seen: set[str] = set()
         for token in tokens:
@@ -138,7 +138,9 @@ class AddedTokens:
                 raise ValueError(f"nothing is left of the added token {name!r} when normalised.")
             self._normal = _Finder(normal, ids, contents)
 
-    def cut(self, text: Strings, cut: Callable, entries: Callable | None = None) -> Ragged:
+    def cut(
+        self, text: Strings, cut: Callable[..., Any], entries: Callable[..., Any] | None = None
+    ) -> Ragged:
         """Find the tokens, and cut what lies between them.
 
         Args:
@@ -179,7 +181,9 @@ class _Finder:
                 for table in (unicode.WHITE_SPACE, unicode.WORD)
             )
 
-    def cut(self, text: Strings, cut: Callable, entries: Callable | None) -> Ragged:
+    def cut(
+        self, text: Strings, cut: Callable[..., Any], entries: Callable[..., Any] | None
+    ) -> Ragged:
         split = gen_byte_splitter.tf_text_byte_split_with_offsets(input_values=text)
         values, rows = tf.cast(split[0], tf.int32), tf.cast(split[1], tf.int32)
         which = owners(rows[:-1], tf.shape(values)[0])  # the text of each byte

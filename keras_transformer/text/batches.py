@@ -13,7 +13,7 @@ from keras_transformer.errors import InputError
 from keras_transformer.typing import Ids, Ragged, Strings
 
 
-def takes_texts(method: Callable) -> Callable:
+def takes_texts(method: Callable[..., Any]) -> Callable[..., Any]:
     """Let a method of a tokeniser, from strings `(B,)` to ragged ids, take one text as well.
 
     A scalar gives what its only row would be, as tf.text has it: an int32 vector `(S,)`. So
@@ -67,7 +67,7 @@ def as_batch(text: Any) -> Strings:
     return text
 
 
-def takes_ids(method: Callable) -> Callable:
+def takes_ids(method: Callable[..., Any]) -> Callable[..., Any]:
     """Let a method of a tokeniser, from ids `(B, T)` to strings `(B,)`, take one row as well.
 
     A vector gives the text of its only row, a scalar string.

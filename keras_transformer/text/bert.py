@@ -196,7 +196,7 @@ class BertTokenizer(Tokenizer):
         return tf.gather(ids, kept), tf.concat([splits[:1], ends], 0)
 
     @property
-    def settings(self) -> dict:
+    def settings(self) -> dict[str, Any]:
         """The arguments of `load` besides the file."""
         more = {
             "strip_accents": self.strip_accents,

@@ -1,6 +1,7 @@
 """Tokens at known places of texts, and what lies between them cut into pieces, in the graph."""
 
 from collections.abc import Callable
+from typing import Any
 
 from keras_transformer._quiet import quiet_stderr
 from keras_transformer._tensorflow import tf
@@ -19,7 +20,7 @@ def cut_between(
     begins: Tensor,
     ends: Tensor,
     tokens: Tensor,
-    cut: Callable,
+    cut: Callable[..., Any],
 ) -> Ragged:
     """Cut the stretches between tokens into pieces, and put the tokens back in their places.
 

@@ -15,19 +15,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from keras_transformer._tensorflow import tf
-from keras_transformer.text import unicode
 from keras_transformer.text.added_tokens import ADDED_OPS, AddedToken, AddedTokens, read_added
 from keras_transformer.text.batches import as_batch
 from keras_transformer.text.byte_alphabet import BYTES, CHARACTERS
 from keras_transformer.text.byte_pair_files import read_ids, read_merges
 from keras_transformer.text.byte_pair_learner import learn_byte_pairs
+from keras_transformer.text.byte_pair_words import SPACE, character_kinds, word_begins
 from keras_transformer.text.code_points import (
     BYTE_OPS,
-    Characters,
-    CodePointTable,
     begin_with_space,
     characters,
     flags,
@@ -50,10 +46,6 @@ SPECIAL_NAMES = {
     "mask": ("[MASK]", "<mask>"),
 }
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
-_WHITE_SPACE, _LETTER, _NUMBER, _OTHER = range(4)
-_APOSTROPHE, _SPACE = ord("'"), ord(" ")
-_SHORT = tuple(map(ord, "stmd"))  # 's 't 'm 'd
-_LONG = tuple((ord(a), ord(b)) for a, b in ("re", "ve", "ll"))
 
 
 class BytePairTokenizer(Tokenizer):
@@ -122,7 +114,7 @@ class BytePairTokenizer(Tokenizer):
 
         self._byte_ids = tf.constant([ids[CHARACTERS[byte]] for byte in range(256)])
         self._pairs = PairTable([(ids[a], ids[b], ids[a + b]) for a, b in self.merges], len(ids))
-        self._classes = CodePointTable(_classes(), _OTHER)
+        self._kinds = character_kinds()
         if self.added_tokens:
             self.custom_ops = self.custom_ops | ADDED_OPS
         self._added = AddedTokens(self.added_tokens, ids, list(special.values()))
@@ -149,7 +141,7 @@ class BytePairTokenizer(Tokenizer):
         found = characters(text)
         if self.add_prefix_space:
             found = begin_with_space(found)
-        begins = self._word_begins(found)  # (N,), of bytes
+        begins = word_begins(found, self._kinds)  # (N,), of bytes
         size = tf.shape(found.bytes)[0]
         starts = tf.cast(tf.where(begins)[:, 0], tf.int32)  # (W,)
         counts = tf.concat([starts, tf.expand_dims(size, 0)], 0)[1:] - starts
@@ -188,58 +180,13 @@ class BytePairTokenizer(Tokenizer):
         if self.add_prefix_space:
             # The first piece of a text holds the space that is not in it.
             found = characters(text)
-            spaced = tf.equal(found.codes, _SPACE)
+            spaced = tf.equal(found.codes, SPACE)
             rows = tf.where(tf.logical_and(found.first, tf.logical_not(spaced)))
             texts = tf.gather(owners(found.rows[:-1], tf.shape(found.bytes)[0]), found.places)
             firsts = tf.gather(ids.row_splits, tf.gather_nd(texts, rows))
             sizes -= tf.cast(flags(tf.cast(firsts, tf.int32), tf.shape(sizes)[0]), tf.int32)
         pairs = tf.stack([ids.values, sizes], axis=1)
         return tf.RaggedTensor.from_row_splits(pairs, ids.row_splits, validate=False)
-
-    def _word_begins(self, found: Characters) -> Tensor:
-        r"""Cut at the places where GPT-2's pattern does.
-
-        's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-        """
-        kinds = self._classes.look_up(found.codes)  # (C,)
-        count = tf.shape(kinds)[0]
-        last = tf.concat([found.first, [True]], 0)[1:]
-        before = tf.concat([[_OTHER], kinds], 0)[:-1]
-        after = tf.concat([kinds, [_WHITE_SPACE]], 0)[1:]
-        white = tf.equal(kinds, _WHITE_SPACE)
-        # A space belongs to what follows it, unless that is white space as well.
-        joined = tf.concat([[False], tf.equal(found.codes, _SPACE)], 0)[:-1]
-        begins = tf.logical_and(
-            tf.not_equal(kinds, before), tf.logical_or(white, tf.logical_not(joined))
-        )
-        # White space leaves its last character to what follows it.
-        left = tf.logical_and(tf.logical_not(last), tf.not_equal(after, _WHITE_SPACE))
-        begins = tf.logical_or(begins, tf.logical_and(white, left))
-        begins = tf.logical_or(begins, found.first)
-
-        # Contractions, which are few. They begin where a word does, and end where none would.
-        quotes = tf.logical_and(begins, tf.equal(found.codes, _APOSTROPHE))
-        quotes = tf.cast(tf.where(quotes)[:, 0], tf.int32)
-        codes = tf.concat([found.codes, [0, 0]], 0)
-        ends = tf.concat([last, [True]], 0)
-        one, two = tf.gather(codes, quotes + 1), tf.gather(codes, quotes + 2)
-        short = tf.reduce_any(tf.stack([tf.equal(one, code) for code in _SHORT]), axis=0)
-        long = [tf.logical_and(tf.equal(one, a), tf.equal(two, b)) for a, b in _LONG]
-        inside = tf.logical_not(tf.gather(ends, quotes))
-        inside_two = tf.logical_not(tf.gather(ends, quotes + 1))
-        short = tf.logical_and(short, inside)
-        long = tf.logical_and(
-            tf.reduce_any(tf.stack(long), axis=0), tf.logical_and(inside, inside_two)
-        )
-        short = tf.gather(quotes, tf.where(short)[:, 0])
-        long = tf.gather(quotes, tf.where(long)[:, 0])
-        both = tf.concat([short, long], 0)
-        begins = tf.logical_and(begins, tf.logical_not(flags(both + 1, count + 1)[:-1]))
-        behind = flags(tf.concat([short + 2, long + 3], 0), count + 1)[:-1]
-        begins = tf.logical_or(begins, behind)
-
-        places = tf.gather(found.places, tf.where(begins)[:, 0])
-        return flags(places, tf.shape(found.bytes)[0])
 
     def _merge(self, tokens: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Merge pairs in words until none is left.
@@ -295,7 +242,7 @@ class BytePairTokenizer(Tokenizer):
         return tokens, counts
 
     @property
-    def settings(self) -> dict:
+    def settings(self) -> dict[str, Any]:
         """The arguments of `load` besides the files."""
         settings: dict[str, Any] = {"special_tokens": self.special_tokens}
         if self.add_prefix_space:
@@ -373,14 +320,6 @@ def _every_other(here: Tensor, before: Tensor) -> Tensor:
     rows = tf.maximum(tf.cumsum(tf.cast(first, tf.int32)) - 1, 0)
     offsets = tf.range(tf.shape(here)[0]) - tf.gather(starts, rows)
     return tf.logical_and(here, tf.equal(offsets % 2, 0))
-
-
-def _classes() -> np.ndarray:
-    classes = np.full(unicode.CODE_POINTS, _OTHER)
-    classes[unicode.members(unicode.LETTERS)] = _LETTER
-    classes[unicode.members(unicode.NUMBERS)] = _NUMBER
-    classes[unicode.members(unicode.WHITE_SPACE)] = _WHITE_SPACE
-    return classes
 
 
 def _check(

@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.text.byte_pair_learner import learn_byte_pairs
@@ -59,7 +60,7 @@ def compare_tokenizers(
     seen, unseen = lines[:-held_out], lines[-held_out:]
     words = count_words(unseen)
     size = vocabulary_size
-    kinds: dict[str, Callable] = {
+    kinds: dict[str, Callable[..., Any]] = {
         "words": lambda: WordTokenizer(learn_words(seen, size)),
         "characters": lambda: CharacterTokenizer(learn_characters(seen, size)),
         "WordPiece by count": lambda: WordPieceTokenizer(learn_vocabulary(seen, size)),

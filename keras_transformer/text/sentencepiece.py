@@ -104,26 +104,13 @@ class SentencePieceTokenizer(Tokenizer):
             and not span_words(added_tokens)
             and not any(_SPACE in name[1:] for name, kind in pieces if kind == NORMAL)
         )
-        unknown = next((name for name, kind in pieces if kind == UNKNOWN), None)
-        if unknown is None:
-            raise ValueError("the model has no unknown piece.")
+        unknown = _unknown_piece(pieces)
         self._mapped = vocabulary is not None
         self.vocabulary = names if vocabulary is None else list(vocabulary)
-        ids = {piece: i for i, piece in enumerate(self.vocabulary)}
-        if len(ids) < len(self.vocabulary):
-            again = next(p for i, p in enumerate(self.vocabulary) if ids[p] != i)
-            raise ValueError(f"the piece {again!r} stands in the vocabulary twice.")
-        if unknown not in ids:
-            raise ValueError(f"the vocabulary has no {unknown!r}, the unknown piece of the model.")
+        ids = _number(self.vocabulary, unknown)
         self.unknown_id = ids[unknown]
         self._named = special_tokens is not None
-        if special_tokens is None:
-            usual = {
-                role: [name for name in names if name in ids]
-                for role, names in SPECIAL_NAMES.items()
-            }
-            special_tokens = {role: names[0] for role, names in usual.items() if names}
-        self.special_tokens = dict(special_tokens)
+        self.special_tokens = _usual_names(ids) if special_tokens is None else dict(special_tokens)
         _check(self.special_tokens, ids)
         special = {role: ids.get(self.special_tokens.get(role, "")) for role in SPECIAL_NAMES}
         self.padding_id = special["padding"]
@@ -134,8 +121,7 @@ class SentencePieceTokenizer(Tokenizer):
         contents = [token.content for token in self.added_tokens if token.normalized]
         rules = _rules_for(contents, table) if contents else {}
         if spacing is not None:  # which has to see what becomes a space, or nothing
-            every = read_table(table)
-            rules |= {c: to for c, to in every.items() if len(c) == 1 and (not to or " " in to)}
+            rules |= _rules_of_spaces(table)
         rules |= dict.fromkeys(spaces, " ")
         self._replace = _replacing(rules) if rules else tf.identity
         # Where no token is looked for in normalised text, stretches are normalised when cut.
@@ -180,7 +166,7 @@ class SentencePieceTokenizer(Tokenizer):
         return tf.RaggedTensor.from_row_splits(ids, rows, validate=False)
 
     @property
-    def settings(self) -> dict:
+    def settings(self) -> dict[str, Any]:
         """The arguments of `load` besides the files."""
         settings: dict[str, Any] = {"mapped": self._mapped}
         if self._named:
@@ -245,6 +231,31 @@ class SentencePieceTokenizer(Tokenizer):
             raise ValueError(f"{vocabulary or model}: {error}") from None
 
 
+def _unknown_piece(pieces: Sequence[tuple[str, int]]) -> str:
+    """Return the piece of a model that stands for what has none."""
+    unknown = next((name for name, kind in pieces if kind == UNKNOWN), None)
+    if unknown is None:
+        raise ValueError("the model has no unknown piece.")
+    return unknown
+
+
+def _number(vocabulary: Sequence[str], unknown: str) -> dict[str, int]:
+    """Return the ids of pieces, each of which there has to be once."""
+    ids = {piece: i for i, piece in enumerate(vocabulary)}
+    if len(ids) < len(vocabulary):
+        again = next(p for i, p in enumerate(vocabulary) if ids[p] != i)
+        raise ValueError(f"the piece {again!r} stands in the vocabulary twice.")
+    if unknown not in ids:
+        raise ValueError(f"the vocabulary has no {unknown!r}, the unknown piece of the model.")
+    return ids
+
+
+def _usual_names(ids: Mapping[str, int]) -> dict[str, str]:
+    """Find the special tokens by the names that they usually have."""
+    found = {role: [name for name in names if name in ids] for role, names in SPECIAL_NAMES.items()}
+    return {role: names[0] for role, names in found.items() if names}
+
+
 def _check(special_tokens: Mapping[str, str], ids: Mapping[str, int]) -> None:
     for role, name in special_tokens.items():
         if role not in SPECIAL_NAMES:
@@ -265,7 +276,13 @@ def _rules_for(contents: Sequence[str], table: bytes) -> dict[str, str]:
     return {c: to for c, to in rules.items() if wanted.issuperset(to)}
 
 
-def _replacing(rules: Mapping[str, str]) -> Callable:
+def _rules_of_spaces(table: bytes) -> dict[str, str]:
+    """Choose the rules for single characters that become a space, or nothing."""
+    rules = read_table(table)
+    return {c: to for c, to in rules.items() if len(c) == 1 and (not to or " " in to)}
+
+
+def _replacing(rules: Mapping[str, str]) -> Callable[..., Any]:
     """Make a function that replaces characters of strings `(B,)` in the graph."""
     choice = np.zeros(CODE_POINTS, np.int32)
     strings = [b"", *(to.encode() for to in rules.values())]

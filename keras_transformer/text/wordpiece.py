@@ -216,8 +216,8 @@ def check_pieces(vocabulary: list[str]) -> None:
             f"a vocabulary begins with {' '.join(SPECIAL_TOKENS)}, this one with {' '.join(head)}."
         )
     if len(set(vocabulary)) < len(vocabulary):
-        seen: set[str] = set()
-        again = next(p for p in vocabulary if p in seen or seen.add(p))  # type: ignore[func-returns-value]
+        places: dict[str, int] = {}
+        again = next(p for i, p in enumerate(vocabulary) if places.setdefault(p, i) != i)
         raise ValueError(f"the piece {again!r} stands in the vocabulary twice.")
 
 

@@ -1,6 +1,8 @@
 """Tests of export.exporter.export: what a Keras script hands over, right and wrong.
 
 Files that are made and proven are in the section of the README that tests/test_docs.py runs.
+
+Also: export.validation.
 """
 
 import json

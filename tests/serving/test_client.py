@@ -1,4 +1,7 @@
-"""Tests of keras_transformer.serving.client, against the local server and against worse ones."""
+"""Tests of keras_transformer.serving.client, against the local server and against worse ones.
+
+Also: serving.transports.
+"""
 
 import asyncio
 import json

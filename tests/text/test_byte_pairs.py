@@ -1,7 +1,7 @@
 """Tests of keras_transformer.text.byte_pairs and of its learner.
 
-Also: text.byte_pair_files, text.byte_pair_learner, text.pair_table, text.byte_alphabet,
-text.unique_words.
+Also: text.byte_pair_files, text.byte_pair_learner, text.pair_table, text.byte_pair_words,
+text.byte_alphabet, text.unique_words.
 """
 
 import json
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from keras_transformer.text import code_points
 from keras_transformer.text.byte_alphabet import BYTES, CHARACTERS, spell
 from keras_transformer.text.byte_pair_learner import learn_byte_pairs, split_words
+from keras_transformer.text.byte_pair_words import character_kinds, word_begins
 from keras_transformer.text.byte_pairs import BytePairTokenizer
 from keras_transformer.text.learner import SPECIAL_TOKENS
 from keras_transformer.text.pair_table import PairTable
@@ -112,9 +113,8 @@ def test_words_are_those_of_the_reference():
 )
 def test_words_of_the_known_examples(text, words):
     assert split_words(text) == words
-    bare = BytePairTokenizer(CHARACTERS, [])
     found = code_points.characters(tf.constant(["s'", text, "e's"]))
-    begins = np.flatnonzero(bare._word_begins(found).numpy()).tolist()
+    begins = np.flatnonzero(word_begins(found, character_kinds()).numpy()).tolist()
     pieces = ["s", "'", *words, "e", "'s"]
     starts = np.cumsum([0, *(len(p.encode()) for p in pieces)])[:-1].tolist()
     assert begins == starts

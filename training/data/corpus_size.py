@@ -146,7 +146,7 @@ def _count(
     names = [*length_of] or ["whole"]
     table = [len(bounds), batching.max_length + 1]  # examples by bucket and length of an input
 
-    def count(state: tuple, chunk: tuple) -> tuple:
+    def count(state: tuple[Tensor, ...], chunk: tuple[Any, ...]) -> tuple[Tensor, ...]:
         _, blank, inputs, _ = chunk
         lengths, usable, too_long, empty = find_usable(inputs, length_of, batching.max_length)
         lengths = [tf.boolean_mask(length, usable) for length in lengths]

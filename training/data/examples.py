@@ -183,7 +183,7 @@ def _batch_maker(
         return of_inputs, of_labels, _value(0, length)
 
     def make(examples: tf.data.Dataset, epoch_seed: Tensor | None) -> tf.data.Dataset:
-        def keep_usable(number: Tensor, chunk: tuple) -> tuple:
+        def keep_usable(number: Tensor, chunk: tuple[Any, ...]) -> tuple[Any, ...]:
             columns, _, inputs, labels = chunk
             lengths, usable, _, _ = find_usable(inputs, length_of, batching.max_length)
             columns, inputs, labels, longest = tf.nest.map_structure(
@@ -227,7 +227,7 @@ def _value(value: int, spec: tf.TensorSpec) -> Tensor:
 def _corrupted(
     batches: tf.data.Dataset, corrupt: Corrupt, seed: int, worker: Worker, first_batch: int
 ) -> tf.data.Dataset:
-    def damage(number: Tensor, batch: tuple) -> tuple:
+    def damage(number: Tensor, batch: tuple[Tensors, Any]) -> tuple[Tensors, Any]:
         number = number * worker[1] + worker[0]  # no two workers do the same damage
         inputs, labels = batch
         return corrupt(inputs, labels, tf.stack([tf.constant(seed, tf.int64), number]))

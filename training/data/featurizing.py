@@ -37,7 +37,7 @@ def featurized(
         InputError: If `featurize` gives no input that decides the length.
     """
 
-    def apply(*texts: Strings) -> tuple:
+    def apply(*texts: Strings) -> tuple[Any, ...]:
         blank = tf.reduce_any([tf.equal(tf.strings.strip(text), "") for text in texts], axis=0)
         full = [tf.boolean_mask(text, tf.logical_not(blank)) for text in texts]
         named = dict(zip(columns, full, strict=True))

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from keras_transformer._tensorflow import tf
+from keras_transformer.errors import InputError
 from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, UNKNOWN_ID
 from keras_transformer.text.framing import frame
 from keras_transformer.training.data.augmentation import PieceDropout, token_dropout
@@ -38,7 +39,7 @@ class Pairs:
         begin_id: Begins the decoder's input.
         end_id: Ends sources and labels.
         source_begin_id: Begins sources; None for nothing.
-        unknown_id: Stands for tokens that are dropped.
+        unknown_id: Stands for tokens that are dropped; None if none can be.
     """
 
     tokenizer: Any
@@ -47,7 +48,7 @@ class Pairs:
     begin_id: int = BEGIN_ID
     end_id: int = END_ID
     source_begin_id: int | None = None
-    unknown_id: int = UNKNOWN_ID
+    unknown_id: int | None = UNKNOWN_ID
 
     def featurize(self, columns: dict[str, Strings]) -> tuple[Tensors, Ragged]:
         """Make inputs and labels of strings; see `make_example_batches`."""
@@ -81,10 +82,16 @@ class Pairs:
     def token_dropout(self, rate: float) -> Corrupt:
         """Return what replaces tokens of sources by the unknown token; see `token_dropout`."""
         special = (self.padding_id, self.begin_id, self.end_id)
+        if (unknown_id := self.unknown_id) is None:
+            raise InputError(
+                "token_dropout needs a vocabulary with an unknown token; leave it out."
+            )
+                "token_dropout needs a vocabulary with an unknown token; leave it out."
+            )
 
         def corrupt(inputs: Tensors, labels: Tensor, seed: Tensor) -> tuple[Tensors, Tensor]:
             ids = token_dropout(
-                inputs["source_ids"], rate, seed, unknown_id=self.unknown_id, special_ids=special
+                inputs["source_ids"], rate, seed, unknown_id=unknown_id, special_ids=special
             )
             return {**inputs, "source_ids": ids}, labels
 

@@ -103,7 +103,7 @@ def _rows(records: RecordSource, worker: Worker) -> tf.data.Dataset:
     """Read records in Python, many at a time."""
     index, count = worker
 
-    def chunks() -> Iterator[tuple]:
+    def chunks() -> Iterator[tuple[np.ndarray, ...]]:
         rows = itertools.islice(records, index, None, count)
         while chunk := list(itertools.islice(rows, EXAMPLES_AT_ONCE)):
             texts = np.array([[text.encode() for text in row] for row in chunk], object)

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Split = Literal["train", "validation", "test"]
 Kind = Literal["cardinal", "ordinal", "date", "time", "money", "percentage", "phone"]
@@ -298,7 +298,7 @@ def _choose(template: str, rng: Random) -> tuple[str, list[Kind]]:
     """Settles all words of a template; returns a pattern for `compose` and the kinds it needs."""
     kinds = []
 
-    def fill(name: re.Match) -> str:
+    def fill(name: re.Match[Any]) -> str:
         if name[1] in WORDS:
             return rng.choice(WORDS[name[1]].split("|"))
         kinds.append(name[1])

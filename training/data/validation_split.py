@@ -79,14 +79,15 @@ def split_text(
         InputError: If the text is missing or damaged, or nothing would be left on a side.
     """
     total = text.check()
-    wanted = max(1, round((config.valid_split or 0) * total))
+    share = config.valid_split or 0.0
+    wanted = max(1, round(share * total))
     folder.mkdir()
     if isinstance(text, Corpus):
         halves = with_halves(config, folder)
         counts = _split_pairs(_parts(text), halves, wanted)
     elif isinstance(text, ImageFolder):
         halves = with_halves(config, folder, PICTURES)
-        counts = _link(text, folder, config.valid_split)
+        counts = _link(text, folder, share)
     elif running:
         halves = with_halves(config, folder, RUNNING)
         counts = [_cut(text.paths, folder, total - wanted)]
@@ -102,9 +103,7 @@ def split_text(
     return halves, trained, held_out
 
 
-def _split_pairs(
-    parts: Sequence[ParallelFiles], halves: TrainingConfig, wanted: int
-) -> list[tuple[int, int]]:
+def _split_pairs(parts: Sequence[ParallelFiles], halves: Any, wanted: int) -> list[tuple[int, int]]:
     last = _last(
         (line for part in parts for source, _ in part.pairs for line in read_lines(source)), wanted
     )
@@ -167,7 +166,9 @@ def _cut(paths: Iterable[Path], folder: Path, left: int) -> tuple[int, int]:
     return number - held_out, held_out
 
 
-def _copy(lines: Iterable[Line], last: int, train: list, valid: list) -> tuple[int, int]:
+def _copy(
+    lines: Iterable[Line], last: int, train: Sequence[Path | str], valid: Sequence[Path | str]
+) -> tuple[int, int]:
     """Write lines to the files of their half, and count them."""
     counts = [0, 0]
     with ExitStack() as stack:

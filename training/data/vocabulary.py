@@ -6,7 +6,8 @@ from typing import Any
 
 from keras_transformer.errors import InputError, no_such
 from keras_transformer.text.byte_pairs import BytePairTokenizer
-from keras_transformer.text.storage import Tokenizer, load_tokenizer
+from keras_transformer.text.storage import load_tokenizer
+from keras_transformer.text.tokenizer import Tokenizer
 
 WORDPIECE, BERT, BYTE_PAIRS, CHARACTERS, WORDS = TOKENIZERS = (
     "wordpiece",

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+from keras_transformer._backend import keras
 from keras_transformer._tensorflow import tf
 from keras_transformer.training.distribution import distribute_batches
 from keras_transformer.training.metrics import token_metrics
+from keras_transformer.typing import Tensor, Tensors
 
 
 class Evaluator:
@@ -16,18 +18,22 @@ class Evaluator:
             that are not 0.
     """
 
-    def __init__(self, model, make_metrics: Callable[[], list] | None = None):
+    def __init__(
+        self,
+        model: keras.Model,
+        make_metrics: Callable[[], list[keras.metrics.Metric]] | None = None,
+    ) -> None:
         self.strategy = model.distribute_strategy
         with self.strategy.scope():
             self.metrics = (make_metrics or token_metrics)()
 
-        def update(inputs, labels):
+        def update(inputs: Tensors, labels: Tensor) -> None:
             logits = model(inputs, training=False)
             for metric in self.metrics:
                 metric.update_state(labels, logits)
 
         @tf.function(reduce_retracing=True)
-        def update_all(inputs, labels):
+        def update_all(inputs: Tensors, labels: Tensor) -> None:
             self.strategy.run(update, args=(inputs, labels))
 
         self._update = update_all

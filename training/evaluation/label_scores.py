@@ -98,7 +98,7 @@ def spans_of(labels: Sequence[str]) -> list[tuple[int, int, str]]:
     return spans
 
 
-def _score(hits, found, true):
+def _score(hits: int, found: int, true: int) -> LabelScore:
     precision = hits / found if found else 0.0
     recall = hits / true if true else 0.0
     f1 = 2 * hits / (found + true) if found + true else 0.0
@@ -132,12 +132,12 @@ def score_answers(found: Sequence[str], true: Sequence[str]) -> AnswerScores:
     return AnswerScores(exact / len(pairs), sum(_overlap(*pair) for pair in pairs) / len(pairs))
 
 
-def _words(text):
+def _words(text: str) -> list[str]:
     text = "".join(c for c in text.lower() if c not in string.punctuation)
     return re.sub(r"\b(a|an|the)\b", " ", text).split()
 
 
-def _overlap(found, true):
+def _overlap(found: Sequence[str], true: Sequence[str]) -> float:
     if not found or not true:
         return float(found == true)
     common = sum((collections.Counter(found) & collections.Counter(true)).values())

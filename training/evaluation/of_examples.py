@@ -1,18 +1,19 @@
 """Evaluation of any task on examples: what is answered, compared with what is right."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from keras_transformer.artefacts.artefact import sees
+from keras_transformer.artefacts.artefact import Artefact, sees
 from keras_transformer.artefacts.bulk import read_columns
 from keras_transformer.errors import InputError
 from keras_transformer.pipelines.images import read_pictures
-from keras_transformer.training.data.records import Records
+from keras_transformer.training.data.records import Records, RecordSource
 from keras_transformer.training.evaluation.evaluator import Evaluator
 from keras_transformer.training.evaluation.label_scores import (
+    AnswerScores,
+    LabelScores,
     score_answers,
     score_labels,
     score_words,
@@ -21,6 +22,7 @@ from keras_transformer.training.run.run_directory import RunDirectory
 from keras_transformer.training.tasks.registry import find_training, training_of
 from keras_transformer.training.tasks.task import VALIDATION
 from keras_transformer.training.tasks.token_classification import WORD
+from keras_transformer.typing import Shape
 
 Advance = Callable[[int], None]
 
@@ -29,7 +31,9 @@ def _nothing(count: int) -> None:
     """Show no progress."""
 
 
-def evaluate_labels(artefact, path, batch_size: int = 32, advance: Advance = _nothing):
+def evaluate_labels(
+    artefact: Artefact, path: Path | str, batch_size: int = 32, advance: Advance = _nothing
+) -> LabelScores:
     """Compare the labels of texts or of pictures.
 
     Args:
@@ -53,7 +57,9 @@ def evaluate_labels(artefact, path, batch_size: int = 32, advance: Advance = _no
     return score_labels([label.decode() for label in found], true)
 
 
-def evaluate_words(artefact, path, batch_size: int = 32, advance: Advance = _nothing):
+def evaluate_words(
+    artefact: Artefact, path: Path | str, batch_size: int = 32, advance: Advance = _nothing
+) -> LabelScores:
     """Compare the labels of words.
 
     Args:
@@ -82,7 +88,9 @@ def evaluate_words(artefact, path, batch_size: int = 32, advance: Advance = _not
     return score_words(found, wanted)
 
 
-def evaluate_answers(artefact, path, batch_size: int = 32, advance: Advance = _nothing):
+def evaluate_answers(
+    artefact: Artefact, path: Path | str, batch_size: int = 32, advance: Advance = _nothing
+) -> AnswerScores:
     """Compare answers to questions.
 
     Args:
@@ -97,13 +105,13 @@ def evaluate_answers(artefact, path, batch_size: int = 32, advance: Advance = _n
     Raises:
         InputError: If the examples are missing or damaged.
     """
-    questions, passages, true = _columns(Records(path, ("question", "passage", "answer")))
+    questions, passages, true = _columns(Records(Path(path), ("question", "passage", "answer")))
     columns = {"question": questions, "passage": passages}
     outputs, _ = read_columns(artefact, columns, batch_size, advance)
     return score_answers([text.decode() for text in outputs["answer"].tolist()], true)
 
 
-def evaluate_run(run: RunDirectory, path, batch_tokens: int = 4096) -> dict[str, float]:
+def evaluate_run(run: RunDirectory, path: Path | str, batch_tokens: int = 4096) -> dict[str, float]:
     """Compute the metrics of a run's task over examples, as its validation does.
 
     Args:
@@ -127,15 +135,18 @@ def evaluate_run(run: RunDirectory, path, batch_tokens: int = 4096) -> dict[str,
     return Evaluator(run.load_model(), task.metrics)(task.validation_batches())
 
 
-def _columns(records) -> list[Any]:
+def _columns(records: RecordSource) -> list[list[str]]:
     """Read all records, and return a list for each column."""
     records.check()
     return [list(column) for column in zip(*records, strict=True)]
 
 
-def _label_pictures(artefact, names, batch_size, advance):
+def _label_pictures(
+    artefact: Artefact, names: Sequence[str], batch_size: int, advance: Advance
+) -> list[bytes]:
     """Label pictures; they are decoded here, as LiteRT can't."""
-    _, size, _, channels = artefact.specs("pixels")[0]["pixels"].shape
+    shape: Shape = artefact.specs("pixels")[0]["pixels"].shape
+    _, size, _, channels = shape
     rest, found = iter(names), []
     while some := list(islice(rest, batch_size)):
         found += artefact.call("pixels", pixels=read_pictures(some, size, channels))[

@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 from keras_transformer.errors import InputError, no_such
 

@@ -94,18 +94,18 @@ def average_run(run: RunDirectory, output: Path, last: int | None = None) -> Run
     return RunDirectory(output)
 
 
-def _open(path):
+def _open(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
         raise InputError(f"{path} is not a file of weights, or is damaged: {error}") from None
 
 
-def _arrays(file):
+def _arrays(file: h5py.File) -> dict[str, h5py.Dataset]:
     """Return the datasets of a file by their names."""
     found = {}
 
-    def note(name, value):
+    def note(name: str, value: h5py.Dataset | h5py.Group) -> None:
         if isinstance(value, h5py.Dataset):
             found[name] = value
 
@@ -113,7 +113,9 @@ def _arrays(file):
     return found
 
 
-def _check_same(path, arrays, last_path, last):
+def _check_same(
+    path: Path, arrays: dict[str, h5py.Dataset], last_path: Path, last: dict[str, h5py.Dataset]
+) -> None:
     if odd := sorted(arrays.keys() ^ last.keys()):
         holder, other = (path, last_path) if odd[0] in arrays else (last_path, path)
         raise InputError(f"{holder} holds {odd[0]}, but {other} does not: not of the same model.")

@@ -10,11 +10,13 @@ import hashlib
 import io
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_transformer._backend import keras
 from keras_transformer.errors import InputError
 from keras_transformer.files import replacing
 from keras_transformer.training.distribution import has_other_workers
@@ -32,7 +34,7 @@ class Checkpoints:
     STATE = "state.json"
     CHECKSUMS = "checksums.json"
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.damaged: dict[Path, str] = {}  # what is wrong with those that `newest` passed over
 
@@ -54,7 +56,7 @@ class Checkpoints:
         """Return the step of a checkpoint's folder."""
         return int(path.name.removeprefix("step-"))
 
-    def _problem(self, path):
+    def _problem(self, path: Path) -> str:
         """Return what is wrong with a checkpoint; the empty string if nothing is."""
         try:
             expected = json.loads((path / self.CHECKSUMS).read_text("utf-8"))
@@ -65,7 +67,7 @@ class Checkpoints:
             return f"{type(error).__name__}: {error}"
         return ""
 
-    def save(self, model, step: int, state: dict[str, Any], keep: int = 1) -> Path:
+    def save(self, model: keras.Model, step: int, state: dict[str, Any], keep: int = 1) -> Path:
         """Write the state after a step, and remove all but the newest checkpoints up to it.
 
         Later ones are removed too: they are damaged, or the run would have gone on from them.
@@ -91,7 +93,7 @@ class Checkpoints:
                 shutil.rmtree(other)
         return path
 
-    def restore(self, model) -> dict[str, Any]:
+    def restore(self, model: keras.Model) -> dict[str, Any]:
         """Load the newest whole checkpoint into a compiled model, and return its state.
 
         Raises:
@@ -119,11 +121,11 @@ class Checkpoints:
 class _FileInMemory(io.BytesIO):
     """The object that Keras reads a file of weights from."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "memory.weights.h5"
 
 
-def save_weights(model, path: Path) -> None:
+def save_weights(model: keras.Model, path: Path) -> None:
     """Write a model's weights, without the optimizer's state.
 
     The file is made in memory. HDF5's library ends the process with a segmentation fault if it
@@ -136,7 +138,7 @@ def save_weights(model, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def without_optimizer(model):
+def without_optimizer(model: keras.Model) -> Iterator[None]:
     """Hide the optimizer from Keras, which would write its state into a file of weights.
 
     Adam's state is twice the size of the weights.
@@ -152,7 +154,7 @@ def without_optimizer(model):
         object.__setattr__(model, "optimizer", optimizer)
 
 
-def _variables(model):
+def _variables(model: keras.Model) -> list[keras.Variable]:
     """Return what a file of weights lacks: optimizer, dropout's random state, metrics."""
     return [
         *model.optimizer.variables,
@@ -162,6 +164,6 @@ def _variables(model):
     ]
 
 
-def _checksum(path):
+def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,19 +4,20 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from keras_transformer.errors import InputError
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.gpt import GptConfig
 from keras_transformer.models.heads import MaskedLanguageModel
-from keras_transformer.models.hugging_face import read_checkpoint
+from keras_transformer.models.hugging_face import Checkpoint, read_checkpoint
 from keras_transformer.models.hugging_face.generation import notes_of_generation
 from keras_transformer.models.hugging_face.preprocessor import read_preprocessor
 from keras_transformer.models.hugging_face.scores import reads_pairs, scores_of
-from keras_transformer.models.hugging_face.sentence_transformers import read_max_length
+from keras_transformer.models.hugging_face.sentence_transformers import Package, read_max_length
 from keras_transformer.models.vision_transformer import VisionTransformer
 from keras_transformer.pipelines.tasks import TaskSettings, find_task, task_of
-from keras_transformer.text import hugging_face
+from keras_transformer.text import Tokenizer, hugging_face
 from keras_transformer.text.masks import mask_name
 from keras_transformer.training.run.run_directory import RunDirectory
 
@@ -26,8 +27,8 @@ def _tell(note: str) -> None:
 
 
 def import_checkpoint(
-    folder,
-    output,
+    folder: Path | str,
+    output: Path | str,
     head: str | None = None,
     overwrite: bool = False,
     prompt: str | None = None,
@@ -90,7 +91,7 @@ def import_checkpoint(
     )
 
 
-def read_tokenizer(folder: Path, config: dict):
+def read_tokenizer(folder: Path, config: dict[str, Any]) -> Tokenizer:
     """Read the tokeniser that lies beside a checkpoint.
 
     Args:
@@ -106,7 +107,7 @@ def read_tokenizer(folder: Path, config: dict):
         raise InputError(f"The tokeniser in {folder} can't be read: {error}") from None
 
 
-def _settings_of(checkpoint, prompt):
+def _settings_of(checkpoint: Checkpoint, prompt: str | None) -> TaskSettings:
     """Find the task of a model by its class or, of those without a head, by its configuration."""
     model, folder, package = checkpoint.model, checkpoint.folder, checkpoint.package
     if isinstance(model, VisionTransformer) and model.config.num_classes:
@@ -139,7 +140,7 @@ def _settings_of(checkpoint, prompt):
     )
 
 
-def _prompts(package, name):
+def _prompts(package: Package | None, name: str | None) -> dict[str, Any]:
     """Return the settings of prompts of a sentence encoder."""
     prompts = {} if package is None else package.prompts
     if name and name not in prompts:
@@ -153,6 +154,6 @@ def _prompts(package, name):
     return {what: value for what, value in settings.items() if value}
 
 
-def _labels(checkpoint):
+def _labels(checkpoint: Checkpoint) -> tuple[str, ...]:
     """Return the names of labels; their numbers where the checkpoint does not name them."""
     return tuple(checkpoint.labels or map(str, range(checkpoint.model.output.shape[-1])))

@@ -17,13 +17,16 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from keras_transformer._backend import keras
+from keras_transformer.artefacts.generation_options import GenerationOptions
 from keras_transformer.errors import InputError
 from keras_transformer.files import replacing, write_json
 from keras_transformer.locks import locked
 from keras_transformer.models.config import StackConfig
 from keras_transformer.models.families import config_from_dict
+from keras_transformer.models.model import ConfiguredModel
 from keras_transformer.pipelines.servable import Servable
 from keras_transformer.pipelines.tasks import TaskSettings, find_task, make_model, make_servable
 from keras_transformer.text import Tokenizer, load_tokenizer, save_tokenizer
@@ -41,7 +44,7 @@ class RunDirectory:
         path: The folder.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.config_path = self.path / "config.json"
         self.vocabulary_path = self.path / "vocab.txt"
@@ -55,7 +58,7 @@ class RunDirectory:
         self.checkpoints = Checkpoints(self.path / "checkpoints")
 
     @staticmethod
-    def check_free(path, overwrite: bool = False) -> None:
+    def check_free(path: Path | str, overwrite: bool = False) -> None:
         """Make sure that a new run may be written to `path`.
 
         Raises:
@@ -80,7 +83,7 @@ class RunDirectory:
     @classmethod
     def create(
         cls,
-        path,
+        path: Path | str,
         model: StackConfig,
         training: TrainingConfig | None,
         tokenizer: Tokenizer | None,
@@ -88,10 +91,10 @@ class RunDirectory:
         overwrite: bool = False,
         sizes: dict[str, Any] | None = None,
         settings: TaskSettings | None = None,
-        weights=None,
-        initial=None,
+        weights: keras.Model | None = None,
+        initial: keras.Model | None = None,
         text: Path | None = None,
-    ) -> "RunDirectory":
+    ) -> Self:
         """Write a new run that has not been trained yet.
 
         Args:
@@ -129,7 +132,7 @@ class RunDirectory:
         return cls(path)
 
     @classmethod
-    def open(cls, path) -> "RunDirectory":
+    def open(cls, path: Path | str) -> Self:
         """Open a run that is there.
 
         Raises:
@@ -202,7 +205,7 @@ class RunDirectory:
         config = self._training_config(fields)
         return with_halves(config, self.text_path) if config.valid_split else config
 
-    def _training_config(self, fields):
+    def _training_config(self, fields: dict[str, Any]) -> TrainingConfig:
         try:
             return TrainingConfig(**fields)
         except (TypeError, ValueError) as error:
@@ -256,7 +259,7 @@ class RunDirectory:
         """Write what was counted in the text."""
         write_json(self.sizes_path, sizes)
 
-    def load_model(self):
+    def load_model(self) -> ConfiguredModel:
         """Build the model and load its best weights, or the newest if none were validated.
 
         Raises:
@@ -280,7 +283,9 @@ class RunDirectory:
         load_weights(model, path)
         return model
 
-    def servable(self, options=None, jit_compile: bool = False) -> Servable:
+    def servable(
+        self, options: GenerationOptions | None = None, jit_compile: bool = False
+    ) -> Servable:
         """Load the model and its tokeniser, put together for its task.
 
         Args:
@@ -319,13 +324,13 @@ class RunDirectory:
         with locked(self.path, "changing its number of steps"):
             self.save_config(self.model_config(), config, self.task_settings())
 
-    def save_best(self, model) -> None:
+    def save_best(self, model: keras.Model) -> None:
         """Keep the weights as the best so far."""
         with replacing(self.best_path) as new:
             save_weights(model, new)
 
 
-def load_weights(model, path) -> None:
+def load_weights(model: keras.Model, path: Path | str) -> None:
     """Load weights into a model.
 
     Raises:

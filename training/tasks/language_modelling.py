@@ -1,23 +1,31 @@
 """Training of language models: to predict the next token, or tokens that were hidden."""
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from keras_transformer._backend import keras
 from keras_transformer._tensorflow import tf
 from keras_transformer.artefacts.bulk import translate
 from keras_transformer.errors import InputError
 from keras_transformer.files import find_files
 from keras_transformer.models.bert import BertConfig
 from keras_transformer.models.gpt import GptConfig
+from keras_transformer.pipelines.tasks import TaskSettings
 from keras_transformer.pipelines.text_generator import TextGenerator
+from keras_transformer.text import Tokenizer
 from keras_transformer.text.framing import frame
-from keras_transformer.training.data.batching import ALONE
+from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.data.batching import ALONE, Batching, Worker
 from keras_transformer.training.data.noise import mask_tokens
 from keras_transformer.training.data.records import JSON_LINES
 from keras_transformer.training.data.tables import TABLES
 from keras_transformer.training.data.token_stream import TokenStream, all_windows, windows
+from keras_transformer.training.journal import Journal
 from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, TaskTraining
+from keras_transformer.typing import Ids, Ragged, Strings, Tensor, Tensors
 
 PROMPT = 30  # characters of a sample that the model goes on from
 
@@ -49,17 +57,19 @@ class CausalLanguageModelling(TaskTraining):
     counted = "tokens"
     model: GptConfig
 
-    def __init__(self, model, settings, config, tokenizer):
+    def __init__(
+        self, model: GptConfig, settings: TaskSettings, config: TrainingConfig, tokenizer: Tokenizer
+    ) -> None:
         super().__init__(model, settings, config, tokenizer)
         self._streams: dict[str, TokenStream] = {}
 
     @classmethod
-    def is_running_text(cls, path):
+    def is_running_text(cls, path: Any) -> bool:
         """Return whether files are plain text; see `TaskTraining.is_running_text`."""
         return not is_of_records(path)
 
     @classmethod
-    def lines(cls, records):
+    def lines(cls, records: Any) -> Iterator[str]:
         """Yield the texts to learn a tokeniser from, with the line feeds that they have."""
         ends = "" if is_of_records(records.path) else "\n"
         return (text + ends for (text,) in records)
@@ -76,7 +86,7 @@ class CausalLanguageModelling(TaskTraining):
                 self._streams[part] = TokenStream.from_files(records.path, self.tokenizer, end)
         return self._streams[part]
 
-    def measure(self, known, part, worker=ALONE):
+    def measure(self, known: dict[str, Any], part: str, worker: Worker = ALONE) -> StreamSize:
         """Check and count the text; see `TaskTraining.measure`."""
         stream, length = self.stream(part), self.config.max_length
         if part == TRAINING and len(stream) <= length:
@@ -87,36 +97,38 @@ class CausalLanguageModelling(TaskTraining):
         batch = self._rows(self.batching(part, worker)) * length * worker[1]
         return StreamSize(len(stream), max(1, len(stream) // batch))
 
-    def describe(self, size):
+    def describe(self, size: StreamSize) -> list[str]:
         """Describe how many tokens there are."""
         return [f"{size.tokens:,} tokens, as many as in {size.batches:,} batches"]
 
-    def training_batches(self, size, first_batch, worker=ALONE):
+    def training_batches(
+        self, size: StreamSize, first_batch: int, worker: Worker = ALONE
+    ) -> tf.data.Dataset:
         """Return windows without end, from one batch on."""
         rows = self._rows(self.batching(TRAINING, worker))
         length, seed = self.config.max_length, self.config.seed
         return windows(self.stream(TRAINING), length, rows, seed, first_batch, worker=worker)
 
-    def validation_batches(self):
+    def validation_batches(self) -> tf.data.Dataset:
         """Return windows that hold each token of the text once."""
         rows = self._rows(self.config.batching)
         padding = self.model.padding_id
         stream = self.stream("validation")
         return all_windows(stream, self.config.max_length, rows, padding_id=padding)
 
-    def _rows(self, batching):
+    def _rows(self, batching: Batching) -> int:
         return batching.batch_tokens // self.config.max_length
 
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         """Make the metrics of validation."""
         return token_metrics(self.config.label_smoothing, self.ignore_id)
 
-    def show(self, model, samples):
+    def show(self, model: keras.Model, samples: Sequence[str]) -> Callable[[Journal, int], None]:
         """Show how the model goes on from the beginnings of texts."""
         prompts = [sample[:PROMPT] for sample in samples[:SAMPLES_SHOWN]]
         writer = TextGenerator(model, self.tokenizer)
 
-        def show(journal, step):
+        def show(journal: Journal, step: int) -> None:
             if prompts:
                 rows = zip(prompts, translate(writer, prompts).texts, strict=True)
                 journal.table(step, "continuations", ("prompt", "text"), rows)
@@ -137,25 +149,31 @@ class MaskedLanguageModelling(TaskTraining):
     counted = "tokens"
     model: BertConfig
 
-    def __init__(self, model, settings, config, tokenizer):
+    def __init__(
+        self,
+        model: BertConfig,
+        settings: TaskSettings,
+        config: TrainingConfig,
+        tokenizer: Tokenizer,
+    ) -> None:
         super().__init__(model, settings, config, tokenizer)
         if tokenizer.mask_id is None:
             raise InputError(
                 "Masked language modelling needs a vocabulary with a mask, such as [MASK]."
             )
 
-    def featurize(self, columns):
+    def featurize(self, columns: dict[str, Strings]) -> tuple[Tensors, Ids]:
         """Cut texts, and frame them with [CLS] and [SEP]."""
         ids = self.tokenizer.tokenize(columns["text"])
         inputs = encoder_inputs(ids, self.model, self.config.max_length)
         return inputs, tf.zeros([ids.nrows()], tf.int32)
 
     @classmethod
-    def options(cls, config):
+    def options(cls, config: TrainingConfig) -> tuple[str, ...]:
         """Return the options of single tasks that this one takes."""
         return ("mask_rate",)
 
-    def corrupt(self, inputs, labels, seed):
+    def corrupt(self, inputs: Tensors, labels: Ids, seed: Tensor) -> tuple[Tensors, Ids]:
         """Hide tokens of a batch."""
         model = self.model
         masked = mask_tokens(
@@ -169,12 +187,12 @@ class MaskedLanguageModelling(TaskTraining):
         labels = masked.pop("labels")
         return {**inputs, **masked}, labels
 
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         """Make the metrics of validation, over the hidden tokens."""
         return token_metrics(self.config.label_smoothing, self.ignore_id)
 
 
-def encoder_inputs(ids: tf.RaggedTensor, model: BertConfig, max_length: int) -> dict:
+def encoder_inputs(ids: Ragged, model: BertConfig, max_length: int) -> Tensors:
     """Frame pieces as an encoder of BERT's kind wants them: [CLS] pieces [SEP].
 
     Args:
@@ -188,7 +206,7 @@ def encoder_inputs(ids: tf.RaggedTensor, model: BertConfig, max_length: int) -> 
     return {"token_ids": ids}
 
 
-def is_of_records(path) -> bool:
+def is_of_records(path: Path | str) -> bool:
     """Whether files hold records, each of which is a text; otherwise each file is one."""
     endings = (*TABLES, *JSON_LINES)
     return all(str(file).removesuffix(".gz").endswith(endings) for file in find_files(Path(path)))

@@ -1,14 +1,21 @@
 """Training of what finds the answer to a question in a passage."""
 
 import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
+from keras_transformer.models.bert import BertConfig
+from keras_transformer.pipelines.tasks import TaskSettings
+from keras_transformer.text import Tokenizer
 from keras_transformer.text.framing import join_pairs
 from keras_transformer.text.word_pieces import check_words, word_pieces
-from keras_transformer.training.data.records import Records
+from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.data.records import Record, Records, RecordSource
 from keras_transformer.training.tasks.task import TaskTraining
 from keras_transformer.training.tasks.token_classification import WORD
+from keras_transformer.typing import Ids, Ragged, Strings, Tensor, Tensors
 
 ANY_LENGTH = 1 << 30
 
@@ -27,20 +34,20 @@ class Answers:
     columns: tuple[str, ...] = ("question", "passage", "first", "last")
 
     @property
-    def path(self):
+    def path(self) -> Path:
         """The file, or the pattern of files."""
         return self.examples.path
 
     @property
-    def paths(self):
+    def paths(self) -> list[Path]:
         """The files."""
         return self.examples.paths
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Record]:
         """Yield the examples in order."""
         return (record for _, record in self.located())
 
-    def located(self):
+    def located(self) -> Iterator[tuple[str, Record]]:
         """Yield the examples in order, each with its file and line.
 
         Raises:
@@ -58,7 +65,7 @@ class Answers:
             inside = [i for i, (a, b) in enumerate(words) if a < end and b > begin]
             yield place, (question, passage, str(inside[0]), str(inside[-1]))
 
-    def check(self):
+    def check(self) -> int:
         """Read all to the end, and return the number of examples."""
         self.examples.check()
         return sum(1 for _ in self)
@@ -69,27 +76,34 @@ class QuestionAnswering(TaskTraining):
 
     preset = "bert-tiny"
     columns = ("question", "passage", "answer")
+    model: BertConfig
 
-    def __init__(self, model, settings, config, tokenizer):
+    def __init__(
+        self,
+        model: BertConfig,
+        settings: TaskSettings,
+        config: TrainingConfig,
+        tokenizer: Tokenizer,
+    ) -> None:
         super().__init__(model, settings, config, tokenizer)
         check_words(tokenizer)
 
     @classmethod
-    def open(cls, path):
+    def open(cls, path: Path) -> Answers:
         """Return the examples in files."""
         return Answers(Records(path, cls.columns))
 
     @classmethod
-    def lines(cls, records):
+    def lines(cls, records: RecordSource) -> Iterator[str]:
         """Yield the texts to learn a tokeniser from."""
         return (text for record in records for text in record[:2])
 
     @classmethod
-    def find_samples(cls, records):
+    def find_samples(cls, records: RecordSource) -> list[str]:
         """Return nothing: a question needs its passage."""
         return []
 
-    def featurize(self, columns):
+    def featurize(self, columns: dict[str, Strings]) -> tuple[Tensors, Ids]:
         """Put question and passage into one row, and number the first and the last piece."""
         question = self.tokenizer.tokenize(columns["question"])
         passage = word_pieces(self.tokenizer, columns["passage"])
@@ -109,6 +123,6 @@ class QuestionAnswering(TaskTraining):
         return inputs, tf.stack([begin, end], axis=1) + pair["begins"][:, tf.newaxis]
 
 
-def _pick(rows, index):
+def _pick(rows: Ragged, index: Tensor) -> Tensor:
     """Pick an element of each row: ragged `(N, (W))`, `(N, 1)` -> `(N,)`."""
     return tf.gather(rows.to_tensor(), index, batch_dims=1)[:, 0]

@@ -1,17 +1,25 @@
 """Training from text to text: translation, summarisation and the like."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
+from keras_transformer._backend import keras
 from keras_transformer._tensorflow import tf
 from keras_transformer.artefacts.bulk import translate
 from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig, attention_maps
+from keras_transformer.pipelines.tasks import TaskSettings
 from keras_transformer.pipelines.translator import Translator
-from keras_transformer.text import WordPieceTokenizer
+from keras_transformer.text import Tokenizer, WordPieceTokenizer
 from keras_transformer.text.framing import cut_and_end
+from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data.parallel_text import SIDES, Pairs
+from keras_transformer.training.journal import Journal
 from keras_transformer.training.metrics import token_metrics
 from keras_transformer.training.tasks.task import SAMPLES_SHOWN, TRAINING, TaskTraining
+from keras_transformer.typing import Ids, Ragged, Strings, Tensors
 
 
 class SequenceToSequence(TaskTraining):
@@ -25,7 +33,13 @@ class SequenceToSequence(TaskTraining):
     length_of = SIDES
     model: TransformerConfig
 
-    def __init__(self, model, settings, config, tokenizer):
+    def __init__(
+        self,
+        model: TransformerConfig,
+        settings: TaskSettings,
+        config: TrainingConfig,
+        tokenizer: Tokenizer,
+    ) -> None:
         super().__init__(model, settings, config, tokenizer)
         self.ignore_id = model.padding_id
         self.pairs = Pairs(
@@ -37,20 +51,18 @@ class SequenceToSequence(TaskTraining):
             model.source_begin_id,
             getattr(tokenizer, "unknown_id", None),
         )
-        if config.token_dropout and self.pairs.unknown_id is None:
-            raise InputError(
-                "token_dropout needs a vocabulary with an unknown token; leave it out."
-            )
         if config.piece_dropout and not isinstance(tokenizer, WordPieceTokenizer):
             raise InputError("piece_dropout is for vocabularies of kind wordpiece; leave it out.")
+        if config.token_dropout:
+            self.pairs.token_dropout(config.token_dropout)  # refused before there is a run
 
     @classmethod
-    def options(cls, config):
+    def options(cls, config: TrainingConfig) -> tuple[str, ...]:
         """Return the options of single tasks that this one takes."""
         of_files = ("weights", "data_service") if config.source else ()
         return ("token_dropout", "piece_dropout", *of_files)
 
-    def data(self, part):
+    def data(self, part: str) -> Any:
         """Return the pairs to train or to validate on."""
         config = self.config
         if not config.source:
@@ -58,11 +70,11 @@ class SequenceToSequence(TaskTraining):
         corpus = config.train_files if part == TRAINING else config.valid_files
         return corpus.named(self.columns)
 
-    def featurize(self, columns):
+    def featurize(self, columns: dict[str, Strings]) -> tuple[Tensors, Ragged]:
         """Frame source and target with the model's special tokens."""
         return self.pairs.featurize(columns)
 
-    def augmentation(self):
+    def augmentation(self) -> dict[str, Any]:
         """Return what training does to pairs; see `TaskTraining.augmentation`."""
         config = self.config
         rate, longest = config.piece_dropout, config.max_length
@@ -74,19 +86,19 @@ class SequenceToSequence(TaskTraining):
             "data_service": config.data_service,
         }
 
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         """Make the metrics of validation."""
         return token_metrics(self.config.label_smoothing, self.ignore_id)
 
-    def show(self, model, samples):
+    def show(self, model: keras.Model, samples: Sequence[str]) -> Callable[[Journal, int], None]:
         """Show translations, and where the heads look meanwhile."""
         samples = samples[:SAMPLES_SHOWN]
         translator = Translator(model, self.tokenizer)
 
-        def pieces(ids):
+        def pieces(ids: Ids) -> list[str]:
             return [self.tokenizer.vocabulary[int(i)] for i in ids]
 
-        def show(journal, step):
+        def show(journal: Journal, step: int) -> None:
             if not samples:
                 return
             outputs = translate(translator, samples).texts

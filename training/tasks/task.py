@@ -9,12 +9,15 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from keras_transformer._backend import keras
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.models.config import StackConfig
 from keras_transformer.pipelines.tasks import TaskSettings
+from keras_transformer.text import Tokenizer
 from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data.batching import ALONE, Batching, Worker
 from keras_transformer.training.data.corpus_size import CorpusSize, count_examples, fingerprint
@@ -28,6 +31,7 @@ from keras_transformer.training.data.records import Records, RecordSource
 from keras_transformer.training.journal import Journal
 from keras_transformer.training.losses import CrossEntropy
 from keras_transformer.training.metrics import TokenAccuracy, TokenCrossEntropy
+from keras_transformer.typing import Ids, Strings, Tensor, Tensors
 
 TRAINING, VALIDATION = "training", "validation"
 SAMPLES = 50  # texts kept in the run
@@ -57,12 +61,16 @@ class TaskTraining:
     corrupt: Any = None  # damages batches, see `make_example_batches`
 
     def __init__(
-        self, model: StackConfig, settings: TaskSettings, config: TrainingConfig, tokenizer
-    ):
+        self,
+        model: StackConfig,
+        settings: TaskSettings,
+        config: TrainingConfig,
+        tokenizer: Tokenizer | None,
+    ) -> None:
         self.model = model
         self.settings = settings
         self.config = config
-        self.tokenizer = tokenizer
+        self.tokenizer: Any = tokenizer  # None only where nothing asks for it
         taken = self.options(config)
         default = {field.name: field.default for field in dataclasses.fields(config)}
         for name in OPTIONS_OF_TASKS:
@@ -78,7 +86,7 @@ class TaskTraining:
     # --- Before there is a run --------------------------------------------------------------------
 
     @classmethod
-    def open(cls, path) -> Any:
+    def open(cls, path: Path) -> Any:
         """Return the examples in files."""
         return Records(path, cls.columns)
 
@@ -88,17 +96,17 @@ class TaskTraining:
         return False
 
     @classmethod
-    def find_labels(cls, records) -> list[str]:
+    def find_labels(cls, records: RecordSource) -> list[str]:
         """Return the names of the labels; none where there are no labels."""
         return []
 
     @classmethod
-    def lines(cls, records) -> Iterator[str]:
+    def lines(cls, records: RecordSource) -> Iterator[str]:
         """Yield the texts to learn a tokeniser from."""
         return (text for record in records for text in record)
 
     @classmethod
-    def find_samples(cls, records) -> list[str]:
+    def find_samples(cls, records: RecordSource) -> list[str]:
         """Return a few texts that the model can answer by themselves."""
         return [record[0].replace("\n", " ") for record in islice(records, SAMPLES)]
 
@@ -111,7 +119,8 @@ class TaskTraining:
 
     def data(self, part: str) -> Any:
         """Return the examples to train or to validate on."""
-        return self.open(self.config.data if part == TRAINING else self.config.valid_data)
+        path: Any = self.config.data if part == TRAINING else self.config.valid_data
+        return self.open(path)
 
     def batching(self, part: str, worker: Worker = ALONE) -> Batching:
         """Return how examples are put into batches; all workers together make one of training."""
@@ -120,7 +129,7 @@ class TaskTraining:
             return whole
         return dataclasses.replace(whole, batch_tokens=whole.batch_tokens // worker[1])
 
-    def featurize(self, columns: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    def featurize(self, columns: dict[str, Strings]) -> tuple[Tensors, Tensor]:
         """Make inputs and labels of strings, in the graph; see `make_example_batches`."""
         raise NotImplementedError
 
@@ -169,7 +178,7 @@ class TaskTraining:
         known[part] = {"of": of, "size": dataclasses.asdict(size)}
         return size
 
-    def describe(self, size) -> list[str]:
+    def describe(self, size: Any) -> list[str]:
         """Describe the data: a line, and one for each kind of examples that are left out."""
         name, tokens = list(size.tokens.items())[-1]  # those of targets, as training counts them
         kind = "target tokens" if name == "target_ids" else "tokens"
@@ -183,7 +192,9 @@ class TaskTraining:
             lines.append(f"left out: {size.empty:,} {self.unit} with an empty column")
         return lines + describe_labels(size.labels)
 
-    def training_batches(self, size, first_batch: int, worker: Worker = ALONE) -> tf.data.Dataset:
+    def training_batches(
+        self, size: Any, first_batch: int, worker: Worker = ALONE
+    ) -> tf.data.Dataset:
         """Return batches without end, from one on."""
         return make_example_training_batches(
             self.data(TRAINING),
@@ -217,11 +228,11 @@ class TaskTraining:
 
     # --- The model --------------------------------------------------------------------------------
 
-    def loss(self):
+    def loss(self) -> keras.losses.Loss:
         """Return the loss of training."""
         return CrossEntropy(self.config.label_smoothing, self.ignore_id)
 
-    def metrics(self) -> list:
+    def metrics(self) -> list[keras.metrics.Metric]:
         """Make the metrics of validation; the first is the loss."""
         return [
             TokenCrossEntropy(self.config.label_smoothing, ignore_id=self.ignore_id),
@@ -232,25 +243,25 @@ class TaskTraining:
         """Return whether the values of a validation are better than the best so far."""
         return values["loss"] < best["loss"]
 
-    def width(self, inputs: dict[str, Any]) -> int:
+    def width(self, inputs: Tensors) -> int:
         """Return the length of a batch's longest example."""
         return max((inputs[name].shape[1] for name in self.length_of), default=1)
 
-    def summary(self, inputs: dict[str, Any]) -> str:
+    def summary(self, inputs: Tensors) -> str:
         """Describe a batch, for messages."""
         ids = inputs[self.length_of[0]]
         texts = json.dumps(self.texts(ids[:2]), ensure_ascii=False)
         rows = f"{ids.shape[0]} {self.unit} of up to {ids.shape[1]} tokens"
         return f"{rows} that begins with {texts}"
 
-    def texts(self, ids) -> list[str]:
+    def texts(self, ids: Ids) -> list[str]:
         """Turn ids into the texts that they stand for."""
         special = [self.model.padding_id, self.model.begin_id, self.model.end_id]
         real = tf.reduce_all(tf.not_equal(ids[..., tf.newaxis], special), axis=-1)
         texts = self.tokenizer.detokenize(tf.ragged.boolean_mask(ids, real))
         return [text.decode("utf-8", "replace") for text in texts.numpy()]
 
-    def show(self, model, samples: Sequence[str]) -> Callable[[Journal, int], None]:
+    def show(self, model: keras.Model, samples: Sequence[str]) -> Callable[[Journal, int], None]:
         """Return what shows, at each validation, what the model makes of a few texts.
 
         Args:

@@ -2,13 +2,21 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
+from keras_transformer.models.bert import BertConfig
+from keras_transformer.pipelines.tasks import TaskSettings
+from keras_transformer.text import Tokenizer
 from keras_transformer.text.framing import frame
 from keras_transformer.text.word_pieces import check_words, word_pieces
+from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.data.records import RecordSource
 from keras_transformer.training.tasks.language_modelling import encoder_inputs
 from keras_transformer.training.tasks.task import TaskTraining
+from keras_transformer.typing import Ragged, Strings, Tensors
 
 WORD = re.compile(r"[^\t-\r ]+")  # what `word_pieces` takes for a word
 
@@ -21,18 +29,25 @@ class TokenClassification(TaskTraining):
 
     preset = "bert-tiny"
     columns = ("words", "labels")
+    model: BertConfig
 
-    def __init__(self, model, settings, config, tokenizer):
+    def __init__(
+        self,
+        model: BertConfig,
+        settings: TaskSettings,
+        config: TrainingConfig,
+        tokenizer: Tokenizer,
+    ) -> None:
         super().__init__(model, settings, config, tokenizer)
         check_words(tokenizer)
 
     @classmethod
-    def lines(cls, records):
+    def lines(cls, records: RecordSource) -> Iterator[str]:
         """Yield the texts to learn a tokeniser from."""
         return (words for words, _ in records)
 
     @classmethod
-    def find_labels(cls, records):
+    def find_labels(cls, records: Any) -> list[str]:
         """Return the labels that occur, sorted."""
         found = {label for _, labels in records for label in labels.split()}
         if len(found) < 2:
@@ -42,7 +57,7 @@ class TokenClassification(TaskTraining):
             )
         return sorted(found)
 
-    def check(self, records):
+    def check(self, records: RecordSource) -> None:
         """Refuse texts that do not have a known label for each word."""
         super().check(records)
         known = set(self.settings.labels)
@@ -59,11 +74,11 @@ class TokenClassification(TaskTraining):
                     f"{', '.join(self.settings.labels)}."
                 )
 
-    def count_labels(self, records):
+    def count_labels(self, records: RecordSource) -> dict[str, int]:
         """Return how often each label occurs."""
         return dict(Counter(label for _, labels in records for label in labels.split()))
 
-    def featurize(self, columns):
+    def featurize(self, columns: dict[str, Strings]) -> tuple[Tensors, Ragged]:
         """Cut texts, and give each word's label to its first piece."""
         pieces = word_pieces(self.tokenizer, columns["words"])
         names = tf.strings.split(columns["labels"])  # (N, (W))

@@ -127,7 +127,7 @@ def _labels(published: dict[str, Any], model: ConfiguredModel) -> list[str] | No
     return label_names(published, None)
 
 
-READERS: dict[str, Callable] = {
+READERS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(encoders.FIELDS, encoders.read_encoder),
     **dict.fromkeys(gpt2.FIELDS, gpt2.read_gpt2),
     **dict.fromkeys(t5.FIELDS, t5.read_t5),

@@ -1,8 +1,9 @@
 """Checkpoints of BART and of Marian."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_transformer.errors import InputError
@@ -101,6 +102,47 @@ def read_bart(
         check_architecture(published, "Marian", ("MTModel", "Model"), head)
     else:
         check_architecture(published, "Bart", ("ForConditionalGeneration", "Model"), head)
+    _check_sides(published)
+    prefix = prefix_of(tensors, "shared.weight", "encoder.embed_tokens.weight")
+    outer = outside(prefix, "model.")
+    shared, logits = f"{prefix}shared.weight", f"{outer}lm_head.weight"
+    tables = [f"{prefix}{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
+    if shared not in tensors:
+        shared = tables[0]
+    tied = is_tied(published, tensors, shared, *tables, logits)
+    model = Bart(_make_config(published, marian, tied), dtype=dtype)
+    if tied:
+        weights = [Weight(model.get_layer("embedding").table, shared)]
+    else:
+        own = [name if name in tensors else shared for name in tables]
+        if logits not in tensors and published.get("tie_word_embeddings") is not False:
+            logits = own[1]
+        weights = _untied(model, own, logits)
+    ignored = {shared, *tables, logits}
+    bias = f"{outer}final_logits_bias"
+    if bias in tensors:
+        weights.append(Weight(model.get_layer("logits_bias").bias, bias, single))
+    for side, name in (("encoder", "source"), ("decoder", "target")):
+        stored = f"{prefix}{side}.embed_positions.weight"
+        positions = model.get_layer(f"{name}_positions").table
+        if marian:  # it computes them, in another order of columns than ours
+            positions.assign(_sines_before_cosines(*positions.shape))
+            ignored.add(stored)
+        else:
+            weights.append(Weight(positions, stored, without_offset(OFFSET)))
+            norm = model.get_layer(f"{name}_embedding_norm")
+            weights += layer_norm(norm, f"{prefix}{side}.layernorm_embedding")
+        for i, block in enumerate(model.get_layer(side).blocks):
+            weights += _of_block(block, f"{prefix}{side}.layers.{i}.", side == "decoder")
+    return model, weights, ignored
+
+
+def _check_sides(published: dict[str, Any]) -> None:
+    """Refuse an encoder and a decoder that differ.
+
+    Raises:
+        InputError: If they do; the message names the fields.
+    """
     for what in ("attention_heads", "ffn_dim"):
         sides = [published[f"{side}_{what}"] for side in ("encoder", "decoder")]
         if sides[0] != sides[1]:
@@ -113,16 +155,12 @@ def read_bart(
             f"config.json says decoder_vocab_size={published['decoder_vocab_size']!r} and "
             f"vocab_size={published['vocab_size']!r}; two vocabularies are not built."
         )
-    prefix = prefix_of(tensors, "shared.weight", "encoder.embed_tokens.weight")
-    outer = outside(prefix, "model.")
-    shared, logits = f"{prefix}shared.weight", f"{outer}lm_head.weight"
-    tables = [f"{prefix}{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
-    if shared not in tensors:
-        shared = tables[0]
-    tied = is_tied(published, tensors, shared, *tables, logits)
-    vocabulary = published["vocab_size"]
-    config = BartConfig(
-        vocabulary_size=vocabulary,
+
+
+def _make_config(published: dict[str, Any], marian: bool, tied: bool) -> BartConfig:
+    """Say the published configuration in our words."""
+    return BartConfig(
+        vocabulary_size=published["vocab_size"],
         **renamed(
             published,
             num_layers="encoder_layers",
@@ -147,54 +185,31 @@ def read_bart(
         end_id=only_id(published, "eos_token_id", 0 if marian else 2),
         source_begin_id=None if marian else published["bos_token_id"],
     )
-    model = Bart(config, dtype=dtype)
-    if tied:
-        weights = [Weight(model.get_layer("embedding").table, shared)]
-    else:
-        own = [name if name in tensors else shared for name in tables]
-        weights = [
-            Weight(model.get_layer(f"{side}_embedding").table, name)
-            for side, name in zip(("source", "target"), own, strict=True)
-        ]
-        if logits not in tensors and published.get("tie_word_embeddings") is not False:
-            logits = own[1]
-        weights.append(Weight(model.get_layer("logits").kernel, logits, transposed))
-    bias = model.get_layer("logits_bias").bias
-    ignored = {shared, *tables, logits}
-    if f"{outer}final_logits_bias" in tensors:
-        weights.append(Weight(bias, f"{outer}final_logits_bias", single))
-    for side, name in (("encoder", "source"), ("decoder", "target")):
-        stack = model.get_layer(side)
-        positions = model.get_layer(f"{name}_positions").table
-        if marian:  # it computes them, in another order of columns than ours
-            positions.assign(_sines_before_cosines(*positions.shape))
-            ignored.add(f"{prefix}{side}.embed_positions.weight")
-        else:
-            stored = f"{prefix}{side}.embed_positions.weight"
-            weights.append(Weight(positions, stored, without_offset(OFFSET)))
-            weights += layer_norm(
-                model.get_layer(f"{name}_embedding_norm"), f"{prefix}{side}.layernorm_embedding"
-            )
-        for i, block in enumerate(stack.blocks):
-            layer = f"{prefix}{side}.layers.{i}."
-            parts = [(block.self_attention, "self_attn")]
-            if side == "decoder":
-                parts.append((block.cross_attention, "encoder_attn"))
-            for ours, theirs in parts:
-                names = {
-                    "query": "q_proj",
-                    "key": "k_proj",
-                    "value": "v_proj",
-                    "output": "out_proj",
-                }
-                weights += projections(
-                    ours.sublayer, {k: f"{layer}{theirs}.{v}" for k, v in names.items()}
-                )
-                weights += layer_norm(ours.norm, f"{layer}{theirs}_layer_norm")
-            weights += linear(block.feed_forward.sublayer.expand, f"{layer}fc1")
-            weights += linear(block.feed_forward.sublayer.contract, f"{layer}fc2")
-            weights += layer_norm(block.feed_forward.norm, f"{layer}final_layer_norm")
-    return model, weights, ignored
+
+
+def _untied(model: Bart, tables: Sequence[str], logits: str) -> list[Weight]:
+    """Pair the tables of source and target and the kernel of the logits with their tensors."""
+    weights = [
+        Weight(model.get_layer(f"{side}_embedding").table, name)
+        for side, name in zip(("source", "target"), tables, strict=True)
+    ]
+    return [*weights, Weight(model.get_layer("logits").kernel, logits, transposed)]
+
+
+def _of_block(block: keras.layers.Layer, layer: str, is_decoder: bool) -> list[Weight]:
+    """Pair the weights of a block with the tensors whose names begin with `layer`."""
+    weights: list[Weight] = []
+    parts = [(block.self_attention, "self_attn")]
+    if is_decoder:
+        parts.append((block.cross_attention, "encoder_attn"))
+    names = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
+    for ours, theirs in parts:
+        weights += projections(ours.sublayer, {k: f"{layer}{theirs}.{v}" for k, v in names.items()})
+        weights += layer_norm(ours.norm, f"{layer}{theirs}_layer_norm")
+    weights += linear(block.feed_forward.sublayer.expand, f"{layer}fc1")
+    weights += linear(block.feed_forward.sublayer.contract, f"{layer}fc2")
+    weights += layer_norm(block.feed_forward.norm, f"{layer}final_layer_norm")
+    return weights
 
 
 def _sines_before_cosines(length: int, width: int) -> np.ndarray:

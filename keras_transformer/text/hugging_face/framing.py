@@ -36,7 +36,7 @@ def check_framing(processor: Any, tokenizer: Tokenizer, config: Mapping[str, Any
     after = [ids["end"]] if "end" in roles else []
     names = tokenizer.vocabulary
 
-    def told(frame: list) -> str:
+    def told(frame: list[Any]) -> str:
         told = [
             x if isinstance(x, str) else dict(enumerate(names)).get(x, f"id {x}") for x in frame
         ]
@@ -56,7 +56,7 @@ def check_framing(processor: Any, tokenizer: Tokenizer, config: Mapping[str, Any
         )
 
 
-def _frames(processor: Any) -> tuple[list, list | None]:
+def _frames(processor: Any) -> tuple[list[Any], list[Any] | None]:
     """Return what a text A, and two texts A and B, become: ids and names of texts."""
     if processor is None:
         return ["A"], None
@@ -94,8 +94,8 @@ def _id_of(value: Any, name: str) -> int:
     return value[1]
 
 
-def _template(parts: list, tokens: dict[str, Any], name: str) -> list:
-    made: list = []
+def _template(parts: list[Any], tokens: dict[str, Any], name: str) -> list[Any]:
+    made: list[Any] = []
     for part in parts:
         if not isinstance(part, dict) or len(part) != 1:
             raise ValueError(f"{_WHERE}: {name} has {part!r}, which is not understood.")

@@ -33,7 +33,7 @@ def read_model_files(folder: Path, settings: Settings, config: Mapping[str, Any]
         OSError: If a file can't be read.
         ValueError: If there is no tokeniser, or it is damaged or not supported.
     """
-    readers: dict[str, Callable] = {
+    readers: dict[str, Callable[..., Any]] = {
         "vocab.txt": lambda: _wordpiece(folder / "vocab.txt", settings),
         "merges.txt": lambda: _byte_pairs(folder, settings),
         "spiece.model": lambda: _t5(folder / "spiece.model", settings, config),

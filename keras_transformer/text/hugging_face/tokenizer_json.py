@@ -131,7 +131,7 @@ def _compare(folder: Path, tokenizer: Tokenizer) -> None:
 
 
 def _compare_pieces(
-    file: str, pieces: Sequence[str], vocabulary: Sequence[str], differ: Callable
+    file: str, pieces: Sequence[str], vocabulary: Sequence[str], differ: Callable[..., Any]
 ) -> None:
     for i, piece in enumerate(pieces):
         there = vocabulary[i] if i < len(vocabulary) else None

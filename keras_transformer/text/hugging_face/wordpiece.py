@@ -1,5 +1,7 @@
 """WordPiece as BERT has it, of `tokenizer.json`."""
 
+from typing import Any
+
 from keras_transformer.text.bert import SPECIAL_TOKENS, BertTokenizer
 from keras_transformer.text.hugging_face.components import component, parts_of, vocabulary_of
 from keras_transformer.text.hugging_face.fields import Fields
@@ -54,7 +56,7 @@ def read_wordpiece(model: Fields, fields: Fields, settings: Settings) -> BertTok
     return make_bert(pieces, settings, unknown, said)
 
 
-def bert_settings(settings: Settings, defaults: dict) -> dict:
+def bert_settings(settings: Settings, defaults: dict[str, Any]) -> dict[str, Any]:
     """Take how BERT's tokeniser treats characters from `tokenizer_config.json`."""
     fields = settings.fields
     names = {
@@ -75,13 +77,15 @@ def bert_settings(settings: Settings, defaults: dict) -> dict:
     return found
 
 
-def _lowered(said: dict) -> dict:
+def _lowered(said: dict[str, Any]) -> dict[str, Any]:
     """Put text into lower case before all else: accents are still what they were."""
     strip = said["lowercase"] if said["strip_accents"] is None else said["strip_accents"]
     return {**said, "lowercase": True, "strip_accents": strip}
 
 
-def make_bert(pieces: list[str], settings: Settings, unknown: str, said: dict) -> BertTokenizer:
+def make_bert(
+    pieces: list[str], settings: Settings, unknown: str, said: dict[str, Any]
+) -> BertTokenizer:
     """Make the tokeniser of its vocabulary and settings."""
     if settings.lowercase:
         said = _lowered(said)
