@@ -79,7 +79,11 @@ def new_run(
     make_config = functools.partial(_make_config, asked, task, start, model or {})
     config = make_config(1000)
     check_family(config, asked.task)
-    settings = {**_defaults(task, config, start), **_data_fields(train, valid), **(training or {})}
+    settings = {
+        **_defaults(task, config, start),
+        **_data_fields(asked.task, train, valid),
+        **(training or {}),
+    }
     checked = TrainingConfig(**_with_steps(settings, steps or 1_000_000))
     _check_fits(checked, config, asked, valid)
     with contextlib.ExitStack() as stack:
@@ -299,7 +303,9 @@ def _samples(task: type[TaskTraining], valid: Corpus | RecordSource) -> list[str
     return task.find_samples(valid)
 
 
-def _data_fields(train: Data, valid: Data | None) -> dict[str, Any]:
+def _data_fields(task: str, train: Data, valid: Data | None) -> dict[str, Any]:
+    if isinstance(train, Corpus) and not find_training(task).takes_parallel_text:
+        raise InputError(f"{task} takes a file or folder of examples, not parallel text.")
     if valid is not None and isinstance(train, Corpus) != isinstance(valid, Corpus):
         raise InputError("Train and validate on the same kind of data: parallel text, or examples.")
     if not isinstance(train, Corpus):

@@ -86,8 +86,6 @@ class Pairs:
             raise InputError(
                 "token_dropout needs a vocabulary with an unknown token; leave it out."
             )
-                "token_dropout needs a vocabulary with an unknown token; leave it out."
-            )
 
         def corrupt(inputs: Tensors, labels: Tensor, seed: Tensor) -> tuple[Tensors, Tensor]:
             ids = token_dropout(

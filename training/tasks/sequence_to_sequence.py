@@ -31,6 +31,7 @@ class SequenceToSequence(TaskTraining):
     counted = "tokens"
     label_smoothing = 0.1
     length_of = SIDES
+    takes_parallel_text = True
     model: TransformerConfig
 
     def __init__(

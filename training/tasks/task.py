@@ -57,6 +57,7 @@ class TaskTraining:
     counted = "labels"  # what the loss counts
     label_smoothing = 0.0  # if none is asked for
     length_of: tuple[str, ...] = ("token_ids",)  # the inputs that decide the length of an example
+    takes_parallel_text = False  # beside records
     ignore_id = NO_LABEL  # label of what counts for nothing
     corrupt: Any = None  # damages batches, see `make_example_batches`
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from keras_transformer.text import (
     learn_characters,
 )
 from keras_transformer.training.config import TrainingConfig
+from keras_transformer.training.new_run import new_run
 from keras_transformer.training.tasks.registry import find_training
 from keras_transformer.training.tasks.task import OPTIONS_OF_TASKS
 
@@ -138,7 +140,27 @@ def test_options_of_files_are_refused_for_records(make, option):
         make(records=True, **{option: VALUES[option]})
 
 
+@pytest.mark.parametrize("share", [None, 0.1])
+@pytest.mark.parametrize(
+    "task", ["classification", "causal-lm", "masked-lm", "token-classification"]
+)
+def test_parallel_text_is_refused_by_tasks_of_one_text(tmp_path, task, share):
+    text = write_pairs(tmp_path, [("a", "b")] * 9)
+    with pytest.raises(InputError, match=f"{task} takes a file or folder of examples, not parall"):
+        new_run(
+            tmp_path / "run",
+            text,
+            None if share else text,
+            task=task,
+            training={"valid_split": share},
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_a_vocabulary_can_not_do_is_refused(make):
     characters = CharacterTokenizer(learn_characters(["abc"] * 3))
     with pytest.raises(InputError, match="piece_dropout is for vocabularies of kind wordpiece"):
         make(tokenizer=characters, piece_dropout=0.1)
+    without_unknown = SimpleNamespace(unknown_id=None)
+    with pytest.raises(InputError, match="token_dropout needs a vocabulary with an unknown"):
+        make(tokenizer=without_unknown, token_dropout=0.1)
