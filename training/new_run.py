@@ -79,11 +79,8 @@ def new_run(
     make_config = functools.partial(_make_config, asked, task, start, model or {})
     config = make_config(1000)
     check_family(config, asked.task)
-    settings = {
-        **_defaults(task, config, start),
-        **_data_fields(asked.task, train, valid),
-        **(training or {}),
-    }
+    data = _data_fields(asked.task, train, valid)
+    settings = {**_defaults(task, config, start), **data, **(training or {})}
     checked = TrainingConfig(**_with_steps(settings, steps or 1_000_000))
     _check_fits(checked, config, asked, valid)
     with contextlib.ExitStack() as stack:
