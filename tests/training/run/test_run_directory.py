@@ -355,7 +355,7 @@ def test_bad_settings_are_named_before_anything_takes_time(
         ({"vocabulary_size": 10}, "can't be learned: vocabulary_size is 10, but"),
         (
             {"model": {"max_length": 2}, "vocabulary_size": 90},
-            "No pair of .* can be used: .* more than 2 tokens",
+            "No example of .* can be used: .* more than 2 tokens",
         ),
     ],
 )
