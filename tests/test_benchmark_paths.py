@@ -171,11 +171,13 @@ def test_vocabulary_score(toy, monkeypatch, tmp_path, capsys):
 
     from keras_transformer.training.data import spoken_english
     from keras_transformer.training.new_run import new_run
+    from keras_transformer.training.tasks import sequence_to_sequence
 
     for name, count in (("train", 200), ("val", 20)):
         some = list(spoken_english.examples("train", count))
         for ending, lines in (("en", [x.spoken for x in some]), ("de", [x.written for x in some])):
             (tmp_path / f"{name}.{ending}").write_text("".join(f"{x}\n" for x in lines), "utf-8")
+    monkeypatch.setattr(sequence_to_sequence, "SAMPLES_SHOWN", 0)  # they take a graph more
     monkeypatch.setattr(vocabulary_score, "new_run", functools.partial(new_run, model=TOY))
     monkeypatch.setattr(vocabulary_score, "VARIANTS", [("likelihood", 2)])
     with given("vocabulary_score.py", tmp_path, "--steps", "4", "--size", "150"):
@@ -254,7 +256,9 @@ def test_serving_trains_a_model_of_its_own(served, monkeypatch, tmp_path):
     from keras_transformer import export
     from keras_transformer.cli import demo
     from keras_transformer.export.validation import validation_of
+    from keras_transformer.training.tasks import sequence_to_sequence
 
+    monkeypatch.setattr(sequence_to_sequence, "SAMPLES_SHOWN", 0)  # they take a graph more
     monkeypatch.setattr(served, "STEPS", 2)
     monkeypatch.setattr(served, "PAIRS", 100)
     monkeypatch.setattr(demo, "SIZES", {"train": 0, "validation": 10, "test": 10})
