@@ -64,4 +64,4 @@ DType: TypeAlias = Any
 """A dtype or a policy of Keras, or its name, such as "mixed_bfloat16"; None for Keras's default."""
 
 Config: TypeAlias = dict[str, Any]
-"""What `get_config` returns and `from_config` takes: plain values by name."""
+"""The plain values, by name, that `get_config` returns and `from_config` takes."""

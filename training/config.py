@@ -190,7 +190,7 @@ class TrainingConfig:
 
     @property
     def batching(self) -> "Batching":
-        """How pairs are put into batches."""
+        """The size and length of batches."""
         from keras_transformer.training.data.batching import Batching  # which loads TensorFlow
 
         return Batching(self.batch_tokens, self.max_length)

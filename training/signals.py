@@ -51,7 +51,7 @@ class StopOnSignal(StepCallback):
 
     @property
     def other_stopped(self) -> bool:
-        """Whether training ended because of a signal to another worker."""
+        """True if training ended because of a signal to another worker."""
         return self.stopped and self.signal is None
 
     def on_train_end(self, logs: Tensors | None = None) -> None:

@@ -48,7 +48,7 @@ REPORT_EVERY = 50  # steps
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """How a run ended.
+    """The end of a run.
 
     Args:
         step: The number of steps made in all.
@@ -64,7 +64,7 @@ class TrainingResult:
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal ended it."""
+        """True if a signal ended it."""
         return self.signal is not None
 
 

@@ -74,7 +74,7 @@ def convert(
 
 
 class _Converter(TFLiteSavedModelConverterV2):
-    """What `TFLiteConverter.from_saved_model` makes, and the same files in half of the time.
+    """The converter of `TFLiteConverter.from_saved_model`, which makes the same files faster.
 
     That one loads the model three times in Python: to look up the signatures, to count its ops, and
     to find the lines of code that messages name. The conversion itself reads the folder. A test

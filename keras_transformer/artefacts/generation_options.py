@@ -13,7 +13,7 @@ GENERATION = "Generation"  # the part of `--help`
 
 @dataclasses.dataclass(frozen=True)
 class GenerationOptions:
-    """How targets are generated. The defaults are greedy search.
+    """Options of text generation. The defaults are greedy search.
 
     A `beam_size` above 1 is beam search. A `temperature` above 0 is sampling, which draws
     `num_hypotheses` targets a source, each on its own.
@@ -110,7 +110,7 @@ class GenerationOptions:
 
     @property
     def samples(self) -> bool:
-        """Whether tokens are drawn, rather than chosen for their probability."""
+        """True if tokens are drawn, rather than chosen for their probability."""
         return self.temperature > 0
 
     @property

@@ -159,7 +159,7 @@ class TokenClassifier(EncoderHead):
 
 @keras.saving.register_keras_serializable("keras_transformer")
 class QuestionAnswerer(EncoderHead):
-    """Where in a passage the answer to a question begins, and where it ends.
+    """The beginning and the end of the answer to a question in a passage.
 
     Args:
         config: The configuration of an encoder with two segments, or its fields as a dict; or a

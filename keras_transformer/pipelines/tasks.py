@@ -68,7 +68,7 @@ class Task:
 
     @property
     def writes_text(self) -> bool:
-        """Whether it takes options of generation."""
+        """True if it takes options of generation."""
         return issubclass(self.servable, TextWriter)
 
 

@@ -49,7 +49,7 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are answered."""
+        """True if requests are answered."""
         return bool(self.model.versions) and not self.closing
 
     @contextlib.contextmanager

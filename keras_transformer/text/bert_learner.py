@@ -14,7 +14,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 def learn_bert_vocabulary(
     texts: Iterable[str], vocabulary_size: int, *, lowercase: bool = True, **options: Any
 ) -> list[str]:
-    """Learns a WordPiece vocabulary of words without accents and of single marks of punctuation.
+    """Learn a WordPiece vocabulary of words without accents and of single marks of punctuation.
 
     Args:
         texts: The lines of text to learn from, read once.

@@ -28,7 +28,7 @@ def learn_byte_pairs(
     max_words: int = 2_000_000,
     progress: bool = False,
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """Learns byte-level byte-pair encoding.
+    """Learn byte-level byte-pair encoding.
 
     The same texts in the same order always give the same merges. A size is needed: merging
     could go on until every word is one piece.
@@ -83,7 +83,7 @@ def learn_byte_pairs(
 
 
 def split_words(text: str) -> list[str]:
-    """Cuts a text as GPT-2 does; joined, the words are the text.
+    """Cut a text as GPT-2 does; joined, the words are the text.
 
     Example:
         >>> split_words("I'm 12, they said.")

@@ -116,7 +116,7 @@ def learn_characters(
     vocabulary_size: int | None = None,
     special_tokens: Sequence[str] = SPECIAL_TOKENS,
 ) -> list[str]:
-    """Learns the alphabet of a text.
+    """Learn the alphabet of a text.
 
     Args:
         texts: The lines of text, read once.

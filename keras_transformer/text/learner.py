@@ -1,4 +1,4 @@
-"""Learns a reversible WordPiece vocabulary from text, with the standard library alone.
+"""Learn a reversible WordPiece vocabulary from text, with the standard library alone.
 
 Text is split at ASCII white space only, and nothing is normalised. A word is a first piece followed
 by continuation pieces, which are marked with the prefix `##`: `bushes.` is `bush ##es ##.`, so
@@ -49,7 +49,7 @@ def learn_vocabulary(
     max_words: int = 2_000_000,
     progress: bool = False,
 ) -> list[str]:
-    """Learns a reversible WordPiece vocabulary.
+    """Learn a reversible WordPiece vocabulary.
 
     The same texts in the same order always give the same vocabulary.
 
@@ -118,7 +118,7 @@ def learn_vocabulary(
 
 
 def split_at_white_space(text: str) -> list[str]:
-    """Splits a text at ASCII white space.
+    """Split a text at ASCII white space.
 
     A word of more than 200 characters, as a line of Chinese may be, is cut into stretches of 200.
     """
@@ -134,7 +134,7 @@ def count_words(
     progress: bool = False,
     split: Callable[[str], Iterable[str]] = split_at_white_space,
 ) -> Counter[str]:
-    """Counts the words of a text.
+    """Count the words of a text.
 
     Whenever a line makes more than `max_words` different words, the rarest are dropped until three
     quarters of `max_words` are left. Which these are depends on the texts and their order alone.
@@ -241,7 +241,7 @@ class Learner:
         self._fill_queue()
 
     def learn(self, forbidden: set[str], split_digits: bool) -> Iterator[str]:
-        """Merges the best pair, again and again, and yields the pieces made.
+        """Merge the best pair, again and again, and yield the pieces made.
 
         No piece is made twice. Between two boundaries that no merge has crossed, how a string is
         cut depends on that string alone, so the last merge that makes it one piece is always the
@@ -337,7 +337,7 @@ class Learner:
             self._fill_queue()
 
     def _change(self, change: Mapping[str, int]) -> None:
-        """Adds to the counts of pairs, and forgets those that no longer occur."""
+        """Add to the counts of pairs, and forget those that no longer occur."""
         for pair, difference in change.items():
             self.pair_counts[pair] += difference
             if gone := not self.pair_counts[pair]:
@@ -351,7 +351,7 @@ class Learner:
 def track(
     items: Iterable[T], title: str, unit: str, progress: bool, total: int | None = None
 ) -> Iterable[T]:
-    """Passes the items on, with a progress bar if one is wanted."""
+    """Pass the items on, with a progress bar if one is wanted."""
     if not progress:
         return items
     from rich import progress as bars

@@ -107,7 +107,7 @@ def learn_words(
     max_words: int = 2_000_000,
     progress: bool = False,
 ) -> list[str]:
-    """Learns the words of a text: the most frequent ones.
+    """Learn the words of a text: the most frequent ones.
 
     Args:
         texts: The lines of text, read once.

@@ -15,7 +15,7 @@ ALONE = (0, 1)
 
 @dataclasses.dataclass(frozen=True)
 class Batching:
-    """How pairs are put into batches.
+    """The size and length of batches.
 
     Args:
         batch_tokens: Most tokens in one side of a batch, padding included.

@@ -148,7 +148,7 @@ class Mixture:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What the two sides are called."""
+        """The names of the two sides."""
         return self.parts[0].columns
 
     @property

@@ -27,7 +27,7 @@ SIDES = ("source_ids", "target_ids")  # the inputs, which decide the length of a
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """What a model makes of a source and a target.
+    """The examples of a model that reads a source and writes a target.
 
     Teacher forcing: the decoder's input is the target shifted right by one, so that it sees the
     true tokens before the one that it is to predict.

@@ -289,13 +289,13 @@ MAX_WORDS = 30  # in a spoken sentence
 
 
 def compose(pattern: str, readings: Sequence[tuple[str, str]]) -> Example:
-    """Puts (spoken, written) pairs into the ``{}`` of a pattern, in order."""
+    """Put (spoken, written) pairs into the ``{}`` of a pattern, in order."""
     spoken, written = ([reading[side] for reading in readings] for side in (0, 1))
     return Example(pattern.format(*spoken), pattern.format(*written), tuple(written))
 
 
 def _choose(template: str, rng: Random) -> tuple[str, list[Kind]]:
-    """Settles all words of a template; returns a pattern for `compose` and the kinds it needs."""
+    """Settle all words of a template, and return a pattern for `compose` and the kinds it needs."""
     kinds = []
 
     def fill(name: re.Match[Any]) -> str:
@@ -331,7 +331,7 @@ def split_of(written: str) -> Split:
 
 
 def examples(split: Split, count: int, seed: int = 0) -> Iterator[Example]:
-    """Generates sentence pairs, none of them twice.
+    """Generate sentence pairs, none of them twice.
 
     Args:
         split: "train", "validation" or "test".
@@ -371,7 +371,7 @@ def _reading(kind: Kind, split: Split, rng: Random) -> tuple[str, str]:
 
 
 def write_corpus(directory: Path, sizes: Mapping[Split, int], seed: int = 0) -> None:
-    """Writes ``<split>.spoken`` and ``<split>.written``, one sentence a line, for each split.
+    """Write ``<split>.spoken`` and ``<split>.written``, one sentence a line, for each split.
 
     Args:
         directory: Where to write; it is created if it does not exist.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class LabelScore:
-    """How well one label is found; each from 0 to 1.
+    """Scores of one label; each from 0 to 1.
 
     Args:
         precision: The share of what got the label that has it.
@@ -26,7 +26,7 @@ class LabelScore:
 
 @dataclasses.dataclass(frozen=True)
 class LabelScores:
-    """How well labels are found; each from 0 to 1.
+    """Scores of all labels; each from 0 to 1.
 
     Args:
         accuracy: The share that is right.
@@ -107,7 +107,7 @@ def _score(hits: int, found: int, true: int) -> LabelScore:
 
 @dataclasses.dataclass(frozen=True)
 class AnswerScores:
-    """How close answers are to the true ones; each from 0 to 1.
+    """Similarity of answers and the true ones; each from 0 to 1.
 
     Args:
         exact_match: The share that is the same.

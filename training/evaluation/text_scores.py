@@ -13,7 +13,7 @@ TOKENIZERS = ("13a", "intl", "zh", "char", "none")  # those that need no package
 
 @dataclasses.dataclass(frozen=True)
 class TextScores:
-    """How close outputs are to references; each from 0 to 100.
+    """Similarity of outputs and references; each from 0 to 100.
 
     Args:
         bleu: BLEU of the corpus.

@@ -213,7 +213,7 @@ class RunDirectory:
 
     @property
     def was_trained_here(self) -> bool:
-        """Whether the run has a training, and was not imported."""
+        """True if the run has a training, and was not imported."""
         return self._config()["training"] is not None
 
     def tokenizer(self) -> Tokenizer:

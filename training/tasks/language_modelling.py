@@ -207,6 +207,6 @@ def encoder_inputs(ids: Ragged, model: BertConfig, max_length: int) -> Tensors:
 
 
 def is_of_records(path: Path | str) -> bool:
-    """Whether files hold records, each of which is a text; otherwise each file is one."""
+    """Return whether files hold records, each of which is a text; otherwise each file is one."""
     endings = (*TABLES, *JSON_LINES)
     return all(str(file).removesuffix(".gz").endswith(endings) for file in find_files(Path(path)))

@@ -158,7 +158,7 @@ def _check_sides(published: dict[str, Any]) -> None:
 
 
 def _make_config(published: dict[str, Any], marian: bool, tied: bool) -> BartConfig:
-    """Say the published configuration in our words."""
+    """Translate the published configuration into the arguments of ours."""
     return BartConfig(
         vocabulary_size=published["vocab_size"],
         **renamed(

@@ -131,7 +131,7 @@ def _feed_forward(published: dict[str, Any]) -> tuple[bool, str]:
 
 
 def _make_config(published: dict[str, Any], tied: bool) -> T5Config:
-    """Say the published configuration in our words."""
+    """Translate the published configuration into the arguments of ours."""
     gated, activation = _feed_forward(published)
     return T5Config(
         **renamed(
