@@ -136,11 +136,11 @@ def check_model(path: Path) -> None:
         raise InputError(f"There is no file or folder {path}.")
     if path.is_file() and path.suffix != ".tflite":
         raise InputError(
-            f"{path} is no model: give a run folder, a SavedModel folder or a .tflite file."
+            f"{path} is not a model: give a run folder, a SavedModel folder or a .tflite file."
         )
     if path.is_dir() and not (path / "config.json").is_file() and not saved_model_versions(path):
         raise InputError(
-            f"{path} is no model: it is neither a run (config.json) nor a SavedModel "
+            f"{path} is not a model: it is neither a run (config.json) nor a SavedModel "
             "(saved_model.pb)."
         )
 
@@ -153,7 +153,7 @@ def check_options(path: Path, options: GenerationOptions | None, jit_compile: bo
     """
     if (options or jit_compile) and not (path / "config.json").is_file():
         raise InputError(
-            f"{path} is no run, and the options of generation are part of an artefact's graph. "
+            f"{path} is not a run, and the options of generation are part of an artefact's graph. "
             "Give them to `export`, or use the run that it was made from."
         )
 

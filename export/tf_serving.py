@@ -35,7 +35,8 @@ def check_name(name: str) -> str:
     """
     if not MODEL_NAME.fullmatch(name):
         raise InputError(
-            f"{name!r} is no name for a model: give another by --name, of up to 100 letters, "
+            f"{name!r} is not a valid name for a model: give another by --name, of up to 100 "
+            "letters, "
             "digits, '.', '_' and '-', beginning with a letter or digit."
         )
     return name

@@ -108,8 +108,8 @@ def _workers() -> list[str]:
             task = config["task"]
             if task["type"] != "worker" or not 0 <= task["index"] < len(workers):
                 raise InputError(
-                    f"TF_CONFIG's task {json.dumps(task)} is none of its {len(workers)} workers; "
-                    'its type has to be "worker" and its index from 0.'
+                    f"TF_CONFIG's task {json.dumps(task)} is not one of its {len(workers)} "
+                    'workers: its type has to be "worker" and its index from 0.'
                 )
     except (KeyError, TypeError) as error:
         raise InputError(

@@ -40,7 +40,7 @@ def check_task(name: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The beginning of a run: its task, its model and its tokeniser. The help describes each field."""
+    """The beginning of a run: task, model and tokeniser. The help describes each field."""
 
     task: str = option(
         f"What the model is for: {', '.join(TASKS)}, or a task of an installed package.",

@@ -103,11 +103,11 @@ class Artefact:
         if isinstance(columns.get(PICTURE), (list, tuple)):
             columns = {PICTURE: [_read_picture(one) for one in columns[PICTURE]]}
         if strings := [name for name, some in columns.items() if isinstance(some, (str, bytes))]:
-            raise InputError(f"{strings[0]} must be a list, also of one text.")
+            raise InputError(f"{strings[0]} must be a list, even of a single text.")
         counts = {name: len(some) for name, some in columns.items()}
         if columns.keys() != takes.keys() or len(set(counts.values())) != 1:
             raise InputError(
-                f"The model takes {names_of(takes)}, as many rows of each; got "
+                f"The model takes {names_of(takes)}, with the same number of rows each; got "
                 f"{', '.join(f'{count} of {name}' for name, count in counts.items()) or 'nothing'}."
             )
         rows = list(zip(*columns.values(), strict=True))

@@ -33,7 +33,7 @@ def attention(
     encoder or a decoder alone has one of them.
     """
     if not (model / "config.json").is_file():
-        raise InputError(f"{model} is no run folder.")
+        raise InputError(f"{model} is not a run folder.")
     if output.suffix not in (".png", ".json"):
         raise InputError(f"{output} has to end in .png or .json.")
     check_file_free(output, overwrite)

@@ -25,6 +25,6 @@ def check_file_free(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file.")
     if path.exists() and not path.is_file():  # /dev/null would become an ordinary file
-        raise InputError(f"{path} is no ordinary file; give another name.")
+        raise InputError(f"{path} is not an ordinary file; give another name.")
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists; replace it by --overwrite or choose another name.")

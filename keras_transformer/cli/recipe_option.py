@@ -29,7 +29,7 @@ def _check(name: str, tables: dict[str, Any], context: typer.Context) -> dict[st
     commands = dict(getattr(group, "commands", {context.command.name: context.command}))
     if unknown := sorted(tables.keys() - commands.keys()):
         raise InputError(
-            f"The recipe {name} has a table [{unknown[0]}], which is no command."
+            f"The recipe {name} has a table [{unknown[0]}], which is not a command."
             f"{suggestion(unknown[0], commands)}"
         )
     found = {}
@@ -39,7 +39,7 @@ def _check(name: str, tables: dict[str, Any], context: typer.Context) -> dict[st
         for key, value in values.items():
             if key.rstrip("_") not in known:
                 raise InputError(
-                    f"The recipe {name} sets {key!r}, which is no option of {table}."
+                    f"The recipe {name} sets {key!r}, which is not an option of {table}."
                     f"{suggestion(key, known)}"
                 )
             if table == context.command.name:

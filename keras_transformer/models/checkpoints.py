@@ -131,7 +131,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _tensors(header: dict[str, Any], data: Any) -> Iterator[tuple[str, np.ndarray]]:
     if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
+        raise ValueError("its header is not a JSON object")
     ranges = []
     for name, entry in header.items():
         if name == "__metadata__":

@@ -60,7 +60,7 @@ def from_keras_hub(backbone: Any, dtype: DType = None) -> ConfiguredModel:
     kind = next((name for name in names if name in READERS), None)
     if kind is None:
         raise InputError(
-            f"A {names[0]} is no backbone that is known; known are {', '.join(READERS)}."
+            f"A {names[0]} is not a known backbone; supported are {', '.join(READERS)}."
         )
     settings = backbone.get_config()
     tensors = dict(_tensors(backbone))
@@ -255,7 +255,7 @@ def _t5(
         given = given if isinstance(given, str) else given.get("name")
     if given not in ACTIVATIONS:
         raise InputError(
-            f"The activation {given!r} is unknown; known are {', '.join(ACTIVATIONS)}."
+            f"The activation {given!r} is unknown; supported are {', '.join(ACTIVATIONS)}."
         )
     width = settings["key_value_dim"] or settings["hidden_dim"] // settings["num_heads"]
     tied = settings["tie_embedding_weights"]

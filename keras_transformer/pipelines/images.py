@@ -89,7 +89,7 @@ def read_pictures(paths: Sequence[Path | str], size: int, channels: int = 3) -> 
         try:
             pictures.append(decode_images(tf.constant([content]), size, channels).numpy()[0])
         except (tf.errors.InvalidArgumentError, tf.errors.UnknownError):
-            raise InputError(f"{path} is no PNG, JPEG, BMP or GIF, or is damaged.") from None
+            raise InputError(f"{path} is not a PNG, JPEG, BMP or GIF, or is damaged.") from None
     return np.stack(pictures) if pictures else np.zeros([0, size, size, channels], np.float32)
 
 

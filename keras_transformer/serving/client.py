@@ -77,7 +77,7 @@ class Client:
         scheme = urlsplit(address).scheme
         if scheme not in TRANSPORTS or not urlsplit(address).netloc:
             raise InputError(
-                f"{address!r} is no address; give http://host:port or grpc://host:port."
+                f"{address!r} is not an address; give http://host:port or grpc://host:port."
             )
         self.timeout = timeout
         self.batch_size = batch_size

@@ -76,7 +76,7 @@ class AddedToken:
             and all(isinstance(v, bool) for k, v in fields.items() if k != "content")
         )
         if not good:
-            raise ValueError(f"{fields!r} is no added token.")
+            raise ValueError(f"{fields!r} is not an added token.")
         return cls(**fields)
 
 
@@ -104,7 +104,7 @@ class AddedTokens:
         normalize: Function from strings `(B,)` to normalised ones, if that is not themselves.
 
     Raises:
-        ValueError: If a token has no id, is special or stands there twice.
+        ValueError: If a token has no id, is special or is listed twice.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class AddedTokens:
             if ids[token.content] in special:
                 raise ValueError(f"the added token {token.content!r} is a special one.")
             if token.content in seen:
-                raise ValueError(f"the added token {token.content!r} stands there twice.")
+                raise ValueError(f"the added token {token.content!r} is listed twice.")
             seen.add(token.content)
         self._normalize = normalize or tf.identity
         plain = [token for token in tokens if not token.normalized]

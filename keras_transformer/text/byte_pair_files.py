@@ -47,6 +47,6 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
             continue
         parts = line.split(" ")
         if len(parts) != 2:
-            raise ValueError(f"line {number} is {line!r}, and no two pieces.")
+            raise ValueError(f"line {number} is {line!r}, not two pieces.")
         pairs.append((parts[0], parts[1]))
     return pairs

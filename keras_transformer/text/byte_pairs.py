@@ -301,7 +301,7 @@ class BytePairTokenizer(Tokenizer):
         try:
             pairs = read_merges(Path(merges))
         except ValueError as error:
-            raise ValueError(f"{merges} is no list of merges: {error}") from None
+            raise ValueError(f"{merges} is not a list of merges: {error}") from None
         try:
             return cls(pieces, pairs, special_tokens, **settings)
         except ValueError as error:
@@ -331,7 +331,7 @@ def _check(
 ) -> None:
     if len(ids) < len(vocabulary):
         again = next(piece for i, piece in enumerate(vocabulary) if ids[piece] != i)
-        raise ValueError(f"the piece {again!r} stands in the vocabulary twice.")
+        raise ValueError(f"the piece {again!r} is in the vocabulary twice.")
     for role, name in special_tokens.items():
         if role not in SPECIAL_NAMES:
             raise ValueError(
@@ -353,7 +353,7 @@ def _check(
     for i, pair in enumerate(merges):
         for piece in (*pair, "".join(pair)):
             if piece not in ids or piece in names:
-                raise ValueError(f"merge {i} is {' '.join(pair)!r}, but {piece!r} is no piece.")
+                raise ValueError(f"merge {i} is {' '.join(pair)!r}, but {piece!r} is not a piece.")
         if pair in seen:
-            raise ValueError(f"merge {i} is {' '.join(pair)!r}, which an earlier one is as well.")
+            raise ValueError(f"merge {i} is {' '.join(pair)!r}, which repeats an earlier one.")
         seen.add(pair)

@@ -105,7 +105,7 @@ class CharacterTokenizer(Tokenizer):
         try:
             pieces = json.loads(Path(path).read_bytes().decode("utf-8"))
             if not isinstance(pieces, list) or not all(isinstance(p, str) for p in pieces):
-                raise ValueError("it is no list of strings.")
+                raise ValueError("it is not a list of strings.")
             return cls(pieces)
         except ValueError as error:
             raise ValueError(f"{path} is not a vocabulary of characters: {error}") from None

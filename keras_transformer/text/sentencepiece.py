@@ -222,7 +222,7 @@ class SentencePieceTokenizer(Tokenizer):
         try:
             read_model(content)
         except ValueError as error:
-            raise ValueError(f"{model} is no SentencePiece model: {error}") from None
+            raise ValueError(f"{model} is not a SentencePiece model: {error}") from None
         pieces = None
         try:
             pieces = None if vocabulary is None else read_ids(Path(vocabulary))
@@ -244,7 +244,7 @@ def _number(vocabulary: Sequence[str], unknown: str) -> dict[str, int]:
     ids = {piece: i for i, piece in enumerate(vocabulary)}
     if len(ids) < len(vocabulary):
         again = next(p for i, p in enumerate(vocabulary) if ids[p] != i)
-        raise ValueError(f"the piece {again!r} stands in the vocabulary twice.")
+        raise ValueError(f"the piece {again!r} is in the vocabulary twice.")
     if unknown not in ids:
         raise ValueError(f"the vocabulary has no {unknown!r}, the unknown piece of the model.")
     return ids

@@ -77,7 +77,7 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
             raise ValueError(f"its kind is {kind!r}; the kinds are {', '.join(_KINDS)}.")
         _check(kind, settings)
     except ValueError as error:
-        raise ValueError(f"{path} does not say what tokeniser it is: {error}") from None
+        raise ValueError(f"{path} does not name its kind of tokeniser: {error}") from None
     chosen = _KINDS[kind]
     return chosen.load(folder / chosen.file, **settings)
 

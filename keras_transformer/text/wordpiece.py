@@ -218,7 +218,7 @@ def check_pieces(vocabulary: list[str]) -> None:
     if len(set(vocabulary)) < len(vocabulary):
         places: dict[str, int] = {}
         again = next(p for i, p in enumerate(vocabulary) if places.setdefault(p, i) != i)
-        raise ValueError(f"the piece {again!r} stands in the vocabulary twice.")
+        raise ValueError(f"the piece {again!r} is in the vocabulary twice.")
 
 
 def check_words(vocabulary: list[str]) -> None:

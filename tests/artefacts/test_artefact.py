@@ -79,17 +79,17 @@ def test_several_columns_are_given_by_name():
     assert pair(text=["a"], text_pair=["b"]) == ["a"]
     for wrong, message in (
         ((["a"],), "by name: 'passage', 'question'"),
-        (({"question": ["a"]}), "as many rows of each; got 1 of question"),
+        (({"question": ["a"]}), "with the same number of rows each; got 1 of question"),
         (({"question": ["a"], "passage": []}), "got 1 of question, 0 of passage"),
         ({}, "got nothing"),
-        ({"question": "a", "passage": ["b"]}, "question must be a list, also of one text"),
+        ({"question": "a", "passage": ["b"]}, "question must be a list, even of a single text"),
     ):
         with pytest.raises(InputError, match=message):
             reader(**wrong) if isinstance(wrong, dict) else reader(*wrong)
     single = Echo(lambda text: strings(text))
     with pytest.raises(InputError, match="The model takes 'text', as many rows of each"):
         single(text=["a"], text_pair=["b"])
-    with pytest.raises(InputError, match="text must be a list, also of one text"):
+    with pytest.raises(InputError, match="text must be a list, even of a single text"):
         Echo(lambda text: text)("a")
 
 

@@ -298,7 +298,7 @@ def test_a_device_is_never_replaced(here, call, exported):
         ["translate", "--model", exported.paths["tflite"], "--input", "text", "--output", "pipe"],
     ):
         status, _, error = call(command)
-        assert (status, error) == (2, "error: pipe is no ordinary file; give another name.\n")
+        assert (status, error) == (2, "error: pipe is not an ordinary file; give another name.\n")
         assert Path("pipe").is_fifo()
 
 

@@ -66,7 +66,7 @@ def test_one_file_of_a_classifier_is_all_that_is_written(tmp_path, in_this_proce
         ({"validation": ["two", 3]}, "validation has to be a list of texts"),
         ({"validation": []}, "validation has 0 texts"),
         ({"validation": (["a", "b"], ["c"])}, "validation has 2 texts and 1 of what is right"),
-        ({"name": "a b"}, "'a b' is no name for a model"),
+        ({"name": "a b"}, "'a b' is not a valid name for a model"),
         ({"labels": ["one"]}, "A model for translation takes no labels"),
         ({"max_length": 5}, "A model for translation takes no max_length"),
         ({"settings": {"pooling": "mean"}}, "settings has no 'pooling' for translation"),

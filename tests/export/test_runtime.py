@@ -108,8 +108,8 @@ def test_foreign_things_are_refused(exported, tmp_path):
     tf.saved_model.save(module, str(tmp_path / "foreign"), signatures={"f": module.f})
     for path, message in (
         (tmp_path / "missing", "There is no file or folder .*missing"),
-        (tmp_path / "text.txt", r"text\.txt is no model: give a run folder, a SavedModel"),
-        (tmp_path / "folder", r"folder is no model: it is neither a run \(config.json\) nor"),
+        (tmp_path / "text.txt", r"text\.txt is not a model: give a run folder, a SavedModel"),
+        (tmp_path / "folder", r"folder is not a model: it is neither a run \(config.json\) nor"),
         (
             tmp_path / "foreign",
             "foreign has no signature serving_default, tokenize; export it",
@@ -125,7 +125,9 @@ def test_foreign_things_are_refused(exported, tmp_path):
     "more", [{"options": GenerationOptions(beam_size=2)}, {"jit_compile": True}], ids=str
 )
 def test_options_of_an_artefact_are_not_changed(exported, place, more):
-    with pytest.raises(InputError, match=r"is no run, and the options of generation are part of"):
+    with pytest.raises(
+        InputError, match=r"is not a run, and the options of generation are part of"
+    ):
         runtime.load(exported.folder / place, **more)
 
 

@@ -153,10 +153,10 @@ def test_a_version_that_somebody_else_removed_is_no_error(tmp_path, monkeypatch)
     ],
 )
 def test_a_name_that_could_leave_its_folder_or_line_is_refused(trained, tmp_path, name):
-    with pytest.raises(InputError, match="is no name for a model"):
+    with pytest.raises(InputError, match="is not a valid name for a model"):
         tf_serving.check_name(name)
     if name:  # otherwise the run's
-        with pytest.raises(InputError, match="is no name for a model"):
+        with pytest.raises(InputError, match="is not a valid name for a model"):
             exporter.export_run(trained.run, tmp_path / "out", quiet(), name=name)
         assert everything(tmp_path) == {}
 

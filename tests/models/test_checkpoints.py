@@ -161,7 +161,7 @@ def entry(begin=0, end=8, shape=(2,), dtype="F32"):
         ({"a": entry(dtype=["F32"])}, "a is of the unknown dtype"),
         ({"a": {"dtype": "F32"}}, "a has no dtype, shape and data_offsets"),
         ({"a": 5}, "a has no dtype, shape and data_offsets"),
-        (b"[]", "its header is no JSON object"),
+        (b"[]", "its header is not a JSON object"),
         (b'{"a": {}, "a": {}}', "a name is there twice"),
         (b"\xff\xff", "can't decode"),
         (b"[" * 100_000, "recursion"),

@@ -152,7 +152,7 @@ def test_norms_of_t5_are_told_apart_whatever_their_numbers():
         ("vit", {"use_mlp_bias": False}, "ViTBackbone with use_mlp_bias=False is unknown"),
         ("vit", {"image_shape": [8, 4, 3]}, "have to be squares, got 8 x 4"),
         ("vit", {"patch_size": [4, 2]}, r"have to be squares, got 8 x 8 and \[4, 2\]"),
-        ("t5", {"activation": "mish"}, "The activation 'mish' is unknown; known are relu"),
+        ("t5", {"activation": "mish"}, "The activation 'mish' is unknown; supported are relu"),
         ("t5", {"activation": {"name": "x"}}, "The activation 'x' is unknown"),
         ("bert", {"num_heads": 3}, "d_model=16 and num_heads=3"),
     ],

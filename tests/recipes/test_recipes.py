@@ -116,17 +116,32 @@ def test_every_recipe_of_the_package_makes_a_run(texts, recipe, call, name):
         (f"{TRAIN} --recipe nothing.toml", "There is no file nothing.toml."),
         (f"{TRAIN} --recipe no-toml.toml", "The recipe no-toml.toml can't be read: "),
         (f"{TRAIN} --recipe loose.toml", "loose.toml sets 'steps' outside of a table"),
-        (f"{TRAIN} --recipe odd.toml", "odd.toml sets 'beam_sice', which is no option of train."),
+        (
+            f"{TRAIN} --recipe odd.toml",
+            "odd.toml sets 'beam_sice', which is not an option of train.",
+        ),
         ("train --resume new --recipe mine.toml", "--resume takes its settings from the run"),
         ("train --resume new --config mine.toml", "--resume takes its settings from the run"),
         (f"{TRAIN} --recipe multi30k-token", "no recipe 'multi30k-token'; did you mean 'multi30k"),
         (f"{TRAIN} --config nothing.toml", "There is no file nothing.toml."),
         (f"{TRAIN} --config multi30k-raw", "--config takes a file that ends with .toml, got 'mu"),
-        (f"{TRAIN} --config odd.toml", "odd.toml sets 'beam_sice', which is no option of train."),
+        (
+            f"{TRAIN} --config odd.toml",
+            "odd.toml sets 'beam_sice', which is not an option of train.",
+        ),
         (f"{TRAIN} --config near.toml", "option of train. Did you mean 'batch_tokens'?"),
-        (f"{TRAIN} --config other.toml", "'beam_sise', which is no option of evaluate. Did you"),
-        (f"{TRAIN} --config table.toml", "a table [trian], which is no command. Did you mean 'tr"),
-        (f"{TRAIN} --config self.toml", "self.toml sets 'config', which is no option of train."),
+        (
+            f"{TRAIN} --config other.toml",
+            "'beam_sise', which is not an option of evaluate. Did you",
+        ),
+        (
+            f"{TRAIN} --config table.toml",
+            "a table [trian], which is not a command. Did you mean 'tr",
+        ),
+        (
+            f"{TRAIN} --config self.toml",
+            "self.toml sets 'config', which is not an option of train.",
+        ),
     ],
 )
 def test_a_bad_recipe_is_refused(texts, recipe, here, call, arguments, message):

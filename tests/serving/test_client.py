@@ -103,7 +103,7 @@ def test_errors_have_one_form(served, protocol, model, signature, inputs, code, 
 
 @pytest.mark.parametrize("address", ["localhost:8501", "ftp://x", "http://", ""])
 def test_what_is_no_address_is_refused(address):
-    with pytest.raises(InputError, match="is no address; give http://host:port or grpc"):
+    with pytest.raises(InputError, match="is not an address; give http://host:port or grpc"):
         Client(address, "caps")
 
 

@@ -394,8 +394,8 @@ def test_saved_files_keep_ids(golden, tmp_path):  # K11
         ([*CHARACTERS, "猫"], "", r"piece 256 is '猫', which is neither"),
         ([*CHARACTERS, ""], "", "piece 256 is ''"),
         (CHARACTERS, "#version\na b", r"merges\.txt: merge 0 is 'a b', but 'ab' is no piece"),
-        (CHARACTERS, "a b c", r"merges\.txt is no list of merges: line 1 is 'a b c'"),
-        ([*CHARACTERS, "ab"], "a b\na b", "merge 1 is 'a b', which an earlier one is as well"),
+        (CHARACTERS, "a b c", r"merges\.txt is not a list of merges: line 1 is 'a b c'"),
+        ([*CHARACTERS, "ab"], "a b\na b", "merge 1 is 'a b', which repeats an earlier one"),
     ],
 )
 def test_damaged_files_are_named(tmp_path, vocabulary, merges, message):
@@ -418,7 +418,7 @@ def test_wrong_special_tokens_are_refused():
         BytePairTokenizer(CHARACTERS, [], {"mask": "[X]"})
     with pytest.raises(ValueError, match="special_tokens has 'start'; the roles are padding"):
         BytePairTokenizer(CHARACTERS, [], {"start": "a"})
-    with pytest.raises(ValueError, match="'a' stands in the vocabulary twice"):
+    with pytest.raises(ValueError, match="'a' is in the vocabulary twice"):
         BytePairTokenizer([*CHARACTERS, "a"], [])
 
 

@@ -110,10 +110,10 @@ def test_a_saved_vocabulary_keeps_its_ids(tokenizer, tmp_path):  # K11
     [
         (b"\xff", "utf-8"),
         (b"[", "is not a vocabulary"),
-        (b"{}", "it is no list of strings"),
-        (b"[1]", "it is no list of strings"),
+        (b"{}", "it is not a list of strings"),
+        (b"[1]", "it is not a list of strings"),
         (json.dumps(["a"]).encode(), "begins with"),
-        (json.dumps([*SPECIAL_TOKENS, "a", "a"]).encode(), "'a' stands in the vocabulary twice"),
+        (json.dumps([*SPECIAL_TOKENS, "a", "a"]).encode(), "'a' is in the vocabulary twice"),
         (json.dumps([*SPECIAL_TOKENS, "ab"]).encode(), "piece 4 is 'ab', which is not one"),
         (json.dumps([*SPECIAL_TOKENS, "\ud800"]).encode(), "which is not one character"),
         (json.dumps([*SPECIAL_TOKENS, "a", "[MASK]"]).encode(), r"piece 5 is '\[MASK\]'"),

@@ -129,7 +129,7 @@ def piece(name, kind):
         (piece("a", 1) + field(2, field(3, 2)), "it is not a unigram model"),
         (piece("<0x00>", 6), "spells what is unknown in bytes"),
         (piece("a", 1), "the model has no unknown piece"),
-        (piece("<unk>", 2) + piece("a", 1) * 2, "'a' stands in the vocabulary twice"),
+        (piece("<unk>", 2) + piece("a", 1) * 2, "'a' is in the vocabulary twice"),
     ],
 )
 def test_a_file_that_is_no_model_is_named(tmp_path, content, message):

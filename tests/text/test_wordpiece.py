@@ -267,8 +267,8 @@ def test_white_space_is_what_the_vocabulary_learner_takes_for_it():
         (["a"], "this one with a"),
         (SPECIAL_TOKENS[:3], "begins with"),
         (["[UNK]", "[PAD]", "[BOS]", "[EOS]", "a"], "this one with \\[UNK\\] \\[PAD\\]"),
-        ([*SPECIAL_TOKENS, "a", "b", "a"], "'a' stands in the vocabulary twice"),
-        ([*SPECIAL_TOKENS, "[EOS]"], "'\\[EOS\\]' stands in the vocabulary twice"),
+        ([*SPECIAL_TOKENS, "a", "b", "a"], "'a' is in the vocabulary twice"),
+        ([*SPECIAL_TOKENS, "[EOS]"], "'\\[EOS\\]' is in the vocabulary twice"),
         ([*SPECIAL_TOKENS, ""], "piece 4 is ''"),
         *[
             ([*SPECIAL_TOKENS, "b", f"a{c}b"], f"piece 5 is {re.escape(repr(f'a{c}b'))}")

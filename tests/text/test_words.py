@@ -114,7 +114,7 @@ def test_a_saved_vocabulary_keeps_its_ids(tokenizer, tmp_path):  # K11
     [
         (b"\xff", "utf-8"),
         (b"a\n", "begins with"),
-        (b"[PAD]\n[UNK]\n[BOS]\n[EOS]\na\na\n", "'a' stands in the vocabulary twice"),
+        (b"[PAD]\n[UNK]\n[BOS]\n[EOS]\na\na\n", "'a' is in the vocabulary twice"),
         (b"[PAD]\n[UNK]\n[BOS]\n[EOS]\na b\n", "piece 4 is 'a b'"),
         (b"[PAD]\n[UNK]\n[BOS]\n[EOS]\n\n", "piece 4 is ''"),
     ],

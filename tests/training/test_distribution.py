@@ -93,9 +93,9 @@ def test_another_name_is_refused(tf_config):
         ('{"cluster": {"chief": ["a:1"]}}', "TF_CONFIG lacks 'worker'"),
         ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG lacks 'task'"),
         (cluster(index="1"), "TF_CONFIG"),
-        (cluster(index=2), '"index": 2.* is none of its 2 workers'),
-        (cluster(index=-1), '"index": -1.* is none of its 2 workers'),
-        (cluster(type="chief"), '"type": "chief".* is none of its 2 workers'),
+        (cluster(index=2), '"index": 2.* is not one of its 2 workers'),
+        (cluster(index=-1), '"index": -1.* is not one of its 2 workers'),
+        (cluster(type="chief"), '"type": "chief".* is not one of its 2 workers'),
     ],
     ids=str,
 )

@@ -89,5 +89,7 @@ def serve(
 def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.removeprefix("grpc://").rpartition(":")
     if not host or not port.isdecimal():
-        raise InputError(f"{address} is no address of a tf.data service; grpc://host:5050 is one.")
+        raise InputError(
+            f"{address} is not the address of a tf.data service, such as grpc://host:5050."
+        )
     return host, int(port)

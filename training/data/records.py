@@ -147,7 +147,7 @@ class ImageFolder:
                 empty = False
                 if path.suffix.lower() not in PICTURES or path.is_dir():
                     raise InputError(
-                        f"{path} is no picture with a known ending ({', '.join(PICTURES)}): "
+                        f"{path} is not a picture with a known ending ({', '.join(PICTURES)}): "
                         "convert it, or move it elsewhere."
                     )
                 yield str(path), label
@@ -262,8 +262,8 @@ def check_labels(records: RecordSource, column: str, labels: Sequence[str]) -> N
     for place, record in records.located():
         if record[index] not in known:
             raise InputError(
-                f"{place}: the label {record[index]!r} in column {column} is unknown; known are "
-                f"{_some(labels)}."
+                f"{place}: the label {record[index]!r} in column {column} is unknown; the labels "
+                f"are {_some(labels)}."
             )
 
 

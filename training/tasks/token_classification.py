@@ -70,7 +70,7 @@ class TokenClassification(TaskTraining):
                 )
             if unknown := [label for label in labels.split() if label not in known]:
                 raise InputError(
-                    f"{place}: the label {unknown[0]!r} is unknown; known are "
+                    f"{place}: the label {unknown[0]!r} is unknown; supported are "
                     f"{', '.join(self.settings.labels)}."
                 )
 

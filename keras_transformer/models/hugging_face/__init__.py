@@ -78,13 +78,13 @@ def read_checkpoint(folder: Path | str, head: str | None = None, dtype: DType = 
     kind = published.get("model_type")
     if not isinstance(kind, str) or kind not in READERS:
         raise InputError(
-            f"{folder / 'config.json'} is of the unknown type {kind!r}; known are "
+            f"{folder / 'config.json'} is of the unknown type {kind!r}; supported are "
             f"{', '.join(READERS)}."
         )
     if package is not None and kind not in encoders.FIELDS:
         raise InputError(
-            f"{folder} holds a sentence encoder of the type {kind!r}, which is not built; built "
-            f"are {', '.join(encoders.FIELDS)}."
+            f"{folder} holds a sentence encoder of the type {kind!r}, which is not "
+            f"supported; supported are {', '.join(encoders.FIELDS)}."
         )
     FIELDS[kind].check(published, folder / "config.json")
     tensors = _named_as_now(read_tensors(folder), folder)

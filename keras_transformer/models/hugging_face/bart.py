@@ -148,12 +148,12 @@ def _check_sides(published: dict[str, Any]) -> None:
         if sides[0] != sides[1]:
             raise InputError(
                 f"config.json says encoder_{what}={sides[0]!r} and decoder_{what}={sides[1]!r}; "
-                "two numbers are not built."
+                "two numbers are not supported."
             )
     if published.get("decoder_vocab_size", published["vocab_size"]) != published["vocab_size"]:
         raise InputError(
             f"config.json says decoder_vocab_size={published['decoder_vocab_size']!r} and "
-            f"vocab_size={published['vocab_size']!r}; two vocabularies are not built."
+            f"vocab_size={published['vocab_size']!r}; two vocabularies are not supported."
         )
 
 

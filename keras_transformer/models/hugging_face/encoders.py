@@ -106,7 +106,7 @@ FIELDS = {
     "electra": _ENCODERS
     | Fields(
         understood={"embedding_size"},
-        # Of the head for several choices, which is not built.
+        # Of the head for several choices, which is not supported.
         harmless={"summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj"},
     ),
 }

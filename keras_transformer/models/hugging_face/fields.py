@@ -69,13 +69,13 @@ class Fields:
             elif name not in self.understood and name not in self.harmless and not is_unset(value):
                 raise InputError(
                     f"{place} says {name}={value!r}, which {CHANGES.get(name, UNKNOWN)}. "
-                    "It is not built. If you are sure that it changes nothing, take it out of the "
-                    "file."
+                    "It is not supported. If you are sure that it changes nothing, take it out of "
+                    "the file."
                 )
 
 
 UNKNOWN = "is unknown here and may change what the model computes"
-# What fields would change that are met in published files and are not built.
+# What fields would change that are met in published files and are not supported.
 CHANGES = {
     "adapters": "adds layers inside of the blocks",
     "auto_map": "names code of its own in place of this architecture",

@@ -46,7 +46,7 @@ FIELDS = {
             "n_ctx",  # the older name of n_positions, which is there too
             "predict_special_tokens",
             "reorder_and_upcast_attn",  # the order of operations, against overflow in 16 bits
-            # Of heads that are not built.
+            # Of heads that are not supported.
             "summary_activation",
             "summary_first_dropout",
             "summary_proj_to_labels",

@@ -51,7 +51,9 @@ def renamed(fields: dict[str, Any], **names: Any) -> dict[str, Any]:
 def activation_of(name: str) -> str:
     """Return our name of an activation."""
     if name not in ACTIVATIONS:
-        raise InputError(f"The activation {name!r} is unknown; known are {', '.join(ACTIVATIONS)}.")
+        raise InputError(
+            f"The activation {name!r} is unknown; supported are {', '.join(ACTIVATIONS)}."
+        )
     return ACTIVATIONS[name]
 
 
@@ -70,7 +72,9 @@ def only_id(published: dict[str, Any], name: str, default: int) -> int:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, list) and value:
-        raise InputError(f"config.json says {name}={value!r}; several such tokens are not built.")
+        raise InputError(
+            f"config.json says {name}={value!r}; several such tokens are not supported."
+        )
     return default if value is None or value == [] else value
 
 
@@ -123,7 +127,7 @@ def without_offset(offset: int) -> Callable[[np.ndarray], np.ndarray]:
 def check_architecture(
     published: dict[str, Any], stem: str, endings: Iterable[str], head: str | None
 ) -> None:
-    """Refuse a model that is published with a head that is not built.
+    """Refuse a model that is published with a head that is not supported.
 
     Args:
         published: The content of `config.json`.
@@ -138,7 +142,7 @@ def check_architecture(
     known = {f"{stem}{ending}" for ending in endings}
     if names and head is None and known.isdisjoint(names):
         raise InputError(
-            f"config.json says architectures={names!r}, which is not built; built are "
+            f"config.json says architectures={names!r}, which is not supported; supported are "
             f"{', '.join(sorted(known))}."
         )
 

@@ -54,7 +54,7 @@ def read_preprocessor(folder: Path, image_size: int) -> dict[str, Any]:
         Arguments of `images.prepare_pixels`; none if there is no file, which is for [-1, 1].
 
     Raises:
-        InputError: If a field is unknown, or says what is not built.
+        InputError: If a field is unknown, or says what is not supported.
     """
     path = folder / FILE
     if not path.is_file():
@@ -67,7 +67,7 @@ def read_preprocessor(folder: Path, image_size: int) -> dict[str, Any]:
     if size is not None and not (square and set(map(str, sides)) == {str(image_size)}):
         raise InputError(
             f"{path} says size={size!r}, but the model takes pictures of {image_size} x "
-            f"{image_size}; other ways to resize are not built."
+            f"{image_size}; other ways to resize are not supported."
         )
     mean, std = _numbers(fields, "image_mean", path), _numbers(fields, "image_std", path)
     if not fields.get("do_normalize", True):

@@ -25,20 +25,20 @@ def scores_of(published: dict[str, Any], package: Package | None, labels: int) -
         labels: Number of labels.
 
     Raises:
-        InputError: If a file says what is not built.
+        InputError: If a file says what is not supported.
     """
     problem = published.get("problem_type")
     if problem not in PROBLEMS:
         known = ", ".join(str(name) for name in PROBLEMS if name)
         raise InputError(
-            f"config.json says problem_type={problem!r}, which is unknown; known are {known}."
+            f"config.json says problem_type={problem!r}, which is unknown; supported are {known}."
         )
     given = _activation(published, package)
     if given is not None:
         name = activation_name(given, "config.json")
         if name not in ACTIVATIONS:
             raise InputError(
-                f"config.json turns scores into others by {given!r}, which is not built; built "
+                f"config.json turns scores into others by {given!r}, which is not supported; built "
                 f"are {', '.join(ACTIVATIONS)}."
             )
         # Several labels are compared with each other: Identity leaves that to whoever asks.

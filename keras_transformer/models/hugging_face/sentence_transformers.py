@@ -147,7 +147,7 @@ def read_package(folder: Path) -> Package | None:
     """Read what sentence-transformers wrote beside the weights; None if it wrote nothing.
 
     Raises:
-        InputError: If a file is damaged, or there is a module or field that is not built.
+        InputError: If a file is damaged, or there is a module or field that is not supported.
     """
     modules = _modules(folder)
     pooling = folder / "1_Pooling" / "config.json"  # of folders without a list
@@ -223,7 +223,7 @@ def _modules(folder: Path) -> list[tuple[str, Path]] | None:
         kind = KINDS.get(name.rpartition(".")[2]) if name.startswith(PLACES) else None
         if kind is None:
             raise InputError(
-                f"{path} has a module of the type {name!r}, which is not built; built are "
+                f"{path} has a module of the type {name!r}, which is not supported; supported are "
                 f"{', '.join(KINDS)} of sentence_transformers."
             )
         inside = folder / entry["path"]
@@ -247,8 +247,8 @@ def _package(folder: Path) -> Package:
     kind = fields.get("model_type") or "SentenceTransformer"
     if kind not in ("SentenceTransformer", "CrossEncoder"):
         raise InputError(
-            f"{path} says model_type={kind!r}, which is not built; built are SentenceTransformer "
-            "and CrossEncoder."
+            f"{path} says model_type={kind!r}, which is not supported; supported are "
+            "SentenceTransformer and CrossEncoder."
         )
     prompts = fields.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(
@@ -277,8 +277,8 @@ def _pooling(fields: dict[str, Any], path: Path) -> Any:
         modes = modes.split("+")
     if not isinstance(modes, list) or not modes or not all(str(m) in POOLINGS for m in modes):
         raise InputError(
-            f"{path} says pooling_mode={fields.get('pooling_mode')!r}, which is unknown; known are "
-            f"{', '.join(POOLINGS)}."
+            f"{path} says pooling_mode={fields.get('pooling_mode')!r}, which is unknown; supported "
+            f"are {', '.join(POOLINGS)}."
         )
     kinds = [POOLINGS[mode] for mode in modes]
     return kinds[0] if len(kinds) == 1 else kinds
@@ -317,8 +317,8 @@ def activation_name(name: Any, place: Any) -> str:
         last not in ACTIVATIONS
     ):
         raise InputError(
-            f"{place} names the activation {name!r}, which is unknown; known are "
-            f"{', '.join(ACTIVATIONS)} of torch.nn."
+            f"{place} names the activation {name!r}, which is unknown; supported "
+            f"are {', '.join(ACTIVATIONS)} of torch.nn."
         )
     return last
 
@@ -347,4 +347,4 @@ def _check_transformer(folder: Path) -> None:
     if path.is_file():
         text = (_fields(path, "Transformer").get("modality_config") or {"text": _TEXT}).get("text")
         if text != _TEXT:
-            raise InputError(f"{path} reads text by {text!r}, which is not built.")
+            raise InputError(f"{path} reads text by {text!r}, which is not supported.")

@@ -39,7 +39,7 @@ FIELDS = {
             "num_hidden_layers",
             "patch_size",
         },
-        # Of the pooler, which no classifier has, and of a head that is not built.
+        # Of the pooler, which no classifier has, and of a head that is not supported.
         harmless={"encoder_stride", "pooler_act", "pooler_output_size"},
         only={
             "is_encoder_decoder": Only((False,), "joins the model with a decoder"),

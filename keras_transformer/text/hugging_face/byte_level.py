@@ -69,5 +69,5 @@ def make_byte_pairs(
 def _pair(where: str, i: int, value: Any) -> tuple[str, str]:
     parts = value.split(" ") if isinstance(value, str) else value
     if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(x, str) for x in parts):
-        raise ValueError(f"{where}: merge {i} is {value!r}, and no two pieces.")
+        raise ValueError(f"{where}: merge {i} is {value!r}, not two pieces.")
     return parts[0], parts[1]

@@ -73,7 +73,7 @@ def _byte_pairs(folder: Path, settings: Settings) -> BytePairTokenizer:
     try:
         merges = read_merges(folder / "merges.txt")
     except ValueError as error:
-        raise ValueError(f"merges.txt is no list of merges: {error}") from None
+        raise ValueError(f"merges.txt is not a list of merges: {error}") from None
     try:
         return make_byte_pairs(pieces, merges, settings, prefix)
     except ValueError as error:
@@ -133,7 +133,7 @@ def _names(path: Path) -> tuple[list[str], str]:
     try:
         pieces = read_model(path.read_bytes()).pieces
     except ValueError as error:
-        raise ValueError(f"{path.name} is no SentencePiece model: {error}") from None
+        raise ValueError(f"{path.name} is not a SentencePiece model: {error}") from None
     unknown = next((name for name, kind in pieces if kind == UNKNOWN), None)
     if unknown is None:
         raise ValueError(f"{path.name}: the model has no unknown piece.")

@@ -79,8 +79,8 @@ class Settings:
         name = fields.take("tokenizer_class", str, "")
         if name and name.removesuffix("Fast") not in _CLASSES:
             raise ValueError(
-                f"{fields.where}: tokenizer_class is {name!r}, which is not supported; known are "
-                f"{', '.join(_CLASSES)}, and their fast forms."
+                f"{fields.where}: tokenizer_class is {name!r}, which is not supported; supported "
+                f"are {', '.join(_CLASSES)}, and their fast forms."
             )
         fields.ignore(*_HARMLESS)
         fields.expect("split_special_tokens", False)

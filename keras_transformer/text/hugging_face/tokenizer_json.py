@@ -54,7 +54,7 @@ def read_tokenizer_json(folder: Path, settings: Settings, config: Mapping[str, A
     kind = model.take("type", str, _guess(model))
     if kind not in READERS:
         raise ValueError(
-            f"{FILE}: the model is of the type {kind!r}, which is not supported; known are "
+            f"{FILE}: the model is of the type {kind!r}, which is not supported; supported are "
             f"{', '.join(READERS)}."
         )
     _check_decoder(fields.take("decoder", dict, None), kind)

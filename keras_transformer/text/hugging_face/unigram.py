@@ -126,7 +126,7 @@ def _pieces(model: Fields) -> list[tuple[str, float]]:
     for i, entry in enumerate(model.take("vocab", list)):
         good = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
         if not good or isinstance(entry[1], bool) or not isinstance(entry[1], (int, float)):
-            raise ValueError(f"{model.where}: vocab {i} is {entry!r}, and no piece with a score.")
+            raise ValueError(f"{model.where}: vocab {i} is {entry!r}, not a piece with a score.")
         if not entry[0] or not abs(entry[1]) < _LARGEST:
             raise ValueError(f"{model.where}: vocab {i} is {entry!r}, which can't be a piece.")
         made.append((entry[0], float(entry[1])))

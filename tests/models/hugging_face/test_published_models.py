@@ -214,7 +214,7 @@ def test_an_unknown_type_is_named(copy, kind):
     folder = copy()
     change(folder, model_type=kind)
     message = refused(folder, "config.json is of the unknown type")
-    assert f"{kind!r}; known are bert, roberta, electra, gpt2, t5, bart, marian, vit" in message
+    assert f"{kind!r}; supported are bert, roberta, electra, gpt2, t5, bart, marian, vit" in message
 
 
 def test_a_missing_or_damaged_configuration_is_named(copy):
@@ -258,7 +258,7 @@ def test_a_field_that_is_needed_is_named(copy, name, key):
         ({"hidden_size": None}, "config.json makes no model"),
         ({"num_attention_heads": 3}, "d_model=16 and num_heads=3"),
         ({"num_hidden_layers": 0}, "num_layers must be at least 1"),
-        ({"hidden_act": "mish"}, "The activation 'mish' is unknown; known are gelu"),
+        ({"hidden_act": "mish"}, "The activation 'mish' is unknown; supported are gelu"),
         ({"id2label": {"a": "x", "b": "y", "c": "z"}}, "config.json makes no model"),
         ({"id2label": ["x", "y", "z"]}, "config.json makes no model"),
         ({"layer_norm_eps": -1}, "layer_norm_epsilon must be positive"),

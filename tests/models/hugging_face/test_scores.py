@@ -156,7 +156,7 @@ def test_a_cross_encoder_of_sentence_transformers_is_a_classifier_of_pairs(folde
         ({"sentence_transformers": {"activation_fn": "os.system"}}, "'os.system'"),
         (
             {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Tanh"}},
-            "others by .*Tanh.* is not built",
+            "others by .*Tanh.* is not supported",
         ),
         ({"sentence_transformers": {"other": 1}}, "other=1"),
         ({"id2label": {"0": "a", "1": "b"}}, "2 names in id2label, 3 rows of the classifier"),

@@ -210,7 +210,7 @@ def test_the_first_unknown_label_is_named(tmp_path):
     put(tmp_path / "b.tsv", "a\tno\nb\tmaybe\nc\tnever\n")
     records = Records(tmp_path / "?.tsv", COLUMNS)
     with pytest.raises(
-        InputError, match=r"b\.tsv, line 2: the label 'maybe' .* known are yes, no\."
+        InputError, match=r"b\.tsv, line 2: the label 'maybe' .* the labels are yes, no\."
     ):
         check_labels(records, "label", ["yes", "no"])
     many = [f"l{i}" for i in range(1000)]
