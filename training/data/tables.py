@@ -59,8 +59,8 @@ def _header(path: Path, fields: Sequence[str], columns: Sequence[str]) -> list[i
         problem = f"not {', '.join(missing)}" if missing else f"{repeated[0]} twice"
         raise InputError(
             f"{path}, line 1: the line names {', '.join(there)}, but {problem}. Name all columns "
-            f"({', '.join(columns)}) in the first line. If it is an example and not a header, put a "
-            "line with the names above it."
+            f"({', '.join(columns)}) in the first line. If it is an example and not a header, put "
+            "a line with the names above it."
         )
     return [names.index(column) for column in wanted]
 
