@@ -22,6 +22,7 @@ from keras_transformer.models.config import BEGIN_ID, END_ID, PADDING_ID, UNKNOW
 from keras_transformer.text import WordPieceTokenizer
 from keras_transformer.training.data.batching import Batching, split_batches
 from keras_transformer.training.data.parallel_text import (
+    Pairs,
     make_batches,
     make_training_batches,
     measure,
@@ -242,6 +243,24 @@ def test_pieces_are_cut_anew_in_every_epoch(training, tmp_path):  # T18
         shifted = np.where(labels == END_ID, PADDING_ID, labels)[:, :-1]
         assert np.array_equal(inputs["target_ids"][:, 1:], shifted)
         assert max(inputs["source_ids"].shape[1], labels.shape[1]) <= 16  # what the model takes
+
+
+def test_pieces_depend_on_epoch_group_and_side():  # T18
+    couples = [a + b for a, b in itertools.product("abcdefgh", repeat=2)]
+    more = [*couples, *(f"##{couple}" for couple in couples)]
+    pairs = Pairs(WordPieceTokenizer([*TOKENIZER.vocabulary, *more]))
+    columns = dict.fromkeys(pairs.columns, tf.constant(["abcdefgh" * 2]))
+    inputs, labels = pairs.featurize(columns)
+    vary = pairs.piece_dropout(0.5, 3, 40)
+
+    def cut(*seed):
+        varied, labels_cut = vary(columns, inputs, labels, tf.constant(seed, tf.int64))
+        return tuple(varied["source_ids"].values.numpy()), tuple(labels_cut.values.numpy())
+
+    assert cut(1, 1) == cut(1, 1)
+    assert len({cut(1, group) for group in range(9)}) > 3
+    assert len({cut(epoch, 1) for epoch in range(9)}) > 3
+    assert any(source != target for source, target in (cut(1, group) for group in range(9)))
 
 
 def test_evaluation_changes_no_token(training, tmp_path):  # T18

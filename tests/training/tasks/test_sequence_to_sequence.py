@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fixtures_data import TOKENIZER, random_pairs, write_pairs
+from fixtures_data import TOKENIZER as LETTERS
+from fixtures_data import random_pairs, write_pairs
 
 from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig
@@ -23,10 +24,12 @@ from keras_transformer.training.new_run import new_run
 from keras_transformer.training.tasks.registry import find_training
 from keras_transformer.training.tasks.task import OPTIONS_OF_TASKS
 
+TOKENIZER = WordPieceTokenizer([*LETTERS.vocabulary, "[X]", "[Y]", "[Z]"])
 PIECES = len(TOKENIZER.vocabulary)
 OWN = TransformerConfig(PIECES, 1, 2, 8, 8)
-# As a published model may have them: padding is a piece of the text, for which a letter stands in.
-OTHER = dataclasses.replace(OWN, padding_id=3, begin_id=0, end_id=2, source_begin_id=0)
+# As a published model may have them.
+PAD, BEGIN, END = range(PIECES - 3, PIECES)
+OTHER = dataclasses.replace(OWN, padding_id=PAD, begin_id=BEGIN, end_id=END, source_begin_id=BEGIN)
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def batches(training, count=40, first=0):
 
 def as_own(ids):
     """Write the special ids of `OTHER` as those of `OWN`."""
-    own = {3: OWN.padding_id, 0: OWN.begin_id, 2: OWN.end_id}
+    own = {PAD: OWN.padding_id, BEGIN: OWN.begin_id, END: OWN.end_id}
     return np.select([ids == other for other in own], list(own.values()), ids)
 
 
@@ -78,7 +81,7 @@ def test_other_special_ids_change_nothing_else(make, weights):
         assert np.array_equal(one[0]["target_ids"], as_own(two[0]["target_ids"]))
         assert np.array_equal(one[1], as_own(two[1]))
     begun = batches(make(OTHER, weights=weights))
-    assert {row[0] for inputs, _ in begun for row in inputs["source_ids"].tolist()} == {0}
+    assert {row[0] for inputs, _ in begun for row in inputs["source_ids"].tolist()} == {BEGIN}
 
 
 @pytest.mark.parametrize("records", [False, True], ids=["files", "records"])
