@@ -87,7 +87,9 @@ def test_several_columns_are_given_by_name():
         with pytest.raises(InputError, match=message):
             reader(**wrong) if isinstance(wrong, dict) else reader(*wrong)
     single = Echo(lambda text: strings(text))
-    with pytest.raises(InputError, match="The model takes 'text', as many rows of each"):
+    with pytest.raises(
+        InputError, match="The model takes 'text', with the same number of rows each"
+    ):
         single(text=["a"], text_pair=["b"])
     with pytest.raises(InputError, match="text must be a list, even of a single text"):
         Echo(lambda text: text)("a")

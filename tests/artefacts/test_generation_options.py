@@ -52,7 +52,7 @@ def test_value_out_of_its_range_is_refused(name, value, more):
     [
         (
             {"beam_size": 4, "temperature": 0.7},
-            "beam_size=4 and temperature=0.7 exclude each other",
+            "beam_size=4 and temperature=0.7 can't be combined",
         ),
         ({"top_k": 5}, "top_k only matters for sampling; set a temperature above 0, got 5"),
         ({"top_p": 0.9}, "top_p only matters for sampling; set a temperature above 0, got 0.9"),

@@ -380,7 +380,7 @@ def test_data_service_runs_until_ctrl_c(here, listening):
         ),
         (
             "data-service --kind worker --port 0 --dispatcher here",
-            "here is no address of a tf.data service",
+            "here is not the address of a tf.data service",
         ),
     ],
 )

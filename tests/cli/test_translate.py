@@ -360,7 +360,7 @@ def test_attention_says_what_was_cut(here, call, models, cut):  # X01
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("translate --model run --beam-size 2 --temperature 1", "exclude each other"),
+        ("translate --model run --beam-size 2 --temperature 1", "can't be combined"),
         ("translate --model run --num-hypotheses 2", "num_hypotheses can't exceed beam_size=1"),
         ("translate --model run --top-k 3", "top_k only matters for sampling"),
         ("translate --model run --temperature nan", "temperature must be a finite number"),
@@ -372,8 +372,8 @@ def test_attention_says_what_was_cut(here, call, models, cut):  # X01
         ("export --model run --output new --name ../x", "'../x' is not a valid name for a model"),
         ("export --model run --output short", "short is a file; give the name of a folder."),
         ("export --model run --output folder", "folder exists and is not an export"),
-        ("translate --model broken.tflite --beam-size 2", "broken.tflite is no run"),
-        ("translate --model model.ids.tflite --jit-compile", "model.ids.tflite is no run"),
+        ("translate --model broken.tflite --beam-size 2", "broken.tflite is not a run"),
+        ("translate --model model.ids.tflite --jit-compile", "model.ids.tflite is not a run"),
         (
             "evaluate --model broken.tflite --source short --target short --temperature 1",
             "Give them to `export`",

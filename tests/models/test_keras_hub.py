@@ -168,7 +168,7 @@ def test_settings_that_are_needed_are_named():
 
 
 def test_what_is_no_backbone_is_named():
-    with pytest.raises(InputError, match="A SimpleNamespace is no backbone that is known; known"):
+    with pytest.raises(InputError, match="A SimpleNamespace is not a known backbone; supported"):
         from_keras_hub(SimpleNamespace())
 
 

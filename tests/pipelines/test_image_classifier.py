@@ -106,10 +106,10 @@ def test_pixels_are_scaled():
 
 def test_what_is_no_picture_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"BM is no picture")
-    with pytest.raises(InputError, match=r"a\.png is no PNG, JPEG, BMP or GIF"):
+    with pytest.raises(InputError, match=r"a\.png is not a PNG, JPEG, BMP or GIF"):
         read_pictures([tmp_path / "a.png"], SIZE)
     (tmp_path / "b.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"b\.png is no PNG, JPEG, BMP or GIF"):
+    with pytest.raises(InputError, match=r"b\.png is not a PNG, JPEG, BMP or GIF"):
         read_pictures([tmp_path / "b.png"], SIZE)
     with pytest.raises(InputError, match=r"The picture .*c\.png can't be read"):
         read_pictures([tmp_path / "c.png"], SIZE)

@@ -178,7 +178,7 @@ def rows_that_wait(at):
         ("--name a/b", "'a/b' is not a valid name for a model"),
         ("--queue-rows 0", "--queue-rows must be positive, got 0"),
         ("--beam-size 4", "is not a run, and the options of generation are part"),
-        ("--model {empty}", "is no model"),
+        ("--model {empty}", "is not a model"),
         ("--model {empty}/missing", "There is no file or folder"),
     ],
 )

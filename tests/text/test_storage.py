@@ -162,7 +162,9 @@ def test_our_wordpiece_is_a_vocabulary_and_nothing_else(made, tmp_path):
 )
 def test_damaged_settings_are_named(tmp_path, content, message):
     (tmp_path / "tokenizer.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"tokenizer\.json does not say what tokeniser") as error:
+    with pytest.raises(
+        ValueError, match=r"tokenizer\.json does not name its kind of tokeniser"
+    ) as error:
         load_tokenizer(tmp_path)
     error.match(message)
 
@@ -196,7 +198,12 @@ def test_a_damaged_or_missing_file_is_named(made, tmp_path, name, file):
         ("bert with settings", "added_tokens", [{"content": "x"}], "'x' is not in the vocabulary"),
         ("bert with settings", "added_tokens", [{"content": "<s>"}], "'<s>' is a special one"),
         ("bert with settings", "added_tokens", ["x"], "'x' is not an added token"),
-        ("bert with settings", "added_tokens", [{"content": "a", "lstrip": 1}], "no added token"),
+        (
+            "bert with settings",
+            "added_tokens",
+            [{"content": "a", "lstrip": 1}],
+            "not an added token",
+        ),
         ("bert with settings", "added_tokens", [{"content": "a"}] * 2, "'a' is listed twice"),
         ("bert with settings", "special_tokens", {"start": "a"}, "special_tokens has 'start'"),
         ("bert with settings", "special_tokens", {"unknown": "a"}, "which token is for padding"),

@@ -38,7 +38,7 @@ CONFIGS = {
         (BART, {"min_length": 56, "max_length": 142}, ["--max-length 142 --min-length 56"]),
         (GPT, {"do_sample": True, "top_p": 0.9}, ["--temperature 1.0 --top-p 0.9"]),
         # What has no equal.
-        (BART, {"forced_bos_token_id": 0}, ["Not built.*forced_bos_token_id=0"]),
+        (BART, {"forced_bos_token_id": 0}, ["Not supported.*forced_bos_token_id=0"]),
         (BART, {"force_bos_token_to_be_generated": True}, ["force_bos_token_to_be_generated"]),
         (BART, {"forced_eos_token_id": 5}, ["forced_eos_token_id=5"]),
         (MARIAN, {"bad_words_ids": [[65000], [7]]}, ["bad_words_ids"]),

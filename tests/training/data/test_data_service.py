@@ -143,7 +143,7 @@ def test_what_can_not_be_served_is_refused():
         (("dispatcher", 1 << 16), "port must be from 0 to 65535, got 65536"),
         (("worker", 0), "A worker needs the address of its --dispatcher"),
         (("dispatcher", 0, "grpc://a:1"), "a dispatcher has none"),
-        (("worker", 0, "nowhere"), "nowhere is no address of a tf.data service"),
+        (("worker", 0, "nowhere"), "nowhere is not the address of a tf.data service"),
     ]:
         with pytest.raises(InputError, match=message):
             serve(*arguments)

@@ -285,7 +285,7 @@ def test_damaged_pictures_are_found(pictures, name, cut):
     [
         (
             lambda path: put(path / "dog" / "notes.txt", ""),
-            r"dog/notes\.txt is no picture with a known",
+            r"dog/notes\.txt is not a picture with a known",
         ),
         (
             lambda path: put(path / "dog" / "x.webp", ""),
