@@ -135,7 +135,7 @@ class StackConfig:
         if ATTENTIONS[self.attention].needs_distance and self.positions in RELATIVE:
             special_attentions.append(f"positions={self.positions!r}")
         if len(special_attentions) > 1:
-            raise InputError(f"{' and '.join(special_attentions)} exclude each other.")
+            raise InputError(f"{' and '.join(special_attentions)} can't be combined.")
 
     def _check_kinds(self) -> None:
         """Refuse values that are of another kind than their fields' annotations say."""

@@ -87,9 +87,7 @@ def test_several_columns_are_given_by_name():
         with pytest.raises(InputError, match=message):
             reader(**wrong) if isinstance(wrong, dict) else reader(*wrong)
     single = Echo(lambda text: strings(text))
-    with pytest.raises(
-        InputError, match="The model takes 'text', with the same number of rows each"
-    ):
+    with pytest.raises(InputError, match="The model takes 'text', with the same number of rows"):
         single(text=["a"], text_pair=["b"])
     with pytest.raises(InputError, match="text must be a list, even of a single text"):
         Echo(lambda text: text)("a")

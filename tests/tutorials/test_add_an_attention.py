@@ -64,7 +64,7 @@ def test_an_attention_of_distances_takes_no_other_relative_positions(monkeypatch
     monkeypatch.setattr(table, "_rows", dict(table))
     table.register("distances", kt.layers.ShawAttention)
     fields = {"num_layers": 1, "num_heads": 2, "d_model": 8, "d_ff": 8, "attention": "distances"}
-    with pytest.raises(InputError, match=f"positions='{positions}'.* exclude each other"):
+    with pytest.raises(InputError, match=f"positions='{positions}'.* can.t be combined"):
         kt.models.BertConfig(99, positions=positions, **fields)
     model = kt.models.Bert(kt.models.BertConfig(99, positions="none", **fields))
     ids = np.array([[5, 6, 7]], "int32")

@@ -105,9 +105,7 @@ def notes_of_generation(folder: Path, published: dict[str, Any], config: StackCo
         given = " ".join(f"--{options[name]} {value}" for name, value in found.items())
         notes.append(f"The publisher's texts are written with {_listed(found)}: give {given}.")
     if found := {name: said[name] for name in OTHERS if name in said}:
-        notes.append(
-            f"Not supported, so that texts may differ from the publisher's: {_listed(found)}."
-        )
+        notes.append(f"Not supported, so texts may differ from the publisher's: {_listed(found)}.")
     return notes
 
 
