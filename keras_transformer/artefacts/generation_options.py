@@ -88,8 +88,8 @@ class GenerationOptions:
             )
         if self.samples and self.beam_size > 1:
             raise InputError(
-                f"beam_size={self.beam_size} and temperature={self.temperature} exclude each "
-                "other: beam search does not sample. Use num_hypotheses to draw several."
+                f"beam_size={self.beam_size} and temperature={self.temperature} can't be "
+                "combined: beam search does not sample. Use num_hypotheses to draw several."
             )
         if not self.samples:
             for name in ("top_k", "top_p", "min_p"):

@@ -71,7 +71,7 @@ def test_json_gives_back_the_configuration():
 
 
 def test_attentions_that_exclude_each_other_are_refused():
-    with pytest.raises(ValueError, match="positions='shaw' and num_kv_heads=2 exclude"):
+    with pytest.raises(ValueError, match="positions='shaw' and num_kv_heads=2 can't be combined"):
         TransformerConfig(11, positions="shaw", num_kv_heads=2)
 
 

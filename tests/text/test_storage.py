@@ -145,7 +145,7 @@ def test_our_wordpiece_is_a_vocabulary_and_nothing_else(made, tmp_path):
     ("content", "message"),
     [
         (b"\xff", "utf-8"),
-        (b"{", "does not say"),
+        (b"{", "does not name its kind"),
         (b"[]", "it is no JSON object"),
         (b"{}", "its kind is None; the kinds are bert, byte_pairs, characters, words"),
         (b'{"kind": "morse"}', "its kind is 'morse'"),
