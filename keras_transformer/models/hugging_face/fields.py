@@ -64,7 +64,7 @@ class Fields:
                     built = " or ".join(map(repr, rule.values))
                     raise InputError(
                         f"{place} says {name}={value!r}, which {rule.changes}; only {built} is "
-                        "built, so the numbers would be wrong."
+                        "supported, so the numbers would be wrong."
                     )
             elif name not in self.understood and name not in self.harmless and not is_unset(value):
                 raise InputError(

@@ -118,8 +118,8 @@ def _check_ids(own: dict[str, Any], config: StackConfig, path: Path) -> None:
         value = value[0] if isinstance(value, list) and len(value) == 1 else value
         if value is not None and value != wanted:
             raise InputError(
-                f"{path} says {name}={value!r}, but config.json makes it {wanted}; only one is "
-                "built."
+                f"{path} says {name}={value!r}, but config.json makes it {wanted}; only one "
+                "is supported."
             )
 
 

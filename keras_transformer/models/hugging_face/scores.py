@@ -38,8 +38,8 @@ def scores_of(published: dict[str, Any], package: Package | None, labels: int) -
         name = activation_name(given, "config.json")
         if name not in ACTIVATIONS:
             raise InputError(
-                f"config.json turns scores into others by {given!r}, which is not supported; built "
-                f"are {', '.join(ACTIVATIONS)}."
+                f"config.json turns scores into others by {given!r}, which is not "
+                f"supported; supported are {', '.join(ACTIVATIONS)}."
             )
         # Several labels are compared with each other: Identity leaves that to whoever asks.
         if labels == 1 or name == "Sigmoid":

@@ -288,7 +288,7 @@ def _check_prompt(fields: dict[str, Any], package: Package, path: Path) -> None:
     if fields.get("include_prompt") is False and package.prompts:
         raise InputError(
             f"{path} says include_prompt=False, which leaves prompts out of the pooling. It is not "
-            f"built, and there are prompts: {', '.join(package.prompts)}."
+            f"supported, and there are prompts: {', '.join(package.prompts)}."
         )
 
 
