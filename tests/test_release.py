@@ -90,4 +90,6 @@ def test_hooks_run_the_tools_of_the_environment_and_fetch_nothing():
     hooks = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
     assert re.findall(r"repo: (.+)", hooks) == ["local"]
     entries = re.findall(r"entry: (.+)", hooks)
-    assert len(entries) == 3 and all(entry.startswith(".venv/bin/") for entry in entries)
+    *of_environment, types = entries
+    assert len(entries) == 3 and all(entry.startswith(".venv/bin/") for entry in of_environment)
+    assert types == ".ci/mypy" and ".venv/bin/mypy" in (ROOT / types).read_text("utf-8")
