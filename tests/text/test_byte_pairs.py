@@ -393,7 +393,7 @@ def test_saved_files_keep_ids(golden, tmp_path):  # K11
         (CHARACTERS[1:], "", r"vocab\.json .*byte 0x00 has no piece: there is no 'Ā'"),
         ([*CHARACTERS, "猫"], "", r"piece 256 is '猫', which is neither"),
         ([*CHARACTERS, ""], "", "piece 256 is ''"),
-        (CHARACTERS, "#version\na b", r"merges\.txt: merge 0 is 'a b', but 'ab' is no piece"),
+        (CHARACTERS, "#version\na b", r"merges\.txt: merge 0 is 'a b', but 'ab' is not a piece"),
         (CHARACTERS, "a b c", r"merges\.txt is not a list of merges: line 1 is 'a b c'"),
         ([*CHARACTERS, "ab"], "a b\na b", "merge 1 is 'a b', which repeats an earlier one"),
     ],

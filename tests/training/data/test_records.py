@@ -289,10 +289,10 @@ def test_damaged_pictures_are_found(pictures, name, cut):
         ),
         (
             lambda path: put(path / "dog" / "x.webp", ""),
-            r"dog/x\.webp is no picture .*\.png, .*\.gif",
+            r"dog/x\.webp is not a picture .*\.png, .*\.gif",
         ),
-        (lambda path: put(path / "dog" / "more" / "x.png", ""), "dog/more is no picture"),
-        (lambda path: (path / "dog" / "more.png").mkdir(), r"dog/more\.png is no picture"),
+        (lambda path: put(path / "dog" / "more" / "x.png", ""), "dog/more is not a picture"),
+        (lambda path: (path / "dog" / "more.png").mkdir(), r"dog/more\.png is not a picture"),
         (lambda path: (path / "ape").mkdir(), "ape holds no pictures: fill the folder, or remove"),
         (lambda path: put(path / "x.png", ""), r"x\.png is in no class: move it"),
         (
