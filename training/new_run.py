@@ -180,7 +180,8 @@ def _check_counts(steps: int | None, asked: Plan) -> None:
 def _check_fits(
     training: TrainingConfig, config: StackConfig, asked: Plan, valid: Data | None
 ) -> None:
-    """Refuse settings that contradict each other."""
+    """Refuse settings that contradict each other, or that the task would ignore."""
+    find_training(asked.task).check_options(asked.task, training)
     if find_task(asked.task).has_text and training.max_length > config.max_length:
         raise InputError(
             f"max_length must be at most {config.max_length}, what the model takes, got "

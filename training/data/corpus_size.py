@@ -161,7 +161,7 @@ def _count(
     zero = tf.constant(0, tf.int64)
     start = (tf.zeros([len(names), *table], tf.int64), zero, zero)
     chunks = featurized(read(group, worker), columns, featurize, length_of)
-    totals = chunks.reduce(start, lambda state, chunk: count(state, chunk))
+    totals = chunks.reduce(start, count)
     tables, too_long, empty = (total.numpy() for total in totals)
     in_bucket = tables[0].sum(axis=1)
     if not in_bucket.sum():

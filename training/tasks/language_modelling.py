@@ -149,15 +149,9 @@ class MaskedLanguageModelling(TaskTraining):
     counted = "tokens"
     model: BertConfig
 
-    def __init__(
-        self,
-        model: BertConfig,
-        settings: TaskSettings,
-        config: TrainingConfig,
-        tokenizer: Tokenizer,
-    ) -> None:
-        super().__init__(model, settings, config, tokenizer)
-        if tokenizer.mask_id is None:
+    def check_tokenizer(self) -> None:
+        """Refuse a vocabulary without a mask."""
+        if self.tokenizer.mask_id is None:
             raise InputError(
                 "Masked language modelling needs a vocabulary with a mask, such as [MASK]."
             )

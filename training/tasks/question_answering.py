@@ -7,11 +7,8 @@ from pathlib import Path
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.models.bert import BertConfig
-from keras_transformer.pipelines.tasks import TaskSettings
-from keras_transformer.text import Tokenizer
 from keras_transformer.text.framing import join_pairs
 from keras_transformer.text.word_pieces import check_words, word_pieces
-from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data.records import Record, Records, RecordSource
 from keras_transformer.training.tasks.task import TaskTraining
 from keras_transformer.training.tasks.token_classification import WORD
@@ -78,15 +75,9 @@ class QuestionAnswering(TaskTraining):
     columns = ("question", "passage", "answer")
     model: BertConfig
 
-    def __init__(
-        self,
-        model: BertConfig,
-        settings: TaskSettings,
-        config: TrainingConfig,
-        tokenizer: Tokenizer,
-    ) -> None:
-        super().__init__(model, settings, config, tokenizer)
-        check_words(tokenizer)
+    def check_tokenizer(self) -> None:
+        """Refuse a tokeniser whose pieces span words."""
+        check_words(self.tokenizer)
 
     @classmethod
     def open(cls, path: Path) -> Answers:

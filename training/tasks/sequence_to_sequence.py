@@ -61,7 +61,7 @@ class SequenceToSequence(TaskTraining):
     def options(cls, config: TrainingConfig) -> tuple[str, ...]:
         """Return the options of single tasks that this one takes."""
         of_files = ("weights", "data_service") if config.source else ()
-        return ("token_dropout", "piece_dropout", *of_files)
+        return ("token_dropout", "piece_dropout", "teacher_forcing", *of_files)
 
     def data(self, part: str) -> Any:
         """Return the pairs to train or to validate on."""

@@ -38,7 +38,10 @@ SAMPLES = 50  # texts kept in the run
 SAMPLES_SHOWN = 5
 LABELS_SHOWN = 10
 # Options of training that some tasks take and others would ignore.
-OPTIONS_OF_TASKS = ("weights", "token_dropout", "piece_dropout", "data_service", "mask_rate")
+OPTIONS_OF_TASKS = (
+    *("weights", "token_dropout", "piece_dropout", "data_service", "mask_rate"),
+    "teacher_forcing",
+)
 
 
 class TaskTraining:
@@ -72,19 +75,29 @@ class TaskTraining:
         self.settings = settings
         self.config = config
         self.tokenizer: Any = tokenizer  # None only where nothing asks for it
-        taken = self.options(config)
-        default = {field.name: field.default for field in dataclasses.fields(config)}
-        for name in OPTIONS_OF_TASKS:
-            if name not in taken and getattr(config, name) not in (default[name], None):
-                of_data = " with these examples" if "source" in self.columns else ""
-                raise InputError(f"{settings.task} takes no {name}{of_data}; leave it out.")
+        self.check_tokenizer()
+
+    def check_tokenizer(self) -> None:
+        """Refuse a tokeniser that the task can't use."""
+
+    # --- Before there is a run --------------------------------------------------------------------
 
     @classmethod
     def options(cls, config: TrainingConfig) -> tuple[str, ...]:
         """Return the options of single tasks that this one takes."""
         return ()
 
-    # --- Before there is a run --------------------------------------------------------------------
+    @classmethod
+    def check_options(cls, task: str, config: TrainingConfig) -> None:
+        """Refuse options that the task would ignore.
+
+        Runs that were made before this was checked are still opened.
+        """
+        default = {field.name: field.default for field in dataclasses.fields(config)}
+        for name in sorted({*OPTIONS_OF_TASKS} - {*cls.options(config)}):
+            if getattr(config, name) not in (default[name], None):
+                of_data = " with these examples" if cls.takes_parallel_text else ""
+                raise InputError(f"{task} takes no {name}{of_data}; leave it out.")
 
     @classmethod
     def open(cls, path: Path) -> Any:

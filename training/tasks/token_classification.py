@@ -8,11 +8,8 @@ from typing import Any
 from keras_transformer._tensorflow import tf
 from keras_transformer.errors import InputError
 from keras_transformer.models.bert import BertConfig
-from keras_transformer.pipelines.tasks import TaskSettings
-from keras_transformer.text import Tokenizer
 from keras_transformer.text.framing import frame
 from keras_transformer.text.word_pieces import check_words, word_pieces
-from keras_transformer.training.config import TrainingConfig
 from keras_transformer.training.data.records import RecordSource
 from keras_transformer.training.tasks.language_modelling import encoder_inputs
 from keras_transformer.training.tasks.task import TaskTraining
@@ -31,15 +28,9 @@ class TokenClassification(TaskTraining):
     columns = ("words", "labels")
     model: BertConfig
 
-    def __init__(
-        self,
-        model: BertConfig,
-        settings: TaskSettings,
-        config: TrainingConfig,
-        tokenizer: Tokenizer,
-    ) -> None:
-        super().__init__(model, settings, config, tokenizer)
-        check_words(tokenizer)
+    def check_tokenizer(self) -> None:
+        """Refuse a tokeniser whose pieces span words."""
+        check_words(self.tokenizer)
 
     @classmethod
     def lines(cls, records: RecordSource) -> Iterator[str]:

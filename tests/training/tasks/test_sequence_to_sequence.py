@@ -1,6 +1,7 @@
 """Tests of training.tasks.sequence_to_sequence: one pipeline for all pairs and all special ids."""
 
 import dataclasses
+import io
 import itertools
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from fixtures_data import TOKENIZER as LETTERS
 from fixtures_data import random_pairs, write_pairs
+from rich.console import Console
 
 from keras_transformer.errors import InputError
 from keras_transformer.models import TransformerConfig
@@ -54,6 +56,7 @@ def make(tmp_path):
             without = dict.fromkeys(("source", "target", "valid_source", "valid_target"))
             fields = {"data": str(path), "valid_data": str(path), **without, **fields}
         config = dataclasses.replace(config, **fields)
+        find_training(task).check_options(task, config)
         return find_training(task)(model, TaskSettings(task), config, tokenizer)
 
     return make
@@ -120,6 +123,7 @@ VALUES = {
     "piece_dropout": 0.1,
     "data_service": "grpc://host:5050",
     "mask_rate": 0.5,
+    "teacher_forcing": 0.5,
 }
 WITH_MASK = WordPieceTokenizer([*SPECIAL_TOKENS, "[MASK]", *TOKENIZER.vocabulary[4:]])
 TAKEN = {"translation": {*OPTIONS_OF_TASKS} - {"mask_rate"}, "masked-lm": {"mask_rate"}}
@@ -135,6 +139,27 @@ def test_options_that_a_task_does_not_take_are_refused(make, task, option):
         return
     with pytest.raises(InputError, match=f"^{task} takes no {option}.*; leave it out"):
         make(task=task, **fields)
+
+
+def test_ignored_options_are_refused_before_a_vocabulary_is_learned(tmp_path):
+    (tmp_path / "a.tsv").write_text("a b\tyes\nb a\tno\n" * 9)
+    said = io.StringIO()
+    with pytest.raises(InputError, match="classification takes no token_dropout; leave it out"):
+        new_run(
+            tmp_path / "run",
+            tmp_path / "a.tsv",
+            tmp_path / "a.tsv",
+            task="classification",
+            training={"token_dropout": 0.1},
+            console=Console(file=said),
+        )
+    assert said.getvalue() == "" and not (tmp_path / "run").exists()
+
+
+def test_a_run_that_had_an_ignored_option_is_still_opened(make, monkeypatch):
+    cls = find_training("classification")
+    monkeypatch.setattr(cls, "check_options", lambda *_: None)  # as before there was a check
+    assert make(task="classification", token_dropout=0.1).config.token_dropout == 0.1
 
 
 @pytest.mark.parametrize("option", ["weights", "data_service"])
@@ -167,3 +192,17 @@ def test_what_a_vocabulary_can_not_do_is_refused(make):
     without_unknown = SimpleNamespace(unknown_id=None)
     with pytest.raises(InputError, match="token_dropout needs a vocabulary with an unknown"):
         make(tokenizer=without_unknown, token_dropout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("masked-lm", "needs a vocabulary with a mask"),
+        ("token-classification", "has pieces that span words"),
+        ("question-answering", "has pieces that span words"),
+    ],
+)
+def test_tokenisers_that_a_task_can_not_use_are_refused(make, task, message):
+    spanning = SimpleNamespace(kind="sentencepiece", mask_id=None, cuts_words_alone=False)
+    with pytest.raises(InputError, match=message):
+        make(task=task, tokenizer=spanning)
